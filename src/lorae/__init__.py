@@ -1,0 +1,48 @@
+"""Autoencoders that find their own latent dimension.
+
+Importing the package sets `OMP_WAIT_POLICY=passive` unless it is set already and torch was
+imported before: threads that wait by spinning make a training step on a shared processor several
+times slower.
+"""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from lorae.autoencoder import Architecture, Autoencoder, build, encode_all, load
+from lorae.errors import Diverged, InputError, Interrupted
+from lorae.evaluation import Evaluation, evaluate
+from lorae.options import Options
+from lorae.runs import Run
+
+if TYPE_CHECKING:
+    from lorae.training import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "Autoencoder",
+    "Diverged",
+    "Evaluation",
+    "InputError",
+    "Interrupted",
+    "Options",
+    "Run",
+    "__version__",
+    "build",
+    "encode_all",
+    "evaluate",
+    "load",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the training loop when it is first asked for: Fabric takes seconds to import."""
+    if name == "train":
+        from lorae.training import train
+
+        return train
+    raise AttributeError(f"module 'lorae' has no attribute {name!r}")

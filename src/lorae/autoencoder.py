@@ -1,0 +1,235 @@
+r"""The deterministic autoencoder, encoder -> bridge -> decoder.
+
+With the affine map :math:`s(x) = (x - shift) / scale` between the units of the data and those in
+which the networks work,
+
+.. math:: z = B(E(s(x))), \qquad \hat x = s^{-1}(D(z)).
+
+Images have shift 0 and scale 1; the columns of a table are standardised. Both are stored with the
+weights, so a saved model takes and gives data as the user has them.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from lorae import networks
+from lorae.bridges import BRIDGES, Bridge, LinearChain, NoBridge
+from lorae.errors import InputError, unknown
+from lorae.files import load_tensors, save_tensors
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """All that is needed to build an autoencoder again, apart from its weights.
+
+    Args:
+        network: the encoder and decoder, a name in `lorae.networks.NETWORKS`.
+        shape: the shape of one sample, (C, H, W) or (D,).
+        latent: the dimension l of the codes.
+        bridge: a name in `lorae.bridges.BRIDGES`.
+        width: factor on every hidden width of the networks.
+        depth: the number of matrices of a linear chain; other bridges ignore it.
+        value_range: range of the scaled data, None where unbounded; it sets the output activation
+            of general networks and the clipping of decoded images.
+    """
+
+    network: str
+    shape: tuple[int, ...]
+    latent: int
+    bridge: str = "none"
+    width: float = 1.0
+    depth: int = 1
+    value_range: tuple[float, float] | None = (0.0, 1.0)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Self:
+        """Return the architecture that `dataclasses.asdict` turned into `fields`."""
+        value_range = fields["value_range"]
+        return cls(
+            **fields
+            | {"shape": tuple(fields["shape"])}
+            | {"value_range": None if value_range is None else tuple(value_range)}
+        )
+
+
+class Autoencoder(nn.Module):
+    """Encoder, bridge and decoder, with the units of the data.
+
+    Args:
+        encoder: maps scaled samples to n x l.
+        bridge: maps n x l to n x l, affine at inference.
+        decoder: maps n x l to scaled samples.
+        shift: subtracted from a sample, broadcast over it.
+        scale: divides a sample, broadcast over it; never 0.
+        architecture: how encoder, bridge and decoder were built, if by :func:`build`; a model
+            without one can do everything but be saved.
+
+    Example:
+        >>> model = build(Architecture("conv", (1, 8, 8), latent=4, bridge="low-rank"))
+        >>> x = torch.rand(5, 1, 8, 8)
+        >>> model.encode(x).shape, model(x).shape
+        (torch.Size([5, 4]), torch.Size([5, 1, 8, 8]))
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        bridge: Bridge,
+        decoder: nn.Module,
+        *,
+        shift: Tensor | float = 0.0,
+        scale: Tensor | float = 1.0,
+        architecture: Architecture | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.bridge = bridge
+        self.decoder = decoder
+        self.architecture = architecture
+        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float32).clone())
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32).clone())
+
+    def scaled(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+        """Return s(x), the samples in the units of the networks."""
+        return (x - self.shift) / self.scale
+
+    def encode(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n l"]:
+        """Return the latent codes z of samples in their own units."""
+        codes: Tensor = self.bridge(self.encoder(self.scaled(x)))
+        return codes
+
+    def decode(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n *shape"]:
+        """Return the samples, in their own units, that codes stand for."""
+        samples: Tensor = self.decoder(z)
+        return samples * self.scale + self.shift
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+        """Return the reconstruction, decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+    def fold(self) -> "Autoencoder":
+        """Return a copy whose encoder has absorbed the bridge, as the paper does for inference.
+
+        If the encoder's last layer is e = W h + c and the bridge is z = A e + b, the new last
+        layer is z = (A W) h + (A c + b), computed in float64, and the new bridge is none. The
+        outputs equal those of this model in evaluation mode to float32 rounding; decoder and
+        tensors are copies.
+
+        Raises:
+            InputError: if the encoder does not end in a linear or convolutional layer.
+
+        Example:
+            >>> model = build(Architecture("mlp", (6,), latent=3, bridge="low-rank")).eval()
+            >>> x = torch.rand(2, 6)
+            >>> torch.allclose(model.fold().encode(x), model.encode(x), atol=1e-6)
+            True
+        """
+        copy = clone(self).eval()
+        matrix, offset = (part.detach().double() for part in self.bridge.affine())
+        _absorb(_last_linear(copy.encoder), matrix, offset)
+        copy.bridge = NoBridge(matrix.shape[0]).to(matrix.device)
+        if self.architecture is not None:
+            copy.architecture = dataclasses.replace(self.architecture, bridge="none", depth=1)
+        return copy
+
+    def save(self, path: Path) -> None:
+        """Write weights and architecture to one safetensors file, atomically."""
+        if self.architecture is None:
+            raise InputError("a model of the user's own modules has no architecture to be saved")
+        save_tensors(path, self.state_dict(), dataclasses.asdict(self.architecture))
+
+
+def build(
+    architecture: Architecture, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0
+) -> Autoencoder:
+    """Build an autoencoder with fresh weights from PyTorch's global generator.
+
+    Raises:
+        InputError: if a name is unknown or a size is out of range.
+    """
+    a = architecture
+    if a.bridge not in BRIDGES:
+        raise unknown("bridge", a.bridge, BRIDGES)
+    pair = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
+    chain = a.bridge == "chain"
+    bridge = LinearChain(a.latent, a.depth) if chain else BRIDGES[a.bridge](a.latent)
+    model = Autoencoder(
+        pair.encoder, bridge, pair.decoder, shift=shift, scale=scale, architecture=a
+    )
+    return model
+
+
+def load(path: str | Path) -> Autoencoder:
+    """Return the model of a file or of a run folder, on the CPU and in evaluation mode.
+
+    Raises:
+        InputError: if there is no such file, or it is cut short, altered or no model of lorae.
+    """
+    file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    tensors, about = load_tensors(file)
+    try:
+        architecture = Architecture.from_dict(about)
+        model = build(architecture, tensors["shift"], tensors["scale"])
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{str(file)!r} holds no model this version can build ({error})") from None
+    return model.eval()
+
+
+def clone(model: Autoencoder) -> Autoencoder:
+    """Return a copy of a model that shares no tensor with it."""
+    import copy
+
+    return copy.deepcopy(model)
+
+
+def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return samples as float32, bytes divided by 255."""
+    if samples.dtype == torch.uint8:
+        return samples.float().div_(255)
+    return samples.float()
+
+
+def batches(samples: Tensor, size: int, device: torch.device) -> Iterator[Tensor]:
+    """Yield the samples in order, `size` at a time, as float on `device`."""
+    for chunk in samples.split(size):
+        yield as_float(chunk.to(device))
+
+
+@torch.no_grad()
+def encode_all(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Float[Tensor, "n l"]:
+    """Return the codes of all samples, in evaluation mode, a batch at a time, on the CPU."""
+    was_training, device = model.training, model.shift.device
+    model.eval()
+    codes = [model.encode(x).float().cpu() for x in batches(samples, batch_size, device)]
+    model.train(was_training)
+    return torch.cat(codes)
+
+
+def _last_linear(encoder: nn.Module) -> nn.Linear | nn.Conv2d:
+    for module in reversed(list(encoder.modules())):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            return module
+        if not isinstance(module, nn.Flatten):
+            break
+    last = type(list(encoder.modules())[-1]).__name__
+    raise InputError(f"encoder must end in a Linear or Conv2d layer to be folded, it ends in {last}")
+
+
+@torch.no_grad()
+def _absorb(layer: nn.Linear | nn.Conv2d, matrix: Tensor, offset: Tensor) -> None:
+    weight = layer.weight.double()
+    bias = offset if layer.bias is None else matrix @ layer.bias.double() + offset
+    folded = (matrix @ weight.flatten(1)).view_as(weight)
+    layer.weight.copy_(folded)
+    layer.bias = nn.Parameter(bias.to(layer.weight.dtype))

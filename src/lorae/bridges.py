@@ -1,0 +1,201 @@
+r"""What stands between encoder and decoder.
+
+A bridge maps the encoder's output :math:`e \in R^l` to the latent code :math:`z \in R^l`, and at
+inference it is affine,
+
+.. math:: z = A e + b,
+
+which is what lets :meth:`lorae.Autoencoder.fold` remove it. Its *matrix* :math:`M` is the linear
+map whose rank is meant when one speaks of the rank of the bridge. The low-rank methods of the
+field differ in which bridge they train and how; adding one costs one class here.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lorae.distributed import average
+from lorae.errors import InputError
+
+
+class Bridge(nn.Module, ABC):
+    """A map of codes that is affine at inference."""
+
+    @abstractmethod
+    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Return the latent codes of a batch of encoder outputs."""
+
+    @abstractmethod
+    def matrix(self) -> Float[Tensor, "l l"]:
+        """Return M, the linear map that the method penalises, differentiable."""
+
+    @abstractmethod
+    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return A and b of the map z = A e + b that the bridge is in evaluation mode."""
+
+
+class NoBridge(Bridge):
+    """z = e, the plain autoencoder."""
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.latent = latent
+        self.register_buffer("_device", torch.empty(0), persistent=False)
+
+    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        return e
+
+    def matrix(self) -> Float[Tensor, "l l"]:
+        return torch.eye(self.latent, device=self._device.device, dtype=self._device.dtype)
+
+    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        matrix = self.matrix()
+        return matrix, matrix.new_zeros(self.latent)
+
+
+class LowRank(Bridge):
+    """z = M e with one square matrix, as in the Low-Rank Autoencoder.
+
+    Reference:
+        Mazumder et al., Learning Low-Rank Latent Spaces with Simple Deterministic Autoencoder
+        (WACV 2024), section 3. M has no bias and starts from PyTorch's default for a linear
+        layer, as in the authors' code.
+
+    Args:
+        latent: the dimension l of the codes.
+
+    Example:
+        >>> bridge = LowRank(3)
+        >>> e = torch.randn(5, 3)
+        >>> torch.equal(bridge(e), e @ bridge.matrix().T)
+        True
+    """
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.Linear(latent, latent, bias=False).weight.detach())
+
+    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        return functional.linear(e, self.weight)
+
+    def matrix(self) -> Float[Tensor, "l l"]:
+        return self.weight
+
+    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        return self.weight, self.weight.new_zeros(self.weight.shape[0])
+
+
+class LinearChain(Bridge):
+    """z = M_k ... M_1 e, the implicit rank minimisation of IRMAE.
+
+    Gradient descent on a product of matrices favours products of low rank, so the plain
+    autoencoder objective over this bridge is the whole method.
+
+    Reference:
+        Jing, Zbontar and LeCun, Implicit Rank-Minimizing Autoencoder (NeurIPS 2020).
+
+    Args:
+        latent: the dimension l of the codes.
+        depth: the number k of matrices, at least 1 (in the paper 8 for MNIST, 4 for CelebA, 2 for
+            Shapes).
+    """
+
+    def __init__(self, latent: int, depth: int = 8) -> None:
+        super().__init__()
+        if depth < 1:
+            raise InputError(f"depth must be at least 1, got {depth}")
+        self.layers = nn.ModuleList(nn.Linear(latent, latent, bias=False) for _ in range(depth))
+
+    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        for layer in self.layers:
+            e = layer(e)
+        return e
+
+    def matrix(self) -> Float[Tensor, "l l"]:
+        product = self._weight(0)
+        for k in range(1, len(self.layers)):
+            product = self._weight(k) @ product
+        return product
+
+    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        matrix = self.matrix()
+        return matrix, matrix.new_zeros(matrix.shape[0])
+
+    def _weight(self, k: int) -> Tensor:
+        return self.layers[k].get_parameter("weight")
+
+
+class ScaleFree(Bridge):
+    r"""z = M n(e) / ||M||_F, where n standardises every coordinate over the batch.
+
+    The paper's penalty can be made as small as one likes without any change of the network's
+    function, by shrinking M and growing the encoder. Here neither the scale of e nor that of M
+    reaches z, so a penalty on :math:`||M||_* / ||M||_F` measures the shape of the spectrum alone
+    and the rank that it leads to does not drift with the length of training.
+
+    In training mode n uses the mean and variance of the (global) batch, and running averages
+    follow them; in evaluation mode it uses these averages. It needs a batch of at least two.
+
+    Args:
+        latent: the dimension l of the codes.
+        momentum: the weight of the newest batch in the running averages, in (0, 1].
+        epsilon: added to the variances.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> bridge = ScaleFree(3)
+        >>> e = torch.randn(8, 3)
+        >>> torch.allclose(bridge(e), bridge(100 * e + 7), atol=1e-4)
+        True
+    """
+
+    running_mean: Tensor
+    running_variance: Tensor
+
+    def __init__(self, latent: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.weight = nn.Parameter(nn.Linear(latent, latent, bias=False).weight.detach())
+        self.register_buffer("running_mean", torch.zeros(latent))
+        self.register_buffer("running_variance", torch.ones(latent))
+
+    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        return functional.linear(self._standardised(e), self.matrix())
+
+    def matrix(self) -> Float[Tensor, "l l"]:
+        weight = self.weight.float() if self.weight.dtype.itemsize < 4 else self.weight
+        return weight / torch.linalg.matrix_norm(weight)
+
+    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        matrix = self.matrix() / (self.running_variance + self.epsilon).sqrt()
+        return matrix, -matrix @ self.running_mean
+
+    def _standardised(self, e: Tensor) -> Tensor:
+        if not self.training:
+            return (e - self.running_mean) / (self.running_variance + self.epsilon).sqrt()
+        if e.shape[0] < 2:
+            raise InputError("the scale-free bridge needs a batch of at least 2 samples, got 1")
+        with torch.autocast(e.device.type, enabled=False):
+            e = e.float() if e.dtype.itemsize < 4 else e
+            mean = average(e.mean(0))
+            variance = average((e - mean).square().mean(0))
+            self._follow(mean.detach(), variance.detach())
+            return (e - mean) / (variance + self.epsilon).sqrt()
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_variance.lerp_(variance.to(self.running_variance.dtype), self.momentum)
+
+
+BRIDGES: dict[str, type[Bridge]] = {
+    "none": NoBridge,
+    "low-rank": LowRank,
+    "chain": LinearChain,
+    "scale-free": ScaleFree,
+}
+"""The bridges by the names that a run's configuration uses."""

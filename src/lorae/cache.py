@@ -1,0 +1,193 @@
+"""What is kept between runs: downloads and decoded samples, each whole or absent.
+
+One folder holds everything: the platform's cache of the user, or ``LORAE_DATA``. Whatever goes
+into it is written under a temporary name beside its target, checked, and renamed, so that an
+interrupted run leaves nothing half done. Samples come back memory-mapped and are checked by
+their SHA-256; what fails the check counts as absent and is made anew.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import platformdirs
+import pooch
+
+from lorae.errors import InputError
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+log = logging.getLogger("lorae")
+
+
+class Unreachable(InputError):
+    """No source of a download answered; the message says which were tried."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training and held-out samples as arrays, perhaps memory-mapped, with their labels."""
+
+    train: Array
+    test: Array
+    train_labels: Array | None = None
+    test_labels: Array | None = None
+    columns: tuple[str, ...] | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the arrays that are there, by field name."""
+        named = {
+            "train": self.train,
+            "test": self.test,
+            "train_labels": self.train_labels,
+            "test_labels": self.test_labels,
+        }
+        return {name: array for name, array in named.items() if array is not None}
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 over name, dtype, shape and bytes of every array, in hexadecimal."""
+        digest = hashlib.sha256()
+        for name, array in self.arrays().items():
+            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return the cache folder, made if need be: ``LORAE_DATA``, else the platform's.
+
+    Raises:
+        InputError: The folder cannot be made.
+    """
+    default = platformdirs.user_cache_dir("lorae", appauthor=False)
+    path = Path(os.environ.get("LORAE_DATA") or default).expanduser()
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def workspace(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder in ``parent``, and remove it with what is left in it.
+
+    Raises:
+        InputError: Something cannot be written there: no permission, disk full.
+    """
+    with _writing(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(
+            f"cannot write the cache folder {path} ({reason}); "
+            f"set LORAE_DATA to a folder with room that you may write"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(urls: Sequence[str], checksum: str, target: Path) -> None:
+    """Download ``target`` from the first of ``urls`` that gives the right SHA-256.
+
+    Raises:
+        Unreachable: None did; no file is left behind.
+    """
+    pooch.get_logger().setLevel(logging.WARNING)
+    transfer = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(3, 30))
+    tried = []
+    for url in urls:
+        try:
+            pooch.retrieve(
+                url, f"sha256:{checksum}", target.name, target.parent, downloader=transfer
+            )
+            return
+        except ValueError:
+            reason = "wrong SHA-256"
+        except OSError as error:
+            reason = type(error).__name__
+        tried.append(f"{urlsplit(url).netloc}: {reason}")
+    raise Unreachable(f"cannot download {target.name} ({'; '.join(tried)})")
+
+
+def write_npy(path: Path, shape: tuple[int, ...], dtype: str, blocks: Iterable[Array]) -> None:
+    """Write an .npy file from blocks of its rows; memory holds one block at a time.
+
+    The rows go through ordinary writes, not a memory map: on a full disk a write fails with an
+    error, while a page of a map kills the process.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype=dtype))
+
+
+def mapped(path: Path) -> Array:
+    """Open an .npy file as a copy-on-write memory map, which torch takes without a warning."""
+    array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
+    return array
+
+
+def recall(entry: Path) -> Split | None:
+    """Return the samples kept in ``entry``, or None where they are absent or damaged."""
+    try:
+        expected = (entry / "checksum").read_text()
+        split = _opened(entry)
+        if split.checksum == expected:
+            return split
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        pass
+    log.warning("the cached samples in %s are damaged and will be made anew", entry)
+    return None
+
+
+def remember(entry: Path, write: Callable[[Path], None]) -> Split:
+    """Keep the arrays of a split in ``entry``, whole or not at all, and return them mapped.
+
+    Args:
+        entry: Folder of the cache to make, or to replace.
+        write: Writes ``train.npy``, ``test.npy`` and perhaps ``train_labels.npy`` and
+            ``test_labels.npy`` into the folder that it is given.
+    """
+    with workspace(entry.parent) as folder:
+        write(folder)
+        (folder / "checksum").write_text(_opened(folder).checksum)
+        shutil.rmtree(entry, ignore_errors=True)
+        try:
+            folder.rename(entry)
+        except OSError:
+            if not entry.exists():  # else another process was first, with the same content
+                raise
+    return _opened(entry)
+
+
+def _opened(folder: Path) -> Split:
+    return Split(**{path.stem: mapped(path) for path in folder.glob("*.npy")})

@@ -1,0 +1,225 @@
+"""The command `lorae`: one dataclass a command, its fields the options.
+
+Answers go to standard output, as text or with `--json` as JSON; progress goes to standard error.
+The exit status is 0, or 2 after input that its sender can mend (one sentence, no traceback), or
+128 plus the number of the signal that stopped a training.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from lorae import data
+from lorae.demo import Demo
+from lorae.distributed import is_main
+from lorae.errors import InputError, Interrupted
+from lorae.evaluation import Evaluation, evaluate, ranks, summary
+from lorae.options import Options
+from lorae.runs import Run
+
+Json = Annotated[bool, tyro.conf.arg(name="json")]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on data and leave a run folder."""
+
+    options: Annotated[Options, tyro.conf.arg(name="")] = Options()
+    """What to train on what, and how."""
+    out: Path | None = None
+    """Run folder, new or empty; runs/DATA-MODEL by default."""
+    resume: Path | None = None
+    """Go on with the stopped run in this folder, with its own options."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Train, and say what came of it."""
+        from lorae.training import train
+
+        options = self.options
+        if self.resume is not None:
+            if self.out is not None:
+                raise InputError(f"give out or resume, not both (got {self.out} and {self.resume})")
+            options = _resumed(Run.open(self.resume), options)
+        run = train(options, self.resume or self.out, resume=self.resume is not None)
+        if not is_main():
+            return
+        final = run.metrics()[-1]
+        if self.as_json:
+            _print({"run": str(run.path), "step": final["step"]} | final["test"])
+        else:
+            _print(summary([run]))
+            _print(f"run folder: {run.path} (next: lorae report {run.path})")
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Print the rank of a run's latent space, by every definition."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of a finished training."""
+    as_json: Json = False
+    """Print the answer as JSON, singular values included."""
+
+    def __call__(self) -> None:
+        """Evaluate the model on the test samples of its data."""
+        run = Run.open(self.run)
+        found = evaluate(run.model(), Options.from_dict(run.options).load().test)
+        _print(ranks(found) if self.as_json else _rank_table(found))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write one HTML file about one or several runs, which opens offline."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders of finished trainings."""
+    out: Path | None = None
+    """File to write; report.html in the first run's folder by default."""
+
+    def __call__(self) -> None:
+        """Write the report and print its path."""
+        from lorae.report import write_report
+
+        if not self.runs:
+            raise InputError("report needs the folder of at least one run, got none")
+        runs = [Run.open(path) for path in self.runs]
+        _print(str(write_report(runs, self.out or runs[0].path / "report.html")))
+
+
+@dataclass(frozen=True)
+class List:
+    """List the named data sets."""
+
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Print a row for each."""
+        rows = [
+            {
+                "name": name,
+                "about": row.description,
+                "source": row.source,
+                "download_bytes": row.download,
+                "ready": data.cached(name),
+            }
+            for name, row in data.DATASETS.items()
+        ]
+        if self.as_json:
+            _print(rows)
+            return
+        for row in rows:
+            size = f"{row['download_bytes'] / 1e6:.0f} MB" if row["download_bytes"] else "nothing"
+            state = "ready" if row["ready"] else f"{size} to download"
+            _print(f"{row['name']:8} {row['about']} ({row['source']}; {state})")
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download a named data set into the cache (LORAE_DATA, or the platform's cache folder)."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the set, as in `lorae data list`."""
+
+    def __call__(self) -> None:
+        """Fetch it and print where it lies."""
+        _print(str(data.fetch(self.name)))
+
+
+@dataclass(frozen=True)
+class DataCommand:
+    """List or fetch the named data sets."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[
+        Annotated[List, tyro.conf.subcommand("list")]
+        | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    ]
+
+    def __call__(self) -> None:
+        """Do what was asked."""
+        self.command()
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Spectrum, tyro.conf.subcommand("spectrum")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[DataCommand, tyro.conf.subcommand("data")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        command = tyro.cli(
+            Command,  # type: ignore[arg-type]
+            prog="lorae",
+            description="Autoencoders that find their own latent dimension.",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+        )
+        command()
+    except InputError as error:
+        return _failed(str(error), 2)
+    except Interrupted as stopped:
+        return _failed(str(stopped), 128 + stopped.signal)
+    except KeyboardInterrupt:
+        return _failed("stopped", 130)
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        where = "" if error.filename is None else f" {str(error.filename)!r}"
+        return _failed(f"cannot use{where}: {error.strerror or error}", 2)
+    return 0
+
+
+def _failed(message: str, status: int) -> int:
+    print(f"lorae: {message}", file=sys.stderr)
+    return status
+
+
+def _print(answer: object) -> None:
+    print(answer if isinstance(answer, str) else json.dumps(answer, indent=2))
+
+
+def _resumed(run: Run, given: Options) -> Options:
+    """Return the options of a run, once sure that none given on the command line differs."""
+    saved, default = Options.from_dict(run.options), Options()
+    for field in dataclasses.fields(Options):
+        now, then = getattr(given, field.name), getattr(saved, field.name)
+        if now not in (getattr(default, field.name), then):
+            raise InputError(
+                f"run {str(run.path)!r} was made with {field.name} {then}, which cannot be "
+                f"changed to {now} on resuming"
+            )
+    return saved
+
+
+def _rank_table(found: Evaluation) -> str:
+    """Return the ranks of an evaluation as lines of text."""
+    answer = ranks(found)
+    covariance, matrix = answer["covariance"], answer["matrix"]
+    rows = [f"singular values above    {'covariance of codes':>20} {'matrix M':>10}"]
+    rows += [
+        f"  {threshold} of the largest   {covariance['rank'][threshold]:>20} "
+        f"{matrix['rank'][threshold]:>10}"
+        for threshold in covariance["rank"]
+    ]
+    rows += [
+        f"effective rank           {covariance['effective_rank']:>20.2f} "
+        f"{matrix['effective_rank']:>10.2f}",
+        f"participation ratio      {covariance['participation_ratio']:>20.2f}",
+        f"stable rank              {'':>20} {matrix['stable_rank']:>10.2f}",
+        f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples; "
+        f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)",
+    ]
+    return "\n".join(rows)

@@ -1,0 +1,64 @@
+"""The demo: what a low-rank latent space is, seen on real images in a few minutes."""
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorae.cache import Unreachable
+from lorae.evaluation import summary
+from lorae.options import Options
+from lorae.runs import Run
+
+MODELS = ("ae", "lorae", "lorae-proximal")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train a plain autoencoder and low-rank ones on MNIST, and write the report."""
+
+    out: Path | None = None
+    """Folder for the runs, new or that of a stopped demo; runs/demo by default."""
+    data: str = "mnist"
+    """Data set; where MNIST cannot be downloaded, shapes."""
+    steps: int = 1500
+    """Optimizer steps for each model."""
+    width: float = 0.25
+    """Factor on the hidden widths of the paper's networks; 1 is the paper's, and takes longer."""
+    seed: int = 0
+    """Seed of weights and batches."""
+
+    def __call__(self) -> None:
+        """Train, print the table and write the report."""
+        from lorae.report import write_report
+        from lorae.training import free_folder
+
+        folder = self.out or free_folder("demo")
+        options = self._options()
+        runs = [self._run(dataclasses.replace(options, model=name), folder) for name in MODELS]
+        print(summary(runs))  # noqa: T201
+        print(f"report: {write_report(runs, folder / 'report.html').resolve()}")  # noqa: T201
+
+    def _options(self) -> Options:
+        options = Options(
+            data=self.data,
+            latent=128,
+            width=self.width,
+            steps=self.steps,
+            learning_rate=1e-3,
+            seed=self.seed,
+        )
+        try:
+            options.load()
+        except Unreachable as error:
+            print(f"lorae: {error}; going on with shapes", file=sys.stderr)  # noqa: T201
+            return dataclasses.replace(options, data="shapes")
+        return options
+
+    def _run(self, options: Options, folder: Path) -> Run:
+        from lorae.training import train
+
+        path = folder / options.model
+        weights = {"lorae": 1e-4}
+        options = dataclasses.replace(options, weight=weights.get(options.model))
+        return train(options, path, resume=Run(path).exists)

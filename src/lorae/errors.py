@@ -1,0 +1,39 @@
+"""The errors a user is meant to read.
+
+Every check of an argument, a file or a configuration raises :class:`InputError` with one
+sentence that names the argument, says what it was and what is allowed. The command line prints
+that sentence and exits with status 2; a program may catch it as the `ValueError` it is.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Input that its sender can mend; the message is one sentence."""
+
+
+class Diverged(InputError):
+    """The loss or a weight of a training is no longer a finite number."""
+
+
+class Interrupted(Exception):
+    """A training was stopped by a signal, after its state was saved."""
+
+    def __init__(self, run: Path, step: int, received: int) -> None:
+        super().__init__(f"stopped at step {step}; continue with: lorae train --resume {run}")
+        self.signal = received
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for a name that is not among those known, with the closest one.
+
+    Example:
+        >>> print(unknown("data set", "mnits", ["digits", "mnist"]))
+        unknown data set 'mnits' (did you mean 'mnist'?); known: digits, mnist
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return InputError(f"unknown {what} {name!r}{hint}; known: {', '.join(names)}")

@@ -1,0 +1,102 @@
+"""What a model does to samples it was not trained on: its error and the spectrum of its codes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorae import spectral
+from lorae.autoencoder import Autoencoder, batches
+from lorae.moments import Moments
+from lorae.runs import Run
+
+RANK_THRESHOLD = 1e-2
+"""The relative threshold of the rank that is printed where there is room for only one."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one model on one set of samples.
+
+    Attributes:
+        samples: how many samples were used.
+        reconstruction: mean squared error over all elements, in scaled units.
+        covariance: singular values of the covariance of the codes, descending.
+        matrix: singular values of the bridge's matrix M, descending.
+    """
+
+    samples: int
+    reconstruction: float
+    covariance: Float[Tensor, " l"]
+    matrix: Float[Tensor, " l"]
+
+    @property
+    def rank(self) -> int:
+        """The number of singular values of the covariance above 1e-2 of the largest."""
+        return int(spectral.rank(self.covariance, RANK_THRESHOLD))
+
+
+@torch.no_grad()
+def evaluate(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Evaluation:
+    """Return reconstruction error and spectra over samples, in evaluation mode, streaming."""
+    was_training, device = model.training, model.shift.device
+    model.eval()
+    moments, squares, elements = None, 0.0, 0
+    for x in batches(samples, batch_size, device):
+        target = model.scaled(x)
+        codes = model.bridge(model.encoder(target))
+        moments = moments or Moments(codes.shape[1])
+        moments.update(codes.float())
+        error = model.decoder(codes).float() - target
+        squares += float(error.square().sum(dtype=torch.float32))
+        elements += error.numel()
+    model.train(was_training)
+    assert moments is not None
+    matrix = spectral.singular_values(model.bridge.matrix())
+    return Evaluation(len(samples), squares / elements, moments.spectrum().cpu(), matrix.cpu())
+
+
+def ranks(found: Evaluation) -> dict[str, Any]:
+    """Return every rank of an evaluation, as values that JSON can hold.
+
+    The participation ratio is that of the variances, (sum v)^2 / sum v^2; the effective rank is
+    the exponential of the entropy of the normalised singular values; thresholds are relative to
+    the largest singular value.
+    """
+    return {
+        "samples": found.samples,
+        "reconstruction": found.reconstruction,
+        "covariance": _profile(found.covariance)
+        | {"participation_ratio": float(spectral.participation_ratio(found.covariance))},
+        "matrix": _profile(found.matrix)
+        | {"stable_rank": float(spectral.stable_rank(found.matrix))},
+    }
+
+
+def _profile(sigma: Tensor) -> dict[str, Any]:
+    return {
+        "rank": {f"{t:.0e}": rank for t, rank in spectral.rank_profile(sigma).items()},
+        "effective_rank": float(spectral.effective_rank(sigma)),
+        "singular_values": sigma.tolist(),
+    }
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """Return a table of runs: error and rank of the covariance of their test codes."""
+    shown = (1e-1, 1e-2, 1e-4, 1e-6)
+    width = max(len("run"), *(len(run.name) for run in runs))
+    rows = [f"{'run':{width}}  test error  rank at " + "  ".join(f"{t:.0e}" for t in shown)]
+    for run in runs:
+        test = run.metrics()[-1]["test"]
+        profile = spectral.rank_profile(torch.tensor(test["covariance"]), shown)
+        counts = "  ".join(f"{profile[t]:5}" for t in shown)
+        rows.append(f"{run.name:{width}}  {test['reconstruction']:10.5f}          {counts}")
+    rows.append(
+        "error: mean square over all elements, scaled units; rank: singular values of the "
+        "covariance\nof the test codes above a share of the largest, of "
+        f"{len(runs[0].metrics()[-1]['test']['covariance'])} latent dimensions"
+    )
+    return "\n".join(rows)

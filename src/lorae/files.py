@@ -1,0 +1,111 @@
+"""Files that are whole or absent.
+
+A file is written under a temporary name beside its target, flushed to the disk and renamed, so a
+reader sees the old content or the new and never a part. Tensors go to safetensors, never pickle;
+the header holds a JSON text and a checksum over both, so that a cut or altered file is refused in
+one sentence.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lorae.errors import InputError
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that the file is at every moment the old one or the new one.
+
+    Raises:
+        OSError: if the folder cannot be written or the disk is full; the old file stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: if the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"there is no file {str(path)!r}") from None
+    except ValueError as error:
+        raise InputError(f"{str(path)!r} is not valid JSON ({error})") from None
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: object) -> None:
+    """Write named tensors and a JSON-able description to a safetensors file, atomically.
+
+    Example:
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> save_tensors(folder / "a.safetensors", {"x": torch.ones(2)}, {"step": 3})
+        >>> load_tensors(folder / "a.safetensors")
+        ({'x': tensor([1., 1.])}, {'step': 3})
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(about, sort_keys=True)
+    write_atomic(path, save(plain, {"lorae": text, "checksum": _checksum(plain, text)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
+    """Read a file of :func:`save_tensors`: the tensors on the CPU, and the description.
+
+    Raises:
+        InputError: if the file is missing, cut short, altered, or of another origin.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{str(path)!r} is cut short or not a safetensors file ({error})") from None
+    if "lorae" not in metadata:
+        raise InputError(f"{str(path)!r} was not written by lorae: its header lacks the description")
+    if metadata.get("checksum") != _checksum(tensors, metadata["lorae"]):
+        raise InputError(f"{str(path)!r} was altered after it was written: its checksum is wrong")
+    return tensors, json.loads(metadata["lorae"])
+
+
+def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,404 @@
+r"""Encoders and decoders, as plain sequences of layers.
+
+A pair is a map from samples to latents and one back,
+
+.. math:: E_\phi : \mathbb{R}^s \to \mathbb{R}^l, \qquad D_\theta : \mathbb{R}^l \to \mathbb{R}^s,
+
+where the shape `s` of a sample is C x H x W for an image and D for a vector. Both take a batch
+along the first axis. An encoder ends in a linear map without activation (`Linear`, or `Conv2d`
+over what is left of the image and a `Flatten`), so that a linear map behind it, such as the
+matrix M of LoRAE, can be folded into that last layer. A decoder ends in the activation whose
+image is the range of the values it is to reproduce.
+
+`mnist`, `celeba` and `shapes` are the networks of the paper; `convolutional` and
+`fully_connected` fit any other shape. `width` multiplies every hidden number of channels or
+units (rounded, at least 1), and 1 is the network as published. Parameters have PyTorch's default
+initialization, drawn from its global generator.
+
+References:
+    Mazumder et al., Low-Rank Autoencoder (LoRAE), WACV 2024, whose networks are those of
+    Jing, Zbontar and LeCun, Implicit Rank-Minimizing Autoencoder, NeurIPS 2020.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from torch import nn
+
+from lorae.errors import InputError, unknown
+
+Shape = tuple[int, ...]
+ValueRange = tuple[float, float] | None
+
+SMALLEST_SIDE = 8
+
+
+class Pair(NamedTuple):
+    """An encoder N x s -> N x l and the decoder N x l -> N x s that belongs to it."""
+
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+
+
+# The paper's networks
+
+
+def mnist(latent: int, width: float = 1.0) -> Pair:
+    """Return the paper's networks for MNIST, for images of 1 x 32 x 32.
+
+    The encoder halves the image four times, to 256 x 2 x 2; the decoder doubles a seed of
+    128 x 8 x 8 twice and mixes its 32 channels into one in (-1, 1).
+
+    Args:
+        latent: number l of latent dimensions, 1 to 1024; the paper's is 128.
+        width: factor on the hidden numbers of channels, positive; the paper's is 1.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = mnist(128, width=0.25)
+        >>> z = encoder(torch.zeros(5, 1, 32, 32))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 128]), torch.Size([5, 1, 32, 32]))
+    """
+    _check_size(PAPER_SHAPES["mnist"], latent, width)
+    down, up = _scaled((32, 64, 128, 256), width), _scaled((128, 64, 32), width)
+    encoder = nn.Sequential(*_halvings(1, down), nn.Flatten(), nn.Linear(down[-1] * 2 * 2, latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, up[0] * 8 * 8),
+        nn.Unflatten(1, (up[0], 8, 8)),
+        nn.ReLU(),
+        *_doublings(up),
+        nn.ConvTranspose2d(up[-1], 1, 1),
+        nn.Tanh(),
+    )
+    return Pair(encoder, decoder)
+
+
+def celeba(latent: int, width: float = 1.0) -> Pair:
+    """Return the paper's networks for CelebA, for images of 3 x 64 x 64.
+
+    The encoder halves the image four times, to 1024 x 4 x 4; the decoder doubles a seed of
+    1024 x 8 x 8 three times and mixes its 128 channels into three in (-1, 1). Unlike that of
+    MNIST, the seed has no activation, so the decoder's first two layers are one linear map.
+
+    Args:
+        latent: number l of latent dimensions, 1 to 12288; the paper's is 128.
+        width: factor on the hidden numbers of channels, positive; the paper's is 1.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = celeba(128, width=1 / 32)
+        >>> z = encoder(torch.zeros(5, 3, 64, 64))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 128]), torch.Size([5, 3, 64, 64]))
+    """
+    _check_size(PAPER_SHAPES["celeba"], latent, width)
+    down, up = _scaled((128, 256, 512, 1024), width), _scaled((1024, 512, 256, 128), width)
+    encoder = nn.Sequential(*_halvings(3, down), nn.Flatten(), nn.Linear(down[-1] * 4 * 4, latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, up[0] * 8 * 8),
+        nn.Unflatten(1, (up[0], 8, 8)),
+        *_doublings(up),
+        nn.ConvTranspose2d(up[-1], 3, 1),
+        nn.Tanh(),
+    )
+    return Pair(encoder, decoder)
+
+
+def shapes(latent: int, width: float = 1.0) -> Pair:
+    """Return the paper's networks for the synthetic shapes, for images of 3 x 32 x 32.
+
+    The encoder halves the image four times, to 256 x 2 x 2, and a convolution over what is
+    left gives the latent; the decoder is its mirror image, with values in (-1, 1).
+
+    Args:
+        latent: number l of latent dimensions, 1 to 3072; the paper's is 32.
+        width: factor on the hidden numbers of channels, positive; the paper's is 1.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = shapes(32, width=0.25)
+        >>> z = encoder(torch.zeros(5, 3, 32, 32))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 32]), torch.Size([5, 3, 32, 32]))
+    """
+    _check_size(PAPER_SHAPES["shapes"], latent, width)
+    down = _scaled((32, 64, 128, 256), width)
+    up = down[::-1]
+    encoder = nn.Sequential(*_halvings(3, down), nn.Conv2d(down[-1], latent, 2), nn.Flatten())
+    decoder = nn.Sequential(
+        nn.Unflatten(1, (latent, 1, 1)),
+        nn.ConvTranspose2d(latent, up[0], 2),
+        nn.ReLU(),
+        *_doublings(up),
+        nn.ConvTranspose2d(up[-1], 3, 4, 2, 1),
+        nn.Tanh(),
+    )
+    return Pair(encoder, decoder)
+
+
+# Networks inferred from the shape of a sample
+
+
+def convolutional(
+    shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = (0.0, 1.0)
+) -> Pair:
+    r"""Return convolutional networks for images of any shape C x H x W with sides of 8 or more.
+
+    The encoder halves the sides, rounding down, until the smaller is 4 to 7, with
+    :math:`\min(32 \cdot 2^i, 256)` channels (times `width`) after halving i = 0, 1, ...; a linear
+    map follows. The decoder mirrors it; a side that was odd before a halving gets the lost row
+    back from the output padding, so the output has exactly the shape of the input.
+
+    Args:
+        shape: shape C x H x W of a sample, without the batch; C >= 1, H and W >= 8.
+        latent: number l of latent dimensions, 1 to C H W.
+        width: factor on the hidden numbers of channels, positive.
+        value_range: what the decoder's values lie in: (0, 1) by a sigmoid, (-1, 1) by tanh, or
+            None for no bounds.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = convolutional((3, 37, 64), 16, width=0.25)
+        >>> z = encoder(torch.zeros(5, 3, 37, 64))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 16]), torch.Size([5, 3, 37, 64]))
+    """
+    _check_image(shape)
+    _check_size(shape, latent, width)
+    sides = _halved(*shape[1:])
+    h, w = sides[-1]
+    down = _scaled([min(32 * 2**i, 256) for i in range(len(sides) - 1)], width)
+    seed = down[-1] * h * w
+    encoder = nn.Sequential(*_halvings(shape[0], down), nn.Flatten(), nn.Linear(seed, latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, seed),
+        nn.ReLU(),
+        nn.Unflatten(1, (down[-1], h, w)),
+        *_doublings(down[::-1], sides[-2:0:-1]),
+        _doubling(down[0], shape[0], sides[0]),
+        _activation(value_range),
+    )
+    return Pair(encoder, decoder)
+
+
+def fully_connected(
+    shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = None
+) -> Pair:
+    r"""Return fully connected networks for vectors of D values.
+
+    Two hidden layers, of h and :math:`\max(h / 2, 128)` units (times `width`), with
+    :math:`h = 2^{\lceil \log_2 4D \rceil}` kept within 128 to 1024; the decoder mirrors them.
+
+    Args:
+        shape: shape (D,) of a sample, without the batch; D >= 1.
+        latent: number l of latent dimensions, 1 to D.
+        width: factor on the hidden numbers of units, positive.
+        value_range: what the decoder's values lie in: (0, 1) by a sigmoid, (-1, 1) by tanh, or
+            None for no bounds.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = fully_connected((13,), 4)
+        >>> z = encoder(torch.zeros(5, 13))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 4]), torch.Size([5, 13]))
+    """
+    _check_vector(shape)
+    _check_size(shape, latent, width)
+    dim = shape[0]
+    h = min(max(1 << (4 * dim - 1).bit_length(), 128), 1024)
+    outer, inner = _scaled([h, max(h // 2, 128)], width)
+    return Pair(
+        nn.Sequential(*_dense(dim, outer, inner, latent)),
+        nn.Sequential(*_dense(latent, inner, outer, dim), _activation(value_range)),
+    )
+
+
+# Networks by name
+
+
+PAPER_SHAPES: dict[str, Shape] = {
+    "mnist": (1, 32, 32),
+    "celeba": (3, 64, 64),
+    "shapes": (3, 32, 32),
+}
+"""The one shape of sample that each of the paper's networks takes."""
+
+NETWORKS: dict[str, Callable[..., Pair]] = {
+    "mnist": mnist,
+    "celeba": celeba,
+    "shapes": shapes,
+    "conv": convolutional,
+    "mlp": fully_connected,
+}
+"""The functions of this module under the names that `build` knows."""
+
+
+def build(
+    name: str, shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = None
+) -> Pair:
+    """Return the networks of this name for samples of this shape.
+
+    Args:
+        name: one of `NETWORKS`.
+        shape: shape of a sample, without the batch.
+        latent: number l of latent dimensions, 1 to the number of values of a sample.
+        width: factor on the hidden numbers of channels or units, positive.
+        value_range: (0, 1), (-1, 1) or None for no bounds: what the decoder's values lie in. The
+            paper's networks end in tanh, as published, whatever it is.
+
+    Raises:
+        InputError: if the name is unknown, the network does not take this shape, or an argument
+            is outside its range.
+
+    Example:
+        >>> encoder, decoder = build("conv", (1, 28, 28), 16, width=0.25, value_range=(0.0, 1.0))
+        >>> decoder[-1]
+        Sigmoid()
+        >>> build("mnist", (1, 28, 28), 16)
+        Traceback (most recent call last):
+        lorae.errors.InputError: network 'mnist' takes samples of shape (1, 32, 32), not (1, 28, 28)
+    """
+    if name not in NETWORKS:
+        raise unknown("network", name, NETWORKS)
+    _activation(value_range)  # refuses a wrong range before the paper's networks ignore it
+    if name not in PAPER_SHAPES:
+        return NETWORKS[name](shape, latent, width, value_range)
+    if shape != PAPER_SHAPES[name]:
+        raise InputError(
+            f"network {name!r} takes samples of shape {PAPER_SHAPES[name]}, not {tuple(shape)}"
+        )
+    return NETWORKS[name](latent, width)
+
+
+def choose(shape: Shape) -> str:
+    """Return the name of the general networks for samples of this shape.
+
+    Args:
+        shape: shape of a sample, without the batch: C x H x W or (D,).
+
+    Returns:
+        "conv" for images and "mlp" for vectors.
+
+    Raises:
+        InputError: if the shape is neither, or a side of the image is under 8 pixels.
+
+    Example:
+        >>> choose((3, 64, 64)), choose((13,))
+        ('conv', 'mlp')
+    """
+    if len(shape) not in (1, 3):
+        raise InputError(
+            f"shape of a sample is (C, H, W) for images or (D,) for vectors, not {tuple(shape)}"
+        )
+    if len(shape) == 1:
+        _check_vector(shape)
+        return "mlp"
+    _check_image(shape)
+    return "conv"
+
+
+# Layers
+
+
+def _scaled(channels: Sequence[int], width: float) -> list[int]:
+    return [max(1, round(width * c)) for c in channels]
+
+
+def _halved(h: int, w: int) -> list[tuple[int, int]]:
+    """Return the sizes of the image from the first to the one with its smaller side in 4 to 7."""
+    sides = [(h, w)]
+    while min(sides[-1]) >= SMALLEST_SIDE:
+        sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
+    return sides
+
+
+def _halvings(inputs: int, channels: Sequence[int]) -> list[nn.Module]:
+    """Return a convolution that halves the sides, and a ReLU, for each number of channels."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise([inputs, *channels]):
+        layers += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
+    return layers
+
+
+def _doubling(inputs: int, outputs: int, size: tuple[int, int] = (0, 0)) -> nn.ConvTranspose2d:
+    """Return the transposed convolution from floor(H/2) x floor(W/2) to the size H x W.
+
+    Without output padding it doubles both sides, so an odd side lacks one row.
+    """
+    padding = (size[0] % 2, size[1] % 2)
+    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, output_padding=padding)
+
+
+def _doublings(
+    channels: Sequence[int], sizes: Sequence[tuple[int, int]] | None = None
+) -> list[nn.Module]:
+    """Return `_doubling` and a ReLU for each step between channels; without sizes, all even."""
+    steps = list(pairwise(channels))
+    layers: list[nn.Module] = []
+    for (a, b), size in zip(steps, sizes or [(0, 0)] * len(steps), strict=True):
+        layers += [_doubling(a, b, size), nn.ReLU()]
+    return layers
+
+
+def _dense(*units: int) -> list[nn.Module]:
+    """Return linear layers between neighbouring numbers of units, with a ReLU between them."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(units):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return layers[:-1]
+
+
+def _activation(value_range: ValueRange) -> nn.Module:
+    if value_range is None:
+        return nn.Identity()
+    if value_range == (0, 1):
+        return nn.Sigmoid()
+    if value_range == (-1, 1):
+        return nn.Tanh()
+    raise InputError(f"value_range must be (0, 1), (-1, 1) or None, not {value_range!r}")
+
+
+# Checks
+
+
+def _check_image(shape: Shape) -> None:
+    if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < SMALLEST_SIDE:
+        raise InputError(
+            f"shape of an image must be (C, H, W) with C at least 1 and H and W at least "
+            f"{SMALLEST_SIDE}, not {tuple(shape)}"
+        )
+
+
+def _check_vector(shape: Shape) -> None:
+    if len(shape) != 1 or shape[0] < 1:
+        raise InputError(f"shape of a vector must be (D,) with D at least 1, not {tuple(shape)}")
+
+
+def _check_size(shape: Shape, latent: int, width: float) -> None:
+    values = math.prod(shape)
+    if not 1 <= latent <= values:
+        raise InputError(
+            f"latent must be 1 to {values}, the number of values of a sample of shape "
+            f"{tuple(shape)}, not {latent}"
+        )
+    if not 0 < width < math.inf:
+        raise InputError(f"width must be a positive number, not {width}")

@@ -1,0 +1,137 @@
+"""A run folder: what one training leaves behind, and all that later commands read.
+
+====================== =======================================================================
+`config.json`          the resolved options, the architecture, the data and the environment
+`metrics.jsonl`        one JSON object a line: errors and spectra as training went on
+`model.safetensors`    the trained model (absent until training has ended)
+`checkpoint/`          the state to go on from, if training was stopped
+`report.html`          the report, once asked for
+====================== =======================================================================
+"""
+
+import json
+import platform
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from lorae import autoencoder
+from lorae.autoencoder import Autoencoder
+from lorae.errors import InputError
+from lorae.files import read_json, write_atomic, write_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder by its path.
+
+    Example:
+        >>> Run(Path("nowhere")).exists
+        False
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Return the run at a path.
+
+        Raises:
+            InputError: if there is none.
+        """
+        run = cls(Path(path))
+        if not run.exists:
+            raise InputError(f"there is no run at {str(path)!r}: it holds no config.json")
+        return run
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run, finished or not."""
+        return (self.path / "config.json").is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has ended and left a model."""
+        return (self.path / "model.safetensors").is_file()
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.path.resolve().name
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the last state of training."""
+        return self.path / "checkpoint" / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The file of the best model so far, where early stopping keeps one."""
+        return self.path / "checkpoint" / "best.safetensors"
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """The content of `config.json`."""
+        content = read_json(self.path / "config.json")
+        if not isinstance(content, dict) or "options" not in content:
+            raise InputError(f"{str(self.path / 'config.json')!r} is not a configuration of lorae")
+        return content
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The resolved options of training."""
+        options: dict[str, Any] = self.about["options"]
+        return options
+
+    def write_about(self, about: dict[str, Any]) -> None:
+        """Write `config.json`, adding versions and machine."""
+        write_json(self.path / "config.json", about | {"environment": environment()})
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of `metrics.jsonl` in order; a last line cut by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        try:
+            return [json.loads(line) for line in lines if line.endswith("\n")]
+        except ValueError as error:
+            raise InputError(f"{str(path)!r} has a line that is not JSON ({error})") from None
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Add one line to `metrics.jsonl`."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drop the lines after `step`, which a resumed run is about to write again."""
+        kept = [line for line in self.metrics() if line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_atomic(self.path / "metrics.jsonl", text.encode())
+
+    def model(self) -> Autoencoder:
+        """Return the trained model, on the CPU and in evaluation mode.
+
+        Raises:
+            InputError: if training has not ended, or the file is damaged.
+        """
+        if not self.finished:
+            raise InputError(
+                f"run {str(self.path)!r} has no model yet: its training has not ended "
+                f"(continue it with: lorae train --resume {self.path})"
+            )
+        return autoencoder.load(self.path)
+
+
+def environment() -> dict[str, str]:
+    """Return the versions and the machine that figures depend on."""
+    from importlib.metadata import version
+
+    return {
+        "lorae": version("lorae"),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "threads": str(torch.get_num_threads()),
+    }

@@ -1,0 +1,490 @@
+"""The one training loop.
+
+For every step: draw a batch, sum the objective's terms, step the optimizer, let the objective
+move its matrix. The order of the samples is a function of the seed and the epoch alone, so the
+number of the step is the whole position in the data, and a run that is stopped, even by force,
+and resumed ends with the weights it would have had.
+"""
+
+import dataclasses
+import itertools
+import math
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lorae.autoencoder import Autoencoder, as_float, build, clone, load
+from lorae.checkpoints import load_checkpoint, save_checkpoint
+from lorae.data import Data
+from lorae.errors import Diverged, InputError, Interrupted
+from lorae.evaluation import Evaluation, evaluate
+from lorae.interrupts import Interrupts
+from lorae.objectives import Objective, method
+from lorae.options import Options
+from lorae.runs import Run
+
+LOG_EVERY = 50
+"""Steps between readings of the loss, which on an accelerator make it wait."""
+
+
+def train(
+    options: Options, out: str | Path | None = None, *, resume: bool = False, show: bool = True
+) -> Run:
+    """Train a model and return its run folder.
+
+    Args:
+        options: what to train; see :class:`lorae.options.Options`.
+        out: the run folder, new or, to resume, that of a stopped run; by default a new one in
+            `runs/`, named after data and model.
+        resume: go on from the last checkpoint of the same options.
+        show: draw a progress bar where standard error is a terminal, else print lines to it.
+
+    Raises:
+        InputError: if an option, the data or the folder is unfit.
+        Diverged: if the loss is not finite; the last good checkpoint stays.
+        Interrupted: after Ctrl-C or SIGTERM; the state is saved.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> run = train(Options(data="digits", steps=2), mkdtemp(), show=False)
+        >>> run.model().encode(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 64])
+    """
+    options.check()
+    fabric = _fabric(options)
+    data = options.load()
+    options = options.resolved(data)
+    run = _prepared(fabric, options, data, out, resume=resume)
+    if run.finished:
+        return run
+    torch.manual_seed(options.seed)
+    model = build(options.architecture(data), data.shift, data.scale)
+    objective = method(options.model).objective_for(model, options.weight)
+    session = Session(options, run, data, fabric, objective, show=show)
+    if resume:
+        session.restore()
+    session.run_to_end()
+    return run
+
+
+def free_folder(name: str) -> Path:
+    """Return `runs/name`, or `runs/name-2` and so on where that is taken."""
+    tries = (Path("runs") / (f"{name}-{k}" if k > 1 else name) for k in itertools.count(1))
+    return next(path for path in tries if not path.exists())
+
+
+def _prepared(
+    fabric: Fabric, options: Options, data: Data, out: str | Path | None, *, resume: bool
+) -> Run:
+    """Let process zero make or check the folder; all of them return it or fail alike."""
+    answer: tuple[str, str] = ("", "")
+    if fabric.is_global_zero:
+        run = Run(free_folder(f"{data.name}-{options.model}") if out is None else Path(out))
+        try:
+            _prepare(run, options, data, resume=resume)
+            answer = (str(run.path), "")
+        except InputError as error:
+            answer = ("", str(error))
+    path, refusal = fabric.broadcast(answer)
+    if refusal:
+        raise InputError(refusal)
+    return Run(Path(path))
+
+
+def _prepare(run: Run, options: Options, data: Data, *, resume: bool) -> None:
+    about = {
+        "options": dataclasses.asdict(options),
+        "data": {
+            "name": data.name,
+            "checksum": data.checksum,
+            "train": len(data.train),
+            "test": len(data.test),
+            "shape": list(data.shape),
+        },
+    }
+    if run.exists and not resume:
+        raise InputError(
+            f"{str(run.path)!r} already holds a run: choose another folder, "
+            f"or continue it with: lorae train --resume {run.path}"
+        )
+    if run.exists:
+        _check_same(run, about)
+        return
+    if resume:
+        raise InputError(f"there is no run to resume at {str(run.path)!r}")
+    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        raise InputError(f"out must be a new or empty folder, {str(run.path)!r} is neither")
+    run.write_about(about)
+
+
+_FREE = {"device", "precision"}
+
+
+def _check_same(run: Run, about: dict[str, Any]) -> None:
+    then, now = run.options, about["options"]
+    differing = [k for k in now if k not in _FREE and then.get(k) != now[k]]
+    if differing:
+        changes = "; ".join(f"{k} was {then.get(k)} and is now {now[k]}" for k in differing)
+        raise InputError(f"run {str(run.path)!r} was made with other options: {changes}")
+    if run.about["data"]["checksum"] != about["data"]["checksum"]:
+        raise InputError(
+            f"the data {now['data']!r} are not those that run {str(run.path)!r} was trained on: "
+            "their checksum differs"
+        )
+
+
+def _fabric(options: Options) -> Fabric:
+    try:
+        fabric = Fabric(
+            accelerator=options.device,
+            devices=options.devices,
+            precision=options.precision,  # type: ignore[arg-type]
+        )
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {options.device!r} cannot be used: {reason}") from None
+    fabric.launch()
+    return fabric
+
+
+@dataclass
+class State:
+    """How far a run has come.
+
+    Attributes:
+        step: optimizer steps made.
+        seconds: time they took, over all sessions.
+        best: least validation error so far.
+        stale: evaluations since then.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float = math.inf
+    stale: int = 0
+
+
+@dataclass
+class Totals:
+    """Sums of the loss's terms since they were last read, kept on the device."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    steps: int = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Add the terms of one step."""
+        for name, term in terms.items():
+            value = term.detach()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += 1
+
+    def finite(self) -> bool:
+        """Whether every sum is a finite number."""
+        return all(math.isfinite(float(total)) for total in self.sums.values())
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each term, and of the loss, per step."""
+        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+        return {"loss": sum(means.values())} | means
+
+
+class Session:
+    """One process's part in one training run, from its start or from a checkpoint to its end."""
+
+    def __init__(
+        self,
+        options: Options,
+        run: Run,
+        data: Data,
+        fabric: Fabric,
+        objective: Objective,
+        *,
+        show: bool = True,
+    ) -> None:
+        assert options.steps is not None
+        assert options.learning_rate is not None
+        assert options.evaluate_every is not None
+        self.options, self.run, self.data, self.fabric = options, run, data, fabric
+        self.steps, self.learning_rate = options.steps, options.learning_rate
+        self.evaluate_every = options.evaluate_every
+        self.state = State()
+        self.sampler = Sampler(data.train, options, fabric)
+        self.objective = objective.to(fabric.device)
+        _channels_last(self.objective)
+        self.plain_optimizer = torch.optim.Adam(
+            objective.parameters(),
+            self.learning_rate,
+            weight_decay=options.weight_decay,
+            fused=True,
+        )
+        self.wrapped, self.optimizer = fabric.setup(objective, self.plain_optimizer)
+        self.average = None if options.ema is None else clone(objective.model)
+        self.display = Display(run.name, self.steps, show=show and fabric.is_global_zero)
+
+    @property
+    def model(self) -> Autoencoder:
+        """The model that is evaluated and kept: the moving average where there is one."""
+        return self.objective.model if self.average is None else self.average
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are made, or patience has ended."""
+        patience = self.options.patience
+        impatient = patience is not None and self.state.stale >= patience
+        return impatient or self.state.step >= self.steps
+
+    def run_to_end(self) -> None:
+        """Train from the current state to the end, evaluating and saving on the way.
+
+        Raises:
+            Diverged: if the loss is not finite.
+            Interrupted: after a signal, once the state is saved.
+        """
+        self.objective.train()
+        totals, start = Totals(), time.perf_counter() - self.state.seconds
+        with Interrupts() as interrupts, self.display.opened(self.state.step):
+            while not self.done:
+                totals.add(self.step(self.sampler.batch(self.state.step)))
+                self.state.step += 1
+                self.display.advance()
+                if self.fabric.device.type == "cpu" or self.state.step % LOG_EVERY == 0:
+                    self._check(totals)
+                if self.state.step % self.evaluate_every == 0 or self.state.step == self.steps:
+                    self.state.seconds = time.perf_counter() - start
+                    self._evaluate(totals)
+                    totals = Totals()
+                if interrupts.received is not None and not self.done:
+                    self.state.seconds = time.perf_counter() - start
+                    self.save()
+                    raise Interrupted(self.run.path, self.state.step, interrupts.received)
+        self._finish()
+
+    def step(self, x: Tensor) -> dict[str, Tensor]:
+        """Make one optimizer step on one batch and return the terms of the loss."""
+        terms: dict[str, Tensor] = self.wrapped(x)
+        self.optimizer.zero_grad()
+        self.fabric.backward(torch.stack(list(terms.values())).sum())
+        if self.options.clip_norm is not None:
+            self.fabric.clip_gradients(
+                self.wrapped, self.optimizer, max_norm=self.options.clip_norm
+            )
+        self.optimizer.step()
+        self.objective.after_step(self.learning_rate)
+        if self.average is not None and self.options.ema is not None:
+            _follow(self.average, self.objective.model, self.options.ema)
+        return terms
+
+    def save(self) -> None:
+        """Write a checkpoint, unless a weight is not finite.
+
+        Raises:
+            Diverged: if one is; the last good checkpoint stays.
+        """
+        if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
+            raise self._diverged("a weight")
+        if self.fabric.is_global_zero:
+            about = {"state": dataclasses.asdict(self.state)}
+            save_checkpoint(self.run.checkpoint, self._modules(), self.plain_optimizer, about)
+        self.fabric.barrier()
+
+    def restore(self) -> None:
+        """Go back to the last checkpoint, or to the start where none was written yet."""
+        if self.run.checkpoint.exists():
+            about = load_checkpoint(self.run.checkpoint, self._modules(), self.plain_optimizer)
+            self.state = State(**about["state"])
+        if self.fabric.is_global_zero:
+            self.run.rewind_metrics(self.state.step)
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules: dict[str, nn.Module] = {"objective": self.objective}
+        return modules if self.average is None else modules | {"average": self.average}
+
+    def _check(self, totals: Totals) -> None:
+        if not totals.finite():
+            raise self._diverged("the loss")
+        if self.state.step % LOG_EVERY == 0:
+            self.display.loss(totals.means()["loss"])
+
+    def _diverged(self, what: str) -> Diverged:
+        kept = f"the last good checkpoint is {str(self.run.checkpoint)!r}"
+        return Diverged(
+            f"{what} is no longer finite at step {self.state.step}: try a learning_rate below "
+            f"{self.learning_rate:g} or clip_norm; "
+            + (kept if self.run.checkpoint.exists() else "no checkpoint had been written yet")
+        )
+
+    def _evaluate(self, totals: Totals) -> None:
+        """Write a line of metrics and a checkpoint."""
+        if not totals.finite():
+            raise self._diverged("the loss")
+        line = self._position() | {"train": totals.means()}
+        held_out = self.sampler.held_out
+        if len(held_out):
+            error = evaluate(self.model, held_out).reconstruction
+            line["validation"] = {"samples": len(held_out), "reconstruction": error}
+            self._judge(error)
+        self._log(line | figures(evaluate(self.model, self._probe())))
+        self.save()
+
+    def _judge(self, error: float) -> None:
+        self.state.stale += 1
+        if error < self.state.best:
+            self.state.best, self.state.stale = error, 0
+            if self.options.patience is not None and self.fabric.is_global_zero:
+                self.model.save(self.run.best)
+
+    def _finish(self) -> None:
+        """Evaluate the model that is kept on the whole test set, and write it."""
+        if self.options.patience is not None and self.run.best.exists():
+            self.model.load_state_dict(load(self.run.best).state_dict())
+        if self.fabric.is_global_zero:
+            self._log(self._position() | figures(evaluate(self.model, self.data.test), final=True))
+            self.model.save(self.run.path / "model.safetensors")
+        self.fabric.barrier()
+
+    def _position(self) -> dict[str, Any]:
+        return {
+            "step": self.state.step,
+            "epoch": round(self.state.step / self.sampler.per_epoch, 4),
+            "seconds": round(self.state.seconds, 3),
+        }
+
+    def _probe(self) -> Tensor:
+        test, generator = self.data.test, _generator(self.options.seed, _PROBE)
+        chosen = torch.randperm(len(test), generator=generator)[: self.options.probe]
+        return test[chosen.sort().values]
+
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.fabric.is_global_zero:
+            self.run.append_metrics(line)
+            self.display.evaluation(line)
+
+
+def figures(found: Evaluation, *, final: bool = False) -> dict[str, Any]:
+    """Return an evaluation as the fields of a line of `metrics.jsonl`."""
+    return {
+        "final": final,
+        "test": {
+            "samples": found.samples,
+            "reconstruction": found.reconstruction,
+            "rank": found.rank,
+            "covariance": found.covariance.tolist(),
+            "matrix": found.matrix.tolist(),
+        },
+    }
+
+
+class Sampler:
+    """Batches by the number of the step.
+
+    Every epoch is a fresh order of the training samples, drawn from the seed and the epoch's
+    number; a part of a batch left at its end is not used in that epoch. Samples stay on the
+    device where they fit.
+    """
+
+    def __init__(self, samples: Tensor, options: Options, fabric: Fabric) -> None:
+        count = len(samples)
+        validation = round(options.validation * count)
+        order = torch.arange(count)
+        if validation:
+            order = torch.randperm(count, generator=_generator(options.seed, _VALIDATION))
+        self.held_out = samples[order[:validation].sort().values]
+        self.order = order[validation:]
+        self.samples = _on_device(samples, fabric.device)
+        self.per_epoch = len(self.order) // options.batch_size
+        self.size, self.seed, self.fabric = options.batch_size, options.seed, fabric
+        self._epoch, self._shuffled = -1, self.order
+
+    def batch(self, step: int) -> Tensor:
+        """Return this process's share of the batch of a step, as float on its device."""
+        epoch, position = divmod(step, self.per_epoch)
+        start, fabric = position * self.size, self.fabric
+        index = self._in_epoch(epoch)[start : start + self.size]
+        share = index[fabric.global_rank :: fabric.world_size]
+        return as_float(self.samples[share].to(fabric.device))
+
+    def _in_epoch(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            generator = _generator(self.seed, epoch)
+            shuffled = self.order[torch.randperm(len(self.order), generator=generator)]
+            self._epoch, self._shuffled = epoch, shuffled.to(self.samples.device)
+        return self._shuffled
+
+
+class Display:
+    """What a person sees of training: a bar on a terminal, else a line at each evaluation."""
+
+    def __init__(self, name: str, steps: int, *, show: bool) -> None:
+        self.name, self.steps, self.show = name, steps, show
+        self.bar: tqdm[Any] | None = None
+        self.shown: dict[str, str] = {}
+
+    def opened(self, step: int) -> "tqdm[Any]":
+        """Start the bar at a step, for use in a `with` statement."""
+        self.bar = tqdm(
+            total=self.steps,
+            initial=step,
+            desc=self.name,
+            unit=" steps",
+            disable=None if self.show else True,
+            dynamic_ncols=True,
+        )
+        return self.bar
+
+    def advance(self) -> None:
+        """Move on by one step."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def loss(self, value: float) -> None:
+        """Show the mean loss since the last evaluation."""
+        self.shown["loss"] = f"{value:.5f}"
+        if self.bar is not None:
+            self.bar.set_postfix(self.shown)
+
+    def evaluation(self, line: dict[str, Any]) -> None:
+        """Show error and rank of a line of metrics."""
+        test = line["test"]
+        self.shown |= {"error": f"{test['reconstruction']:.5f}", "rank": str(test["rank"])}
+        if self.bar is not None and not self.bar.disable:
+            self.bar.set_postfix(self.shown)
+        elif self.show:
+            told = ", ".join(f"{name} {value}" for name, value in self.shown.items())
+            tqdm.write(f"{self.name}: step {line['step']}/{self.steps}, {told}", file=sys.stderr)
+
+
+_VALIDATION, _PROBE = -1, -2
+
+
+def _generator(seed: int, purpose: int) -> torch.Generator:
+    """Return a generator for an epoch (purpose >= 0) or another purpose (negative)."""
+    return torch.Generator().manual_seed((seed << 24) + purpose + 16)
+
+
+def _on_device(samples: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cpu":
+        return samples
+    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 2**31
+    return samples.to(device) if samples.nbytes < room else samples
+
+
+def _channels_last(module: nn.Module) -> None:
+    """Lay out convolution weights with channels last, which is faster on every device."""
+    for parameter in module.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _follow(average: Autoencoder, model: Autoencoder, decay: float) -> None:
+    """Move the averaged weights by 1 - decay towards the model's, and take over its buffers."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for kept, new in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(new)
