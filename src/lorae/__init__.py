@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from lorae.autoencoder import Architecture, Autoencoder, build, encode_all, load
+from lorae.autoencoder import Architecture, Autoencoder, as_float, build, encode_all, load
 from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
 from lorae.options import Options
@@ -31,6 +31,7 @@ __all__ = [
     "Options",
     "Run",
     "__version__",
+    "as_float",
     "build",
     "encode_all",
     "evaluate",

@@ -17,7 +17,9 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +53,8 @@ def load(path: Path, test_fraction: float = 0.1, seed: int = 0) -> Split:
             f"or a {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
         )
     if kind in (".npy", ".npz"):
-        return _with_columns(_array_file(path, test_fraction, seed))
+        read = _npy if kind == ".npy" else _npz
+        return _with_columns(read(path, test_fraction, seed))
     frame = _numeric(_frame(path), path)
     split = hold_out(frame.to_numpy(), None, test_fraction, seed)
     return Split(split.train, split.test, columns=tuple(frame.columns))
@@ -83,15 +86,29 @@ def samples(array: Array, name: str) -> Array:
     return array
 
 
-def hold_out(array: Array, labels: Array | None, fraction: float, seed: int) -> Split:
-    """Split samples at random, in equal shares of every label where there are labels."""
-    train, test = held_out(len(array), fraction, seed, labels)
-    return Split(
-        stored(array, train),
-        stored(array, test),
-        None if labels is None else labels[train],
-        None if labels is None else labels[test],
-    )
+def hold_out(
+    array: Array, labels: Array | None, fraction: float, seed: int, origin: str = ""
+) -> Split:
+    """Split samples at random, in equal shares of every label where there are labels.
+
+    The parts of a big memory-mapped array are written to the cache, so that they, too, stay on
+    disk; ``origin`` tells its content from that of others.
+    """
+    rows = dict(zip(("train", "test"), held_out(len(array), fraction, seed, labels), strict=True))
+    if isinstance(array, np.memmap) and array.nbytes >= BIG:
+        digest = hashlib.sha256(repr((origin, fraction, seed)).encode()).hexdigest()[:16]
+        entry = cache_folder() / "parts" / digest
+        parts = recall(entry) or remember(entry, partial(_write_parts, array, rows))
+    else:
+        parts = {part: stored(array, chosen) for part, chosen in rows.items()}
+    kept = {} if labels is None else {f"{part}_labels": labels[rows[part]] for part in rows}
+    return Split.of({**parts, **kept})
+
+
+def _write_parts(array: Array, rows: Mapping[str, Array], folder: Path) -> None:
+    for part, chosen in rows.items():
+        shape, dtype = (len(chosen), *array.shape[1:]), _stored_dtype(array)
+        write_npy(folder / f"{part}.npy", shape, dtype, _blocks(array, chosen))
 
 
 def held_out(
@@ -146,43 +163,46 @@ def _blocks(array: Array, rows: Array) -> Iterator[Array]:
         yield block if gain == 1 else block * np.uint8(gain)
 
 
+def numbered(width: int) -> tuple[str, ...]:
+    """Return names for columns that have none.
+
+    Example:
+        >>> numbered(2)
+        ('column_1', 'column_2')
+    """
+    return tuple(f"column_{k + 1}" for k in range(width))
+
+
 def _with_columns(split: Split) -> Split:
     if split.train.ndim != 2:
         return split
-    return replace(split, columns=tuple(f"column_{k + 1}" for k in range(split.train.shape[1])))
+    return replace(split, columns=numbered(split.train.shape[1]))
 
 
-def _array_file(path: Path, fraction: float, seed: int) -> Split:
-    try:
-        opened = np.load(path, mmap_mode="c", allow_pickle=False)
-        if not isinstance(opened, np.ndarray):
-            with opened:
-                named = {key: opened[key] for key in opened.files}
-            return _named(path, named, fraction, seed)
-    except InputError:
-        raise
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
-    array = samples(opened, str(path))
-    if array.nbytes < BIG:
-        return hold_out(array, None, fraction, seed)
-    return _kept(path, array, fraction, seed)
+def _npz(path: Path, fraction: float, seed: int) -> Split:
+    with (
+        _reading(path),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as opened,
+    ):
+        named = {key: opened[key] for key in opened.files}
+    return _named(path, named, fraction, seed)
 
 
-def _kept(path: Path, array: Array, fraction: float, seed: int) -> Split:
-    """Hold out rows of a big file through the cache, so that they stay on disk."""
+def _npy(path: Path, fraction: float, seed: int) -> Split:
+    with _reading(path):
+        mapped: Array = np.lib.format.open_memmap(path, mode="c")
     stat = path.stat()
-    key = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, fraction, seed))
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    entry = cache_folder() / "arrays" / f"{path.stem}-{digest}"
-    train, test = held_out(len(array), fraction, seed)
+    origin = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
+    return hold_out(samples(mapped, str(path)), None, fraction, seed, origin)
 
-    def write(folder: Path) -> None:
-        for name, rows in (("train", train), ("test", test)):
-            shape, dtype = (len(rows), *array.shape[1:]), _stored_dtype(array)
-            write_npy(folder / f"{name}.npy", shape, dtype, _blocks(array, rows))
 
-    return recall(entry) or remember(entry, write)
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read ({error})") from error
 
 
 def _named(path: Path, named: Mapping[str, Array], fraction: float, seed: int) -> Split:
@@ -237,16 +257,20 @@ def _frame(path: Path) -> "pl.DataFrame":
             line = file.readline()
         separator = max(SEPARATORS, key=line.count)
         first = next(csv.reader([line], delimiter=separator), [])
-        return pl.read_csv(
+        headless = all(_is_number(cell) for cell in first)
+        frame = pl.read_csv(
             path,
             separator=separator,
-            has_header=not all(_is_number(cell) for cell in first),
+            has_header=not headless,
             infer_schema_length=None,
             glob=False,
         )
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} cannot be read as a table ({reason})") from error
+    if headless:  # polars' own names differ between its versions
+        return frame.rename(dict(zip(frame.columns, numbered(frame.width), strict=True)))
+    return frame
 
 
 def _is_number(cell: str) -> bool:
@@ -264,9 +288,9 @@ def _numeric(frame: "pl.DataFrame", path: Path) -> "pl.DataFrame":
     columns, text = [], []
     for column in frame.iter_columns():
         if column.dtype == pl.String:
-            column = column.str.strip_chars()
-            missing = column.is_null() | column.str.to_lowercase().is_in(MISSING)
-            number = column.cast(pl.Float32, strict=False)
+            cells = column.str.strip_chars()
+            missing = cells.is_null() | cells.str.to_lowercase().is_in(MISSING)
+            number = cells.cast(pl.Float32, strict=False)
             if (number.is_null() & ~missing).any():
                 text.append(column.name)
             columns.append(number)

@@ -101,7 +101,7 @@ class Autoencoder(nn.Module):
 
     def scaled(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Return s(x), the samples in the units of the networks."""
-        return (x - self.shift) / self.scale
+        return (x.to(self.scale.dtype) - self.shift) / self.scale
 
     def encode(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n l"]:
         """Return the latent codes z of samples in their own units."""
@@ -194,24 +194,29 @@ def clone(model: Autoencoder) -> Autoencoder:
 
 
 def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return samples as float32, bytes divided by 255."""
+    """Return samples as float32, bytes divided by 255.
+
+    Example:
+        >>> as_float(torch.tensor([0, 255], dtype=torch.uint8))
+        tensor([0., 1.])
+    """
     if samples.dtype == torch.uint8:
         return samples.float().div_(255)
     return samples.float()
 
 
-def batches(samples: Tensor, size: int, device: torch.device) -> Iterator[Tensor]:
-    """Yield the samples in order, `size` at a time, as float on `device`."""
-    for chunk in samples.split(size):
-        yield as_float(chunk.to(device))
+def batches(samples: Tensor, size: int, model: Autoencoder) -> Iterator[Tensor]:
+    """Yield the samples in order, `size` at a time, on the device of a model and of its type."""
+    for start in range(0, len(samples), size):
+        yield as_float(samples[start : start + size].to(model.shift.device)).to(model.shift.dtype)
 
 
 @torch.no_grad()
 def encode_all(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Float[Tensor, "n l"]:
     """Return the codes of all samples, in evaluation mode, a batch at a time, on the CPU."""
-    was_training, device = model.training, model.shift.device
+    was_training = model.training
     model.eval()
-    codes = [model.encode(x).float().cpu() for x in batches(samples, batch_size, device)]
+    codes = [model.encode(x).float().cpu() for x in batches(samples, batch_size, model)]
     model.train(was_training)
     return torch.cat(codes)
 

@@ -38,18 +38,20 @@ class Bridge(nn.Module, ABC):
 
 
 class NoBridge(Bridge):
-    """z = e, the plain autoencoder."""
+    """z = e, the plain autoencoder; its matrix is the identity."""
+
+    one: Tensor  # tells device and type
 
     def __init__(self, latent: int) -> None:
         super().__init__()
         self.latent = latent
-        self.register_buffer("_device", torch.empty(0), persistent=False)
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
         return e
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        return torch.eye(self.latent, device=self._device.device, dtype=self._device.dtype)
+        return torch.eye(self.latent, device=self.one.device, dtype=self.one.dtype)
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
         matrix = self.matrix()
@@ -168,7 +170,8 @@ class ScaleFree(Bridge):
 
     def matrix(self) -> Float[Tensor, "l l"]:
         weight = self.weight.float() if self.weight.dtype.itemsize < 4 else self.weight
-        return weight / torch.linalg.matrix_norm(weight)
+        norm: Tensor = torch.linalg.matrix_norm(weight)
+        return weight / norm
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
         matrix = self.matrix() / (self.running_variance + self.epsilon).sqrt()

@@ -11,11 +11,10 @@ import logging
 import os
 import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +30,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger("lorae")
 
 
-class Unreachable(InputError):
+class Unreachable(InputError):  # noqa: N818 - named for what happened, not that it did
     """No source of a download answered; the message says which were tried."""
 
 
@@ -45,6 +44,12 @@ class Split:
     test_labels: Array | None = None
     columns: tuple[str, ...] | None = None
 
+    @classmethod
+    def of(cls, arrays: Mapping[str, Array], columns: tuple[str, ...] | None = None) -> "Split":
+        """Return the split made of arrays by field name, as of :meth:`arrays`."""
+        labels = arrays.get("train_labels"), arrays.get("test_labels")
+        return cls(arrays["train"], arrays["test"], *labels, columns)
+
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are there, by field name."""
         named = {
@@ -55,14 +60,14 @@ class Split:
         }
         return {name: array for name, array in named.items() if array is not None}
 
-    @cached_property
-    def checksum(self) -> str:
-        """SHA-256 over name, dtype, shape and bytes of every array, in hexadecimal."""
-        digest = hashlib.sha256()
-        for name, array in self.arrays().items():
-            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        return digest.hexdigest()
+
+def checksum(arrays: Mapping[str, Array]) -> str:
+    """Return the SHA-256 over name, dtype, shape and bytes of every array, in hexadecimal."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def cache_folder() -> Path:
@@ -87,7 +92,8 @@ def workspace(parent: Path) -> Iterator[Path]:
     """
     with _writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=parent))
+        folder = parent / f".tmp-{uuid.uuid4().hex}"  # not mkdtemp: others may share the cache
+        folder.mkdir()
         try:
             yield folder
         finally:
@@ -112,27 +118,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def download(urls: Sequence[str], checksum: str, target: Path) -> None:
-    """Download ``target`` from the first of ``urls`` that gives the right SHA-256.
+def download(url: str, checksum: str, target: Path) -> None:
+    """Download a file, with a progress bar, and check its SHA-256.
 
     Raises:
-        Unreachable: None did; no file is left behind.
+        Unreachable: It cannot be had, or is another file; nothing is left behind.
     """
     pooch.get_logger().setLevel(logging.WARNING)
     transfer = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=(3, 30))
-    tried = []
-    for url in urls:
-        try:
-            pooch.retrieve(
-                url, f"sha256:{checksum}", target.name, target.parent, downloader=transfer
-            )
-            return
-        except ValueError:
-            reason = "wrong SHA-256"
-        except OSError as error:
-            reason = type(error).__name__
-        tried.append(f"{urlsplit(url).netloc}: {reason}")
-    raise Unreachable(f"cannot download {target.name} ({'; '.join(tried)})")
+    name, folder = target.name, target.parent
+    try:
+        pooch.retrieve(url, f"sha256:{checksum}", name, folder, downloader=transfer)
+    except ValueError:
+        raise Unreachable(f"{url}: wrong SHA-256") from None
+    except OSError as error:
+        raise Unreachable(f"{urlsplit(url).netloc}: {type(error).__name__}") from error
 
 
 def write_npy(path: Path, shape: tuple[int, ...], dtype: str, blocks: Iterable[Array]) -> None:
@@ -145,49 +145,46 @@ def write_npy(path: Path, shape: tuple[int, ...], dtype: str, blocks: Iterable[A
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype=dtype))
+            file.write(np.ascontiguousarray(block, dtype=dtype).data)
 
 
-def mapped(path: Path) -> Array:
-    """Open an .npy file as a copy-on-write memory map, which torch takes without a warning."""
-    array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
-    return array
-
-
-def recall(entry: Path) -> Split | None:
-    """Return the samples kept in ``entry``, or None where they are absent or damaged."""
+def recall(entry: Path) -> dict[str, Array] | None:
+    """Return the arrays kept in ``entry``, or None where they are absent or damaged."""
     try:
         expected = (entry / "checksum").read_text()
-        split = _opened(entry)
-        if split.checksum == expected:
-            return split
+        arrays = _mapped(entry)
+        if checksum(arrays) == expected:
+            return arrays
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         pass
     log.warning("the cached samples in %s are damaged and will be made anew", entry)
     return None
 
 
-def remember(entry: Path, write: Callable[[Path], None]) -> Split:
-    """Keep the arrays of a split in ``entry``, whole or not at all, and return them mapped.
+def remember(entry: Path, write: Callable[[Path], None]) -> dict[str, Array]:
+    """Keep arrays in ``entry``, whole or not at all, and return them memory-mapped.
 
     Args:
         entry: Folder of the cache to make, or to replace.
-        write: Writes ``train.npy``, ``test.npy`` and perhaps ``train_labels.npy`` and
-            ``test_labels.npy`` into the folder that it is given.
+        write: Writes an .npy file for each array into the folder that it is given.
     """
     with workspace(entry.parent) as folder:
         write(folder)
-        (folder / "checksum").write_text(_opened(folder).checksum)
+        (folder / "checksum").write_text(checksum(_mapped(folder)))
         shutil.rmtree(entry, ignore_errors=True)
         try:
             folder.rename(entry)
         except OSError:
-            if not entry.exists():  # else another process was first, with the same content
+            if not entry.exists():  # else another process was first, with the same arrays
                 raise
-    return _opened(entry)
+    return _mapped(entry)
 
 
-def _opened(folder: Path) -> Split:
-    return Split(**{path.stem: mapped(path) for path in folder.glob("*.npy")})
+def _mapped(folder: Path) -> dict[str, Array]:
+    """Open .npy files as copy-on-write memory maps, which torch takes without a warning."""
+    return {
+        path.stem: np.load(path, mmap_mode="c", allow_pickle=False)
+        for path in sorted(folder.glob("*.npy"))
+    }

@@ -8,24 +8,36 @@ last whole one survives whatever happens while the next is written.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from lorae.errors import InputError
 from lorae.files import load_tensors, save_tensors
 
 
+class Stateful(Protocol):
+    """What has a state of tensors: a module, or anything else with these two methods."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state as named tensors."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor], /) -> object:
+        """Take up a state."""
+        ...
+
+
 def save_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer, about: Mapping[str, Any]
+    path: Path, parts: Mapping[str, Stateful], optimizer: Optimizer, about: Mapping[str, Any]
 ) -> None:
-    """Write the state of named modules, an optimizer and the generators, with a description."""
+    """Write the state of named parts, an optimizer and the generators, with a description."""
     tensors = {
         f"{name}.{key}": value
-        for name, module in modules.items()
-        for key, value in module.state_dict().items()
+        for name, part in parts.items()
+        for key, value in part.state_dict().items()
     }
     tensors |= {
         f"optimizer.{i}.{key}": value
@@ -36,7 +48,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, modules: Mapping[str, nn.Module], optimizer: Optimizer
+    path: Path, parts: Mapping[str, Stateful], optimizer: Optimizer
 ) -> dict[str, Any]:
     """Restore what :func:`save_checkpoint` wrote, bit for bit, and return its description.
 
@@ -45,8 +57,8 @@ def load_checkpoint(
     """
     tensors, about = load_tensors(path)
     try:
-        for name, module in modules.items():
-            module.load_state_dict(_below(tensors, f"{name}."))
+        for name, part in parts.items():
+            part.load_state_dict(_below(tensors, f"{name}."))
         _restore_optimizer(optimizer, tensors)
     except (KeyError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -76,7 +88,7 @@ def _like(parameter: Tensor, value: Tensor) -> Tensor:
 
 def _generators() -> dict[str, Tensor]:
     states = {"generator.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         states["generator.cuda"] = torch.cuda.get_rng_state()
     return states
 

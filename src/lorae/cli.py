@@ -117,8 +117,7 @@ class List:
             _print(rows)
             return
         for row in rows:
-            size = f"{row['download_bytes'] / 1e6:.0f} MB" if row["download_bytes"] else "nothing"
-            state = "ready" if row["ready"] else f"{size} to download"
+            state = "ready" if row["ready"] else f"{row['download_bytes']} bytes to download"
             _print(f"{row['name']:8} {row['about']} ({row['source']}; {state})")
 
 
@@ -161,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     try:
         command = tyro.cli(
-            Command,  # type: ignore[arg-type]
+            Command,
             prog="lorae",
             description="Autoencoders that find their own latent dimension.",
             args=arguments,

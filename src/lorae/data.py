@@ -16,11 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from lorae import arrays, images, mnist, shapes
-from lorae.cache import Array, Split, Unreachable, cache_folder
+from lorae.autoencoder import as_float
+from lorae.cache import Array, Split, Unreachable, cache_folder, checksum
 from lorae.errors import InputError, unknown
 
 __all__ = ["DATASETS", "Data", "Unreachable", "as_float", "cached", "fetch", "load"]
@@ -58,18 +58,20 @@ class Named(NamedTuple):
     source: str
 
 
-def _mnist(count: int | None, test_fraction: float, seed: int) -> Split:
+def _mnist(_count: int | None, _fraction: float, _seed: int) -> Split:
     return mnist.load()
 
 
-def _shapes(count: int | None, test_fraction: float, seed: int) -> Split:
+def _shapes(count: int | None, _fraction: float, seed: int) -> Split:
     return shapes.load(seed=seed) if count is None else shapes.load(*_sizes(count), seed)
 
 
-def _digits(count: int | None, test_fraction: float, seed: int) -> Split:
+def _digits(_count: int | None, fraction: float, seed: int) -> Split:
+    from sklearn.datasets import load_digits  # seconds, which only this set is worth
+
     pixels, labels = load_digits(return_X_y=True)
     scaled = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return arrays.hold_out(scaled, labels.astype(np.int64), test_fraction, seed)
+    return arrays.hold_out(scaled, labels.astype(np.int64), fraction, seed)
 
 
 DATASETS = {
@@ -91,16 +93,6 @@ DATASETS = {
         "handwritten digits, 1,797, 8x8, gray", _digits, "conv", 0, "embedded in scikit-learn"
     ),
 }
-
-
-def as_float(x: Tensor) -> Tensor:
-    """Return float32: uint8 divided by 255, anything else as it is.
-
-    Example:
-        >>> as_float(torch.tensor([0, 255], dtype=torch.uint8))
-        tensor([0., 1.])
-    """
-    return x.float() / 255 if x.dtype == torch.uint8 else x.float()
 
 
 def load(
@@ -141,10 +133,13 @@ def load(
         raise InputError(f"test_fraction is {test_fraction}, but must lie between 0 and 1")
     if count is not None and count < 2:
         raise InputError(f"count is {count}, but must be 2 or more")
+    if seed < 0:
+        raise InputError(f"seed is {seed}, but must be 0 or more")
     name, path = str(source), Path(source).expanduser()
     if name not in DATASETS and _holds_images(path):
-        sides = {"size": size, "crop": crop}
-        split = images.load(path, **sides, skip_bad=skip_bad, fraction=test_fraction, seed=seed)
+        split = images.load(
+            path, size=size, crop=crop, skip_bad=skip_bad, test_fraction=test_fraction, seed=seed
+        )
         return _data(path.resolve().stem, _counted(split, count, seed), "conv")
     if size is not None or crop is not None:
         raise InputError(f"size and crop are for folders and zips of images, and {name} is neither")
@@ -155,10 +150,11 @@ def load(
         return _data("mnist", _counted(mnist.load(path), count, seed), "mnist")
     if path.is_file():
         split = arrays.load(path, test_fraction, seed)
-        return _data(path.stem, _counted(split, count, seed), "conv", drop_constant)
+        return _data(path.stem, _counted(split, count, seed), "conv", drop_constant=drop_constant)
     if path.suffix or len(path.parts) > 1:
-        raise InputError(f"data {name} does not exist: give a path that does, or one of "
-                         f"{', '.join(DATASETS)}")
+        raise InputError(
+            f"data {name} does not exist: give a path that does, or one of {', '.join(DATASETS)}"
+        )
     raise unknown("data set", name, DATASETS)
 
 
@@ -183,35 +179,42 @@ def _counted(split: Split, count: int | None, seed: int) -> Split:
         "test": _drawn(len(split.test), test, generator),
     }
     kept = {key: array[rows[key.removesuffix("_labels")]] for key, array in split.arrays().items()}
-    return Split(**kept, columns=split.columns)
+    return Split.of(kept, split.columns)
 
 
 def _drawn(n: int, count: int, generator: np.random.Generator) -> Array:
     return np.sort(generator.permutation(n)[:count])
 
 
-def _data(name: str, split: Split, network: str, drop_constant: bool = False) -> Data:
+def _data(name: str, split: Split, network: str, *, drop_constant: bool = False) -> Data:
     """Check the samples, scale them, and hand them over as tensors."""
     for role in ("train", "test"):
         if len(getattr(split, role)) < 1:
             raise InputError(f"{name} has no {role} samples, but needs at least 1")
     _check_finite(name, split)
     if split.train.ndim == 2:
-        split = _varying(name, split, drop_constant)
-        (shift, scale), value_range, network = moments(split.train), None, "mlp"
+        split = _varying(name, split, drop_constant=drop_constant)
+        shift, scale = standardisation(split.train)
+        value_range, network = None, "mlp"
     else:
         shift, scale, value_range = _image_range(name, split.train)
-    tensors = {key: torch.from_numpy(array) for key, array in split.arrays().items()}
     return Data(
         name=name,
-        **{"train_labels": None, "test_labels": None} | tensors,
+        train=torch.from_numpy(split.train),
+        test=torch.from_numpy(split.test),
+        train_labels=_tensor(split.train_labels),
+        test_labels=_tensor(split.test_labels),
         value_range=value_range,
-        shift=torch.as_tensor(shift, dtype=torch.float32),
-        scale=torch.as_tensor(scale, dtype=torch.float32),
+        shift=torch.from_numpy(shift),
+        scale=torch.from_numpy(scale),
         network=network,
-        checksum=split.checksum,
+        checksum=checksum(split.arrays()),
         columns=split.columns,
     )
+
+
+def _tensor(array: Array | None) -> Tensor | None:
+    return None if array is None else torch.from_numpy(array)
 
 
 def _check_finite(name: str, split: Split) -> None:
@@ -229,9 +232,9 @@ def _check_finite(name: str, split: Split) -> None:
     )
 
 
-def _varying(name: str, split: Split, drop_constant: bool) -> Split:
+def _varying(name: str, split: Split, *, drop_constant: bool) -> Split:
     """Check that each column varies in training, or drop those that do not."""
-    _, scale = moments(split.train)
+    _, scale = standardisation(split.train)
     varies = scale > 0
     if varies.all():
         return split
@@ -251,7 +254,7 @@ def _varying(name: str, split: Split, drop_constant: bool) -> Split:
     )
 
 
-def moments(vectors: Array) -> tuple[Array, Array]:
+def standardisation(vectors: Array) -> tuple[Array, Array]:
     """Return the mean and standard deviation of each column, summed in float64, as float32.
 
     A constant column has standard deviation exactly 0.
@@ -264,20 +267,19 @@ def moments(vectors: Array) -> tuple[Array, Array]:
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def _image_range(name: str, train: Array) -> tuple[float, float, tuple[float, float]]:
+def _image_range(name: str, train: Array) -> tuple[Array, Array, tuple[float, float]]:
     """Return shift, scale and the range of scaled values, from the training images."""
     low, high = float(train.min()), float(train.max())
     if low == high:
         raise InputError(f"{name} is constant: every value of every training image is {low:g}")
-    if train.dtype == np.uint8 or (low >= 0 and high <= 1):
-        return 0.0, 1.0, (0.0, 1.0)
-    if low >= -1 and high <= 1:
-        return 0.0, 1.0, (-1.0, 1.0)
-    return low, high - low, (0.0, 1.0)
+    if train.dtype == np.uint8 or (low >= -1 and high <= 1):
+        bottom = 0.0 if train.dtype == np.uint8 or low >= 0 else -1.0
+        return np.zeros((), np.float32), np.ones((), np.float32), (bottom, 1.0)
+    return np.array(low, np.float32), np.array(high - low, np.float32), (0.0, 1.0)
 
 
 def fetch(name: str) -> Path:
-    """Make sure that a named set needs no download any more; return the cache folder.
+    """Make sure that a named set needs no download any more; return the folder it lies in.
 
     Raises:
         InputError: No set has this name.
@@ -285,11 +287,9 @@ def fetch(name: str) -> Path:
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    if name == "mnist":
-        mnist.fetch()
-    return cache_folder()
+    return mnist.fetch() if name == "mnist" else cache_folder()
 
 
 def cached(name: str) -> bool:
     """Tell whether a named set can be loaded without a download."""
-    return DATASETS[name].download == 0 or mnist.holds_idx(cache_folder() / "mnist")
+    return DATASETS[name].download == 0 or mnist.is_cached()

@@ -42,10 +42,10 @@ class Evaluation:
 @torch.no_grad()
 def evaluate(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Evaluation:
     """Return reconstruction error and spectra over samples, in evaluation mode, streaming."""
-    was_training, device = model.training, model.shift.device
+    was_training = model.training
     model.eval()
     moments, squares, elements = None, 0.0, 0
-    for x in batches(samples, batch_size, device):
+    for x in batches(samples, batch_size, model):
         target = model.scaled(x)
         codes = model.bridge(model.encoder(target))
         moments = moments or Moments(codes.shape[1])

@@ -72,7 +72,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: object) -> No
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(about, sort_keys=True)
-    write_atomic(path, save(plain, {"lorae": text, "checksum": _checksum(plain, text)}))
+    # One entry, because safetensors writes several in no certain order.
+    header = json.dumps({"about": text, "checksum": _checksum(plain, text)})
+    write_atomic(path, save(plain, {"lorae": header}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
@@ -91,9 +93,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise InputError(f"{str(path)!r} is cut short or not a safetensors file ({error})") from None
     if "lorae" not in metadata:
         raise InputError(f"{str(path)!r} was not written by lorae: its header lacks the description")
-    if metadata.get("checksum") != _checksum(tensors, metadata["lorae"]):
+    try:
+        header = json.loads(metadata["lorae"])
+        intact = header["checksum"] == _checksum(tensors, header["about"])
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
         raise InputError(f"{str(path)!r} was altered after it was written: its checksum is wrong")
-    return tensors, json.loads(metadata["lorae"])
+    return tensors, json.loads(header["about"])
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
@@ -101,7 +108,7 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -11,17 +11,19 @@ subfolders of these, or of the whole, the subfolders are the classes, numbered b
 import hashlib
 import os
 import zipfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from lorae.arrays import hold_out, listed
@@ -33,6 +35,7 @@ LEAST = 8  # pixels, the smallest side of an image
 LONG = 2000  # images from which decoding them shows a progress bar
 BATCH = 256  # images decoded at a time
 VERSION = 1  # of the decoding; raised when it changes, so that no older result is used
+T = TypeVar("T")
 CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 
 
@@ -98,11 +101,10 @@ def load(
         key = repr((VERSION, sides, skip_bad, sorted(files.stamps.items())))
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         entry = cache_folder() / "images" / f"{path.resolve().stem}-{digest}"
-        kept = recall(entry) or remember(
-            entry, lambda folder: _decode_all(files, parts, sides, skip_bad, folder)
-        )
+        decode = partial(_decode_all, files, parts, sides, skip_bad=skip_bad)
+        kept = recall(entry) or remember(entry, decode)
     if len(parts) == 2:
-        return Split(**kept)
+        return Split.of(kept)
     return hold_out(kept["train"], kept.get("train_labels"), test_fraction, seed, entry.name)
 
 
@@ -128,7 +130,8 @@ def _files(path: Path) -> Iterator[Files]:
             for name in sorted(members)
             if not name.endswith("/") and _is_wanted(PurePosixPath(name).parts)
         ]
-        yield Files(path, {name: members[name] for name in wanted}, archive.open)
+        stamps = {name: members[name] for name in wanted}
+        yield Files(path, stamps, lambda name: BytesIO(archive.read(name)))  # checks the CRC
 
 
 def _is_wanted(parts: Sequence[str]) -> bool:
@@ -170,7 +173,8 @@ def _parts(files: Files) -> dict[str, list[str]]:
 def _inner(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return the parts of each name below the folders that all have in common."""
     folders = [PurePosixPath(name).parent.parts for name in names]
-    common = len(os.path.commonprefix(folders))
+    shared = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
+    common = len(list(shared))
     return {name: PurePosixPath(name).parts[common:] for name in names}
 
 
@@ -185,24 +189,24 @@ def _classes(parts: Mapping[str, Sequence[str]]) -> dict[str, int] | None:
 
 
 def _decode_all(
-    files: Files, parts: Mapping[str, list[str]], sides: Sides, skip_bad: bool, folder: Path
+    files: Files, parts: Mapping[str, list[str]], sides: Sides, folder: Path, *, skip_bad: bool
 ) -> None:
     """Write the images of each part to an .npy file, and their labels if there are classes."""
-    names = [name for part in parts.values() for name in part]
-    headers: dict[str, Header] = {}
     bad: dict[str, str] = {}
-    for name, header in _each(partial(_header, files), names, bad, "reading headers"):
-        headers[name] = header
+    names = [name for part in parts.values() for name in part]
+    headers = dict(_each(partial(_header, files), names, bad, "reading headers"))
+    if bad and not skip_bad:  # count those, too, whose header alone is whole
+        whole = [name for name in names if name not in bad]
+        deque(_each(partial(_pixels, files), whole, bad, "checking"), maxlen=0)
     while True:  # once, or again without the images that turned out to be damaged
-        _refuse(files.path, bad, len(names), skip_bad)
-        good = {part: [n for n in parts[part] if n not in bad] for part in parts}
-        shape = _shape(files.path, {n: h for n, h in headers.items() if n not in bad}, sides)
-        known = len(bad)
+        good = _without(files.path, parts, bad, skip_bad=skip_bad)
+        shape = _shape(files.path, [headers[n] for part in good.values() for n in part], sides)
+        found = len(bad)
         for part, chosen in good.items():
-            decode = partial(_decode, files, shape, sides)
-            rows = (row[None] for _, row in _each(decode, chosen, bad, f"decoding {part}"))
+            decoded = _each(partial(_decode, files, shape, sides), chosen, bad, f"decoding {part}")
+            rows = (image[None] for _, image in decoded)
             write_npy(folder / f"{part}.npy", (len(chosen), *shape), "|u1", rows)
-        if len(bad) == known:
+        if len(bad) == found:
             break
     labels = _classes(good)
     if labels is not None:
@@ -212,7 +216,144 @@ def _decode_all(
         log.warning("skipped %d files of %s: %s", len(bad), files.path, _reasons(bad))
 
 
-def _each[T](
+def _each(
     work: Callable[[str], T], names: Sequence[str], bad: dict[str, str], doing: str
 ) -> Iterator[tuple[str, T]]:
-    raise NotImplementedError
+    """Yield each name and what ``work`` makes of it, in order; failures go to ``bad`` instead."""
+
+    def attempt(name: str) -> T | Exception:
+        try:
+            return work(name)
+        except Exception as error:  # noqa: BLE001 - damaged files make decoders fail in many ways
+            return error
+
+    with (
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+        tqdm(total=len(names), desc=doing, disable=None if len(names) >= LONG else True) as bar,
+    ):
+        for start in range(0, len(names), BATCH):
+            batch = names[start : start + BATCH]
+            for name, result in zip(batch, pool.map(attempt, batch), strict=True):
+                if isinstance(result, Exception):
+                    bad[name] = _reason(result)
+                else:
+                    yield name, result
+            bar.update(len(batch))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _reasons(bad: Mapping[str, str]) -> str:
+    return listed([f"{name} ({bad[name]})" for name in sorted(bad)])
+
+
+def _without(
+    path: Path, parts: Mapping[str, list[str]], bad: Mapping[str, str], *, skip_bad: bool
+) -> dict[str, list[str]]:
+    """Return the names that are not bad, if there may be bad ones."""
+    good = {part: [name for name in names if name not in bad] for part, names in parts.items()}
+    for part, names in good.items():
+        if not names:
+            where = path if len(parts) == 1 else path / part
+            raise InputError(f"{where} holds no readable images: {_reasons(bad)}")
+    if bad and not skip_bad:
+        raise InputError(
+            f"{path} holds {len(bad)} of {sum(map(len, parts.values()))} files that are not "
+            f"readable images: {_reasons(bad)}; remove them, or skip them with skip_bad"
+        )
+    return good
+
+
+def _shape(path: Path, headers: Sequence[Header], sides: Sides) -> tuple[int, int, int]:
+    """Return the one shape C x H x W that all images come out with."""
+    crop = sides.crop or 0
+    small = sum(min(header.height, header.width) < crop for header in headers)
+    if small:
+        raise InputError(f"crop is {crop}, but {small} images of {path} have a smaller side")
+    counts = Counter(sides.after(header.height, header.width) for header in headers)
+    if len(counts) > 1:
+        sizes = [f"{width}x{height} ({n})" for (height, width), n in counts.most_common()]
+        raise InputError(
+            f"{path} holds images of {len(sizes)} sizes, as width x height (how many): "
+            f"{listed(sizes)}; give size to crop them square and resize them"
+        )
+    (height, width) = next(iter(counts))
+    if min(height, width) < LEAST:
+        raise InputError(
+            f"{path} holds images of {width}x{height} pixels, but {LEAST}x{LEAST} is the least; "
+            f"give size to resize them"
+        )
+    return 1 if all(header.gray for header in headers) else 3, height, width
+
+
+def _header(files: Files, name: str) -> Header:
+    with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        if _is_turned(image):
+            width, height = height, width
+        return Header(height, width, _is_gray(image))
+
+
+def _is_turned(image: Image.Image) -> bool:
+    """Tell whether EXIF data turn an image by a quarter; a PNG's only where they come first.
+
+    Looking for late ones would decode the PNG.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        return False
+    orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation in (5, 6, 7, 8)
+
+
+def _is_gray(image: Image.Image) -> bool:
+    if image.palette is not None:
+        mode, palette = image.palette.mode, bytes(image.palette.palette)
+        colours = np.frombuffer(palette, np.uint8).reshape(-1, len(mode))[:, :3]
+        return bool((colours == colours[:, :1]).all())
+    return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+
+
+def _pixels(files: Files, name: str) -> Image.Image:
+    with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+def _decode(files: Files, shape: tuple[int, int, int], sides: Sides, name: str) -> Array:
+    image = _opaque(_eight_bit(_pixels(files, name)))
+    plain = sides.apply(image.convert("L" if shape[0] == 1 else "RGB"))
+    pixels = np.asarray(plain)
+    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    if pixels.shape != shape:
+        raise ValueError(f"decodes to {plain.width}x{plain.height}, unlike its header")
+    return np.ascontiguousarray(pixels)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit and floating-point gray images to bytes; others are bytes."""
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    top = 1.0 if image.mode == "F" else 65535.0
+    if not (values.min() >= 0 and values.max() <= top):
+        raise ValueError(f"values outside 0 to {top:g}")
+    return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image
+    coloured = image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, coloured)
+
+
+def _centre(image: Image.Image, side: int) -> Image.Image:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))

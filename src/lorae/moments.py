@@ -19,7 +19,6 @@ sample variances, COMPSTAT 1982.
 """
 
 from collections.abc import Mapping
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -90,7 +89,7 @@ class Moments:
         ascending: Tensor = torch.linalg.eigvalsh(self.covariance)
         return ascending.flip(-1).clamp(min=0)
 
-    def update(self, batch: Float[Tensor, "n d"]) -> Self:
+    def update(self, batch: Float[Tensor, "n d"]) -> "Moments":
         """Add the rows of a batch, and return self.
 
         Raises:
@@ -106,7 +105,7 @@ class Moments:
         centred = samples - mean
         return self._add(len(samples), mean, centred.mT @ centred)
 
-    def merge(self, other: "Moments") -> Self:
+    def merge(self, other: "Moments") -> "Moments":
         """Add the samples that another has seen, and return self; the other is left as it is.
 
         Raises:
@@ -128,7 +127,7 @@ class Moments:
         }
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Moments":
         """Return the moments with the state that :meth:`tensors` gave.
 
         Example:
@@ -142,7 +141,9 @@ class Moments:
         moments._scatter = tensors["scatter"].double()
         return moments
 
-    def _add(self, count: int, mean: Float[Tensor, " d"], scatter: Float[Tensor, "d d"]) -> Self:
+    def _add(
+        self, count: int, mean: Float[Tensor, " d"], scatter: Float[Tensor, "d d"]
+    ) -> "Moments":
         # New tensors rather than in place: `mean` and `tensors()` hand out the old ones.
         total = self._count + count
         delta = mean - self._mean.to(mean.device)

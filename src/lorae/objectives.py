@@ -26,11 +26,18 @@ from lorae.errors import InputError, unknown
 
 
 class Objective(nn.Module, ABC):
-    """A loss over a model, as named terms."""
+    """A loss over a model, as named terms.
+
+    Attributes:
+        model: the autoencoder that is trained.
+        strength: the share of the penalty's weight that is in force, 0 to 1; the loop raises it
+            during a warm-up.
+    """
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
         self.model = model
+        self.strength = 1.0
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
@@ -81,9 +88,10 @@ class LoRAE(Objective):
         self.weight = _non_negative(weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        weight = self.strength * self.weight
         return {
             "reconstruction": self.reconstruction(x),
-            "nuclear_norm": self.weight * spectral.nuclear_norm(self.model.bridge.matrix()),
+            "nuclear_norm": weight * spectral.nuclear_norm(self.model.bridge.matrix()),
         }
 
 
@@ -119,7 +127,8 @@ class ProximalLoRAE(Objective):
         bridge = self.model.bridge
         if not isinstance(bridge, LowRank):
             raise InputError(f"the proximal step needs a low-rank bridge, got {type(bridge).__name__}")
-        bridge.weight.copy_(spectral.soft_threshold(bridge.weight, learning_rate * self.weight))
+        threshold = learning_rate * self.strength * self.weight
+        bridge.weight.copy_(spectral.soft_threshold(bridge.weight, threshold))
 
 
 @dataclass(frozen=True)

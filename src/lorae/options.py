@@ -30,6 +30,9 @@ class Options:
     """Model: ae, irmae, lorae, lorae-proximal or lorae-scale-free."""
     weight: float | None = None
     """Weight lambda of the model's penalty; the model's own by default."""
+    warmup: int = 0
+    """Steps over which the weight rises from 0 to lambda; a direction that a penalty has killed
+    early does not come back."""
     network: str | None = None
     """Encoder and decoder: mnist, celeba, shapes (the paper's), conv or mlp; fits the data by
     default."""
@@ -105,6 +108,7 @@ class Options:
         """
         method(self.model)
         _in_range("weight", self.weight, 0, None)
+        _in_range("warmup", self.warmup, 0, None)
         _in_range("width", self.width, 0, 64, open_low=True)
         _in_range("latent", self.latent, 1, None)
         _in_range("depth", self.depth, 1, 64)

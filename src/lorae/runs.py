@@ -105,8 +105,8 @@ class Run:
             file.write(json.dumps(line) + "\n")
 
     def rewind_metrics(self, step: int) -> None:
-        """Drop the lines after `step`, which a resumed run is about to write again."""
-        kept = [line for line in self.metrics() if line["step"] <= step]
+        """Drop the lines after `step` and the final one, which a resumed run will write again."""
+        kept = [line for line in self.metrics() if line["step"] <= step and not line["final"]]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_atomic(self.path / "metrics.jsonl", text.encode())
 

@@ -70,10 +70,10 @@ def nuclear_norm(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]
 
 
 def polar_factor(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m n"]:
-    r"""Return :math:`U V^\top` over the singular values above :math:`\max(m, n)\,\epsilon\,\sigma_1`.
+    r"""Return :math:`U V^\top` over the nonzero singular values, a partial isometry.
 
-    This is the partial isometry of the polar decomposition, with :math:`\epsilon` the spacing
-    of the floating-point numbers at 1; it is zero for the zero matrix.
+    A value counts as zero up to :math:`\max(m, n)\,\epsilon\,\sigma_1`, where :math:`\epsilon`
+    is the spacing of floating-point numbers at 1. The zero matrix gives zero.
 
     Example:
         >>> polar_factor(torch.diag(torch.tensor([3.0, -2.0, 0.0]))).diagonal()
@@ -384,13 +384,13 @@ class _Once(torch.autograd.Function):
 def _quotients(
     U: Tensor, sigma: Tensor, Vh: Tensor, values: Tensor, kept: Tensor, slope: float
 ) -> tuple[Float[Tensor, "*batch k k"], Float[Tensor, "*batch k k"]]:
-    r"""Return :math:`(f_i - f_j)/(\sigma_i - \sigma_j)` and :math:`(f_i + f_j)/(\sigma_i + \sigma_j)`.
+    r"""Return the divided differences of :math:`f`, and the sums of values over sums.
 
-    Within the kept values, and within the dropped ones, the first is known without dividing.
+    Between two kept values, or two dropped ones, the difference is known without dividing.
     """
     s, f, k = sigma.unsqueeze(-1), values.unsqueeze(-1), kept.unsqueeze(-1)
     noise = _rounding(U, sigma, Vh).unsqueeze(-1).clamp(min=torch.finfo(sigma.dtype).tiny)
     gap, total = (s - s.mT).abs().maximum(noise), s + s.mT
     even = torch.where(k == k.mT, slope * k, (f - f.mT).abs() / gap)
-    odd = torch.where(total > 0, (f + f.mT) / total.where(total > 0, 1.0), slope * (k & k.mT))
+    odd = torch.where(total > 0, (f + f.mT) / total.where(total > 0, 1.0), slope * k)
     return even, odd

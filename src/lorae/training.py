@@ -9,6 +9,7 @@ and resumed ends with the weights it would have had.
 import dataclasses
 import itertools
 import math
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lorae.autoencoder import Autoencoder, as_float, build, clone, load
-from lorae.checkpoints import load_checkpoint, save_checkpoint
+from lorae.checkpoints import Stateful, load_checkpoint, save_checkpoint
 from lorae.data import Data
 from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
@@ -61,12 +62,12 @@ def train(
     fabric = _fabric(options)
     data = options.load()
     options = options.resolved(data)
-    run = _prepared(fabric, options, data, out, resume=resume)
-    if run.finished:
-        return run
     torch.manual_seed(options.seed)
     model = build(options.architecture(data), data.shift, data.scale)
     objective = method(options.model).objective_for(model, options.weight)
+    run = _prepared(fabric, options, data, out, resume=resume)
+    if run.finished:
+        return run
     session = Session(options, run, data, fabric, objective, show=show)
     if resume:
         session.restore()
@@ -124,7 +125,7 @@ def _prepare(run: Run, options: Options, data: Data, *, resume: bool) -> None:
     run.write_about(about)
 
 
-_FREE = {"device", "precision"}
+_FREE = {"device", "devices"}
 
 
 def _check_same(run: Run, about: dict[str, Any]) -> None:
@@ -141,10 +142,13 @@ def _check_same(run: Run, about: dict[str, Any]) -> None:
 
 
 def _fabric(options: Options) -> Fabric:
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", options.devices))  # torchrun has the say
+    nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
     try:
         fabric = Fabric(
             accelerator=options.device,
-            devices=options.devices,
+            devices=devices,
+            num_nodes=nodes,
             precision=options.precision,  # type: ignore[arg-type]
         )
     except (RuntimeError, ValueError) as error:
@@ -189,10 +193,28 @@ class Totals:
         """Whether every sum is a finite number."""
         return all(math.isfinite(float(total)) for total in self.sums.values())
 
-    def means(self) -> dict[str, float]:
-        """Return the mean of each term, and of the loss, per step."""
-        means = {name: float(total) / self.steps for name, total in self.sums.items()}
+    @property
+    def loss(self) -> float:
+        """The mean loss of this process."""
+        return sum(float(total) for total in self.sums.values()) / self.steps
+
+    def means(self, fabric: Fabric) -> dict[str, float]:
+        """Return the mean of each term, and of the loss, over steps and processes."""
+        means = {name: _mean(fabric, total) / self.steps for name, total in self.sums.items()}
         return {"loss": sum(means.values())} | means
+
+    def clear(self) -> None:
+        """Begin again."""
+        self.sums, self.steps = {}, 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the sums, for a checkpoint."""
+        return self.sums | {"steps": torch.tensor(self.steps)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up the sums of a checkpoint."""
+        self.steps = int(state.pop("steps"))
+        self.sums = state
 
 
 class Session:
@@ -214,7 +236,7 @@ class Session:
         self.options, self.run, self.data, self.fabric = options, run, data, fabric
         self.steps, self.learning_rate = options.steps, options.learning_rate
         self.evaluate_every = options.evaluate_every
-        self.state = State()
+        self.state, self.totals = State(), Totals()
         self.sampler = Sampler(data.train, options, fabric)
         self.objective = objective.to(fabric.device)
         _channels_last(self.objective)
@@ -248,23 +270,29 @@ class Session:
             Interrupted: after a signal, once the state is saved.
         """
         self.objective.train()
-        totals, start = Totals(), time.perf_counter() - self.state.seconds
+        start = time.perf_counter() - self.state.seconds
         with Interrupts() as interrupts, self.display.opened(self.state.step):
             while not self.done:
-                totals.add(self.step(self.sampler.batch(self.state.step)))
-                self.state.step += 1
-                self.display.advance()
-                if self.fabric.device.type == "cpu" or self.state.step % LOG_EVERY == 0:
-                    self._check(totals)
+                self.advance()
                 if self.state.step % self.evaluate_every == 0 or self.state.step == self.steps:
                     self.state.seconds = time.perf_counter() - start
-                    self._evaluate(totals)
-                    totals = Totals()
-                if interrupts.received is not None and not self.done:
+                    self._evaluate()
+                received = self._agreed(interrupts.received)
+                if received and not self.done:
                     self.state.seconds = time.perf_counter() - start
                     self.save()
-                    raise Interrupted(self.run.path, self.state.step, interrupts.received)
+                    raise Interrupted(self.run.path, self.state.step, received)
         self._finish()
+
+    def advance(self) -> None:
+        """Make the next step, and watch over it."""
+        if self.options.warmup:
+            self.objective.strength = min(1.0, self.state.step / self.options.warmup)
+        self.totals.add(self.step(self.sampler.batch(self.state.step)))
+        self.state.step += 1
+        self.display.advance()
+        if self.fabric.device.type == "cpu" or self.state.step % LOG_EVERY == 0:
+            self._check()
 
     def step(self, x: Tensor) -> dict[str, Tensor]:
         """Make one optimizer step on one batch and return the terms of the loss."""
@@ -291,26 +319,37 @@ class Session:
             raise self._diverged("a weight")
         if self.fabric.is_global_zero:
             about = {"state": dataclasses.asdict(self.state)}
-            save_checkpoint(self.run.checkpoint, self._modules(), self.plain_optimizer, about)
+            save_checkpoint(self.run.checkpoint, self._parts(), self.plain_optimizer, about)
         self.fabric.barrier()
 
     def restore(self) -> None:
         """Go back to the last checkpoint, or to the start where none was written yet."""
         if self.run.checkpoint.exists():
-            about = load_checkpoint(self.run.checkpoint, self._modules(), self.plain_optimizer)
+            about = load_checkpoint(self.run.checkpoint, self._parts(), self.plain_optimizer)
             self.state = State(**about["state"])
         if self.fabric.is_global_zero:
             self.run.rewind_metrics(self.state.step)
 
-    def _modules(self) -> dict[str, nn.Module]:
-        modules: dict[str, nn.Module] = {"objective": self.objective}
-        return modules if self.average is None else modules | {"average": self.average}
+    def _parts(self) -> dict[str, Stateful]:
+        parts: dict[str, Stateful] = {"objective": self.objective, "totals": self.totals}
+        return parts if self.average is None else parts | {"average": self.average}
 
-    def _check(self, totals: Totals) -> None:
-        if not totals.finite():
+    def _agreed(self, received: int) -> int:
+        """Return the signal that any process has received; several ask only now and then."""
+        if self.fabric.world_size == 1:
+            return received
+        if self.state.step % LOG_EVERY:
+            return 0
+        signals = torch.tensor(received, device=self.fabric.device)
+        highest = self.fabric.all_reduce(signals, reduce_op="max")
+        assert isinstance(highest, Tensor)
+        return int(highest)
+
+    def _check(self) -> None:
+        if not self.totals.finite():
             raise self._diverged("the loss")
         if self.state.step % LOG_EVERY == 0:
-            self.display.loss(totals.means()["loss"])
+            self.display.loss(self.totals.loss)
 
     def _diverged(self, what: str) -> Diverged:
         kept = f"the last good checkpoint is {str(self.run.checkpoint)!r}"
@@ -320,11 +359,11 @@ class Session:
             + (kept if self.run.checkpoint.exists() else "no checkpoint had been written yet")
         )
 
-    def _evaluate(self, totals: Totals) -> None:
+    def _evaluate(self) -> None:
         """Write a line of metrics and a checkpoint."""
-        if not totals.finite():
-            raise self._diverged("the loss")
-        line = self._position() | {"train": totals.means()}
+        self._check()
+        line = self._position() | {"train": self.totals.means(self.fabric)}
+        self.totals.clear()
         held_out = self.sampler.held_out
         if len(held_out):
             error = evaluate(self.model, held_out).reconstruction
@@ -466,6 +505,12 @@ _VALIDATION, _PROBE = -1, -2
 def _generator(seed: int, purpose: int) -> torch.Generator:
     """Return a generator for an epoch (purpose >= 0) or another purpose (negative)."""
     return torch.Generator().manual_seed((seed << 24) + purpose + 16)
+
+
+def _mean(fabric: Fabric, value: Tensor) -> float:
+    mean = fabric.all_reduce(value)
+    assert isinstance(mean, Tensor)
+    return float(mean)
 
 
 def _on_device(samples: Tensor, device: torch.device) -> Tensor:
