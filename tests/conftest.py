@@ -15,18 +15,20 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from beartype import beartype
-from beartype.roar import BeartypeDecorHintPep673Exception, BeartypeDecorHintPep3119Exception
+from beartype import BeartypeConf, beartype
+from beartype.roar import BeartypeDecorHintException
 
-# typing.Self outside its class, and a protocol that isinstance does not know.
-UNCHECKABLE = (BeartypeDecorHintPep673Exception, BeartypeDecorHintPep3119Exception)
+# An int serves where a float is asked for, as type checkers have it.
+check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 def checked(function):
     """Check types and shapes at every call, where the annotations can be checked."""
     try:
-        return beartype(function)
-    except UNCHECKABLE:
+        return check_types(function)
+    except BeartypeDecorHintException:
+        # Annotations that only a static checker understands: typing.Self outside its class, a
+        # protocol that isinstance does not know, numpy.ndarray of anything.
         return function
 
 

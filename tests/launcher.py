@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from lorae.options import Options
+
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 _SERVER = """
@@ -93,17 +95,23 @@ def start(
     printed = Path(tempfile.mkdtemp(prefix=".printed-", dir=folder.parent))
     for name in ("out", "err"):
         (printed / name).touch()
-    cache_folder = {"LORAE_DATA": os.environ["LORAE_DATA"]}
+    cached = {name: value for name, value in os.environ.items() if name == "LORAE_DATA"}
     job = {
         "arguments": [str(argument) for argument in arguments],
         "folder": str(folder),
         "limit": limit,
         "code": code,
-        "environment": cache_folder | (environment or {}),
+        "environment": cached | (environment or {}),
         "out": str(printed / "out"),
         "err": str(printed / "err"),
     }
     return Process(int(_ask(job)), printed)
+
+
+def flags(options: Options) -> list[str]:
+    """Return the arguments that make these options on the command line."""
+    changed = {k: v for k, v in vars(options).items() if v != getattr(Options(), k)}
+    return [part for k, v in changed.items() for part in (f"--{k.replace('_', '-')}", str(v))]
 
 
 def start_group(*arguments: object, folder: Path, size: int = 2) -> list[Process]:

@@ -35,11 +35,11 @@ def with_spectrum(values: list[float], m: int, n: int) -> Tensor:
 
 
 MATRICES = {
-    "square": gaussian(5, 5),
-    "tall": gaussian(6, 3),
-    "wide": gaussian(3, 6),
+    "square": gaussian(4, 4),
+    "tall": gaussian(5, 3),
+    "wide": gaussian(3, 5),
     "scalar": gaussian(1, 1),
-    "batched": gaussian(2, 2, 4, 3),
+    "batched": gaussian(2, 2, 3, 2),
     "rank-deficient": gaussian(5, 2) @ gaussian(2, 4, seed=3),
     "repeated": with_spectrum([3.0, 3.0, 1.0, 1.0], 5, 4),
     "repeated and zero": with_spectrum([3.0, 3.0, 1.0, 0.0, 0.0], 5, 5),
@@ -356,7 +356,7 @@ def matrix_pairs(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
     return A, B
 
 
-laws = settings(max_examples=50, deadline=None, derandomize=True)
+laws = settings(max_examples=25, deadline=None, derandomize=True)
 LARGE = 1e-10  # entries up to 10 and up to 25 of them: norms and squares up to 1e4
 
 

@@ -7,9 +7,10 @@ The exit status is 0, or 2 after input that its sender can mend (one sentence, n
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ Json = Annotated[bool, tyro.conf.arg(name="json")]
 class Train:
     """Train a model on data and leave a run folder."""
 
-    options: Annotated[Options, tyro.conf.arg(name="")] = Options()
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
     """What to train on what, and how."""
     out: Path | None = None
     """Run folder, new or empty; runs/DATA-MODEL by default."""
@@ -173,7 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(stopped), 128 + stopped.signal)
     except KeyboardInterrupt:
         return _failed("stopped", 130)
-    except BrokenPipeError:
+    except BrokenPipeError:  # the reader has gone: spare the interpreter its last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = "" if error.filename is None else f" {str(error.filename)!r}"
@@ -187,20 +189,19 @@ def _failed(message: str, status: int) -> int:
 
 
 def _print(answer: object) -> None:
-    print(answer if isinstance(answer, str) else json.dumps(answer, indent=2))
+    print(answer if isinstance(answer, str) else json.dumps(answer, indent=2), flush=True)
 
 
 def _resumed(run: Run, given: Options) -> Options:
-    """Return the options of a run, once sure that none given on the command line differs."""
-    saved, default = Options.from_dict(run.options), Options()
-    for field in dataclasses.fields(Options):
-        now, then = getattr(given, field.name), getattr(saved, field.name)
-        if now not in (getattr(default, field.name), then):
-            raise InputError(
-                f"run {str(run.path)!r} was made with {field.name} {then}, which cannot be "
-                f"changed to {now} on resuming"
-            )
-    return saved
+    """Return the options of a run under those given now, which training will compare with it."""
+    names = [field.name for field in dataclasses.fields(Options)]
+    default = Options()
+    changed = {n: getattr(given, n) for n in names if getattr(given, n) != getattr(default, n)}
+    if "epochs" in changed:  # a run knows its steps only
+        changed = {"steps": None} | changed
+    if "model" in changed:  # another model's options are its own
+        changed = {"weight": None, "depth": None} | changed
+    return dataclasses.replace(Options.from_dict(run.options), **changed)
 
 
 def _rank_table(found: Evaluation) -> str:
@@ -214,11 +215,15 @@ def _rank_table(found: Evaluation) -> str:
         for threshold in covariance["rank"]
     ]
     rows += [
-        f"effective rank           {covariance['effective_rank']:>20.2f} "
-        f"{matrix['effective_rank']:>10.2f}",
+        (
+            f"effective rank           {covariance['effective_rank']:>20.2f} "
+            f"{matrix['effective_rank']:>10.2f}"
+        ),
         f"participation ratio      {covariance['participation_ratio']:>20.2f}",
         f"stable rank              {'':>20} {matrix['stable_rank']:>10.2f}",
-        f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples; "
-        f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)",
+        (
+            f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples; "
+            f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)"
+        ),
     ]
     return "\n".join(rows)

@@ -42,7 +42,6 @@ class Demo:
     def _options(self) -> Options:
         options = Options(
             data=self.data,
-            latent=128,
             width=self.width,
             steps=self.steps,
             learning_rate=1e-3,

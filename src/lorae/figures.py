@@ -124,6 +124,7 @@ def lines(
     log: bool = False,
     limits: tuple[float | None, float | None] = (None, None),
     level: float | None = None,
+    counts: bool = False,
 ) -> Markup:
     """Return a plot of lines.
 
@@ -135,6 +136,7 @@ def lines(
         log: whether the ordinate is logarithmic.
         limits: least and greatest ordinate.
         level: an ordinate at which to draw a dotted line.
+        counts: whether ordinates are whole numbers.
     """
     with _plot(key, alt, labels, log=log) as plot:
         if level is not None:
@@ -151,6 +153,8 @@ def lines(
             if one.mark is not None:
                 _mark(plot, one, one.mark)
         plot.axes.set_ylim(*limits)
+        if counts:
+            plot.axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     return plot.svg
 
 
@@ -167,7 +171,8 @@ def points(
     A series in the second round of colours has hollow points, in the third squares.
     """
     height = 2.9 if names is None else 0.7 + 0.2 * len(names)
-    with _plot(key, alt, labels, height=height, left=0.15 if names is None else 0.34) as plot:
+    left = 0.21 if names is None else 0.4
+    with _plot(key, alt, labels, height=height, left=left, whole=names is None) as plot:
         for one in series:
             turn = one.index // COLOURS
             plot.axes.plot(
@@ -181,7 +186,12 @@ def points(
                 alpha=0.85,
                 gid=plot.tooltip(one.label),
             )
-        if names is not None:
+        plot.axes.margins(0.06)
+        if names is None:
+            plot.axes.set_xlim(left=0)
+            plot.axes.yaxis.set_major_locator(MaxNLocator(5))
+            plot.axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
+        else:
             plot.axes.set_yticks(range(len(names)), [_short(name) for name in names])
             plot.axes.set_ylim(len(names) - 0.4, -0.6)
     return plot.svg
@@ -202,7 +212,7 @@ def histogram(
     """
     low, high = np.quantile(reference, [0.005, 0.995])
     edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    with _plot(key, alt, (_short(label, 40), "density")) as plot:
+    with _plot(key, alt, (_short(label, 40), "density"), whole=False) as plot:
         area = plot.axes.stairs(_density(reference, edges), edges, fill=True, color=_LINE)
         area.set_gid(plot.tooltip("data"))
         for one in series:
@@ -243,17 +253,20 @@ def _plot(
     log: bool = False,
     height: float = 2.9,
     left: float = 0.15,
+    whole: bool = True,
 ) -> Iterator[Plot]:
-    """Hand out axes to draw on, and turn them into SVG at the end."""
+    """Hand out axes to draw on, abscissae whole or not, and turn them into SVG at the end."""
     with style.context(["default", _STYLE]), warnings.catch_warnings():
         # The letters are the page's, whatever matplotlib's own typeface lacks.
         warnings.filterwarnings("ignore", message=".*missing from font")
+        # A log axis of values that are all zero is empty, which shows as much.
+        warnings.filterwarnings("ignore", message=".*makes transformation singular")
         figure = Figure(figsize=(3.9, height))
         figure.subplots_adjust(left=left, right=0.985, bottom=0.47 / height, top=1 - 0.1 / height)
         axes = figure.add_subplot()
         axes.set_xlabel(labels[0])
         axes.set_ylabel(labels[1])
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
         axes.margins(x=0.02)
         axes.set_axisbelow(True)
         if log:
@@ -269,12 +282,16 @@ def _plot(
 
 
 def _log_ticks(axes: Axes) -> None:
-    """Write powers of ten as 1e-3, and within a decade or two 2e-3 and 5e-3 as well."""
+    """Write powers of ten as 1e-3, and where there are few of them other numbers as well."""
     low, high = axes.get_ylim()
     decades = math.log10(high / low)
-    subs = (1.0,) if decades > 2 else (1.0, 2.0, 5.0) if decades > 0.7 else tuple(range(1, 10))
-    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_minor_locator(NullLocator())
+    if decades < 0.5:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.3g}"))
+        return
+    subs = (1.0,) if decades > 2 else (1.0, 2.0, 5.0)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: power(y)))
 
 
@@ -289,7 +306,7 @@ def power(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
-def _short(text: str, most: int = 20) -> str:
+def _short(text: str, most: int = 18) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
@@ -348,7 +365,14 @@ class Picture:
     height: int
 
 
-def grid(images: Float[Tensor, "n c h w"], columns: int, *, side: int, width: int = 340) -> Picture:
+def grid(
+    images: Float[Tensor, "n c h w"],
+    columns: int,
+    *,
+    side: int,
+    width: int = 340,
+    framed: bool = False,
+) -> Picture:
     """Return images as one PNG, row after row, with transparent gaps.
 
     One channel is gray, three are red, green and blue; of two the first is shown, of more than
@@ -359,17 +383,20 @@ def grid(images: Float[Tensor, "n c h w"], columns: int, *, side: int, width: in
         columns: images in a row.
         side: greatest side of an image in pixels; larger ones are averaged down to it.
         width: CSS pixels that the grid should about fill, in whole multiples of its own pixels.
+        framed: whether the first and the last column stand somewhat apart.
     """
     colour = 3 if images.shape[1] >= 3 else 1
     shown = _within(images[:, :colour].detach().float(), side).clamp(0, 1)
     pixels = (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    n, height_of_one, width_of_one, _ = pixels.shape
-    gap, rows = max(1, width_of_one // 16), -(-n // columns)
-    step = (height_of_one + gap, width_of_one + gap)
-    canvas = np.zeros((rows * step[0] - gap, columns * step[1] - gap, colour + 1), np.uint8)
+    n, height, across, _ = pixels.shape
+    gap = max(1, across // 16)
+    apart = 2 * gap if framed else 0
+    lefts = [k * (across + gap) + apart * ((k > 0) + (k == columns - 1)) for k in range(columns)]
+    tops = [k * (height + gap) for k in range(-(-n // columns))]
+    canvas = np.zeros((tops[-1] + height, lefts[-1] + across, colour + 1), np.uint8)
     for k, image in enumerate(pixels):
-        top, left = (k // columns) * step[0], (k % columns) * step[1]
-        place = canvas[top : top + height_of_one, left : left + width_of_one]
+        top, left = tops[k // columns], lefts[k % columns]
+        place = canvas[top : top + height, left : left + across]
         place[..., :colour], place[..., colour] = image, 255
     times = max(1, round(width / canvas.shape[1]))
     return Picture(_png(canvas), canvas.shape[1] * times, canvas.shape[0] * times)

@@ -90,9 +90,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{str(path)!r} is cut short or not a safetensors file ({error})") from None
+        raise InputError(
+            f"{str(path)!r} is cut short or not a safetensors file ({error})"
+        ) from None
     if "lorae" not in metadata:
-        raise InputError(f"{str(path)!r} was not written by lorae: its header lacks the description")
+        raise InputError(
+            f"{str(path)!r} was not written by lorae: its header lacks the description"
+        )
     try:
         header = json.loads(metadata["lorae"])
         intact = header["checksum"] == _checksum(tensors, header["about"])

@@ -116,7 +116,8 @@ class Moments:
                 f"only moments of one dimension merge, and these had {self.dimension} "
                 f"and {other.dimension}"
             )
-        return self._add(other._count, other._mean, other._scatter) if other._count else self
+        state = other.tensors()
+        return self._add(other.count, state["mean"], state["scatter"]) if other.count else self
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state: count (int64), mean (d) and scatter (d, d), both float64."""

@@ -307,6 +307,45 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """Which of the runs on one data set tell the most.
+
+    Args:
+        lowest: the run of least rank; of several, the one of least error.
+        best: the run of least error.
+        plain: the plain autoencoder of least error, None where there is none.
+        close: of the others whose error is at most 10% above the plain one's, that of least rank.
+    """
+
+    lowest: Entry
+    best: Entry
+    plain: Entry | None
+    close: Entry | None
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> "Finding":
+        """Choose from the runs."""
+        ae = [entry for entry in entries if entry.options["model"] == "ae"]
+        plain = min(ae, key=_by_error, default=None)
+        allowed = 1.1 * plain.error if plain else 0.0
+        close = [entry for entry in entries if entry.error <= allowed and entry not in ae]
+        return cls(
+            lowest=min(entries, key=_by_rank),
+            best=min(entries, key=_by_error),
+            plain=plain,
+            close=min(close, key=_by_rank, default=None),
+        )
+
+
+def _by_rank(entry: Entry) -> tuple[int, float]:
+    return entry.rank, entry.error
+
+
+def _by_error(entry: Entry) -> float:
+    return entry.error
+
+
+@dataclass(frozen=True)
 class Group:
     """Runs on the same data, and what is shown of them.
 
@@ -315,7 +354,7 @@ class Group:
         name: of the data set.
         entries: the runs.
         about: how many samples of what.
-        headline: what the runs found, in a sentence or two.
+        finding: which runs tell the most.
         spectra: plots of the singular values, and of error against rank.
         training: plots over the course of training.
         fitted: how many training codes each Gaussian was fitted on.
@@ -332,7 +371,7 @@ class Group:
     name: str
     entries: list[Entry]
     about: str
-    headline: Markup
+    finding: Finding
     spectra: list[tuple[str, Markup]]
     training: list[tuple[str, Markup]]
     fitted: int
@@ -356,7 +395,7 @@ def _group(number: int, entries: list[Entry], side: int) -> Group:
         name=printable(data.name),
         entries=entries,
         about=f"{len(data.train):,} training and {len(data.test):,} test samples of {kind}",
-        headline=headline(entries, printable(data.name)),
+        finding=Finding.of(entries),
         spectra=_spectra(entries, key),
         training=_training(entries, key),
         fitted=len(choice.train),
@@ -373,58 +412,6 @@ def _load(entry: Entry) -> Data:
             f"was trained on: their checksum differs"
         )
     return data
-
-
-def headline(entries: Sequence[Entry], data: str) -> Markup:
-    """Return what the runs on one data set found, in a sentence or two, as HTML.
-
-    The plain autoencoder to which others are compared is the one of least error.
-    """
-    low = min(entries, key=lambda e: (e.rank, e.error))
-    plain = [e for e in entries if e.options["model"] == "ae"]
-    ae = min(plain, key=lambda e: e.error, default=None)
-    if len(entries) == 1:
-        return _text(
-            "On {}, the codes of <b>{}</b> fill <b>{}</b> of {} latent dimensions, at a test error "
-            "of {}.", data, low.name, low.rank, low.latent, short(low.error)
-        )  # fmt: skip
-    found = _text(
-        "On {}, <b>{}</b> has the lowest rank: its codes fill <b>{}</b> of {} latent dimensions",
-        data, low.name, low.rank, low.latent,
-    )  # fmt: skip
-    if ae is None or ae is low:
-        best = min(entries, key=lambda e: e.error)
-        if best is low:
-            return found + _text(", and its test error, {}, is the lowest too.", short(low.error))
-        return found + _text(
-            ", at a test error of {}; the lowest test error is that of <b>{}</b>, {} at rank {}.",
-            short(low.error), best.name, short(best.error), best.rank,
-        )  # fmt: skip
-    found += _text(
-        ", against {} of {} for the plain autoencoder <b>{}</b>. Its test error is {}, {}.",
-        ae.rank, ae.latent, ae.name, short(low.error), _compared(low.error, ae),
-    )  # fmt: skip
-    close = [e for e in entries if e.error <= 1.1 * ae.error and e not in plain]
-    if not close or low in close:
-        return found
-    other = min(close, key=lambda e: (e.rank, e.error))
-    return found + _text(
-        " Of the runs whose error is at most 10% above that of {}, <b>{}</b> has the lowest rank: "
-        "{} of {}, at a test error of {}.",
-        ae.name, other.name, other.rank, other.latent, short(other.error),
-    )  # fmt: skip
-
-
-def _compared(error: float, to: Entry) -> Markup:
-    if to.error == 0:
-        return _text("that of {} is 0", to.name)
-    change = 100 * (error / to.error - 1)
-    size = f"{abs(change):.{0 if abs(change) >= 10 else 1}f}%"
-    return _text("{} {} that of {}", size, "above" if change >= 0 else "below", to.name)
-
-
-def _text(template: str, *values: object) -> Markup:
-    return Markup(template).format(*values)  # noqa: S704 - the templates are ours
 
 
 def _spectra(entries: Sequence[Entry], key: str) -> list[tuple[str, Markup]]:
@@ -505,6 +492,7 @@ def _training(entries: Sequence[Entry], key: str) -> list[tuple[str, Markup]]:
                 labels=("optimizer step", label),
                 log=log,
                 limits=(None, None) if log else (0, None),
+                counts=not log,
             ),
         )
         for title, (label, log, series) in curves.items()
@@ -548,7 +536,7 @@ def _interpolated(entry: Entry, choice: Choice, side: int) -> Picture:
     codes = torch.lerp(a[:, None], b[:, None], t)
     between = entry.model.decode(codes.flatten(0, 1)).reshape(*codes.shape[:2], *choice.data.shape)
     rows = torch.cat([choice.starts[:, None], between, choice.ends[:, None]], 1)
-    return figures.grid(choice.unit(rows.flatten(0, 1)), _COLUMNS, side=side)
+    return figures.grid(choice.unit(rows.flatten(0, 1)), _COLUMNS, side=side, framed=True)
 
 
 @torch.no_grad()
@@ -616,7 +604,12 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": short, "power": figures.power, "duration": duration}
+    environment.filters |= {
+        "short": short,
+        "power": figures.power,
+        "duration": duration,
+        "compared": compared,
+    }
     return environment
 
 
@@ -642,3 +635,19 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def compared(error: float, reference: float) -> str:
+    """Return how an error compares with another, in words that "that of" may follow.
+
+    Example:
+        >>> compared(0.5, 0.25), compared(0.26, 0.25), compared(0.2, 0.25), compared(1.0, 0.0)
+        ('2.0 times', '4.0% above', '20% below', 'above')
+    """
+    if reference in (0, error):
+        return "above" if error > reference else "equal to"
+    if error >= 2 * reference:
+        return f"{error / reference:.1f} times"
+    percent = 100 * abs(error / reference - 1)
+    digits = 0 if percent >= 10 else 1
+    return f"{percent:.{digits}f}% {'above' if error > reference else 'below'}"

@@ -21,6 +21,8 @@ Everything is batched over leading dimensions, stays on the device of its argume
 float32 or wider, whatever autocast says: half precision goes in, float32 comes out.
 """
 
+# ruff: noqa: ARG004, ANN401 - torch.autograd.Function fixes the signatures of its methods.
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -33,6 +35,8 @@ from lorae.errors import InputError
 
 THRESHOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Relative thresholds at which a rank is reported."""
+
+_SVD = tuple[Float[Tensor, "*batch m k"], Float[Tensor, "*batch k"], Float[Tensor, "*batch k n"]]
 
 
 def singular_values(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch k"]:
@@ -63,9 +67,9 @@ def nuclear_norm(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]
                 [0., 0.]])
     """
     with _wide(matrix) as A:
-        U, sigma, Vh = _svd(A)
-        polar = _polar(A, U, sigma, Vh)
-        norm: Tensor = _NuclearNorm.apply(A, sigma, polar)  # type: ignore[no-untyped-call]
+        svd = _svd(A)
+        polar = _polar(A, svd)
+        norm: Tensor = _NuclearNorm.apply(A, svd[1], polar)  # type: ignore[no-untyped-call]
         return norm
 
 
@@ -80,7 +84,7 @@ def polar_factor(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m
         tensor([ 1., -1.,  0.])
     """
     with _wide(matrix) as A:
-        return _polar(A, *_svd(A))
+        return _polar(A, _svd(A))
 
 
 def soft_threshold(
@@ -116,9 +120,9 @@ def soft_threshold(
         if not bool((t >= 0).all()):
             raise InputError(f"threshold must not be negative, and was {threshold}")
         t = t.expand(A.shape[:-2]).unsqueeze(-1)
-        U, sigma, Vh = _svd(A)
+        svd = _, sigma, _ = _svd(A)
         kept = (sigma > t) | (t == 0)
-        return _spectral_map(A, U, sigma, Vh, (sigma - t).relu(), kept, slope=1.0)
+        return _spectral_map(A, svd, (sigma - t).relu(), kept, slope=1.0)
 
 
 def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*batch m n"]:
@@ -146,9 +150,9 @@ def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*
     if rank < 0:
         raise InputError(f"rank must not be negative, and was {rank}")
     with _wide(matrix) as A:
-        U, sigma, Vh = _svd(A)
+        svd = _, sigma, _ = _svd(A)
         kept = (torch.arange(sigma.shape[-1], device=A.device) < rank).expand_as(sigma)
-        return _spectral_map(A, U, sigma, Vh, sigma * kept, kept, slope=1.0)
+        return _spectral_map(A, svd, sigma * kept, kept, slope=1.0)
 
 
 def rank(singular_values: Float[Tensor, "*batch k"], threshold: float) -> Int[Tensor, "*batch"]:
@@ -247,20 +251,21 @@ def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return (numerator / denominator.where(positive, 1.0)).where(positive, 0.0)
 
 
-def _svd(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _svd(A: Tensor) -> _SVD:
     r"""Return constant :math:`U, \sigma, V^\top`; derivatives are :class:`_SpectralMap`'s."""
     U, sigma, Vh = torch.linalg.svd(A.detach(), full_matrices=False)
     return U, sigma, Vh
 
 
-def _rounding(U: Tensor, sigma: Tensor, Vh: Tensor) -> Float[Tensor, "*batch one"]:
+def _rounding(svd: _SVD) -> Float[Tensor, "*batch one"]:
     r"""Return :math:`\max(m, n)\,\epsilon\,\sigma_1`, below which a singular value is noise."""
+    U, sigma, Vh = svd
     return sigma[..., :1] * (max(U.shape[-2], Vh.shape[-1]) * torch.finfo(sigma.dtype).eps)
 
 
-def _polar(A: Tensor, U: Tensor, sigma: Tensor, Vh: Tensor) -> Tensor:
-    kept = sigma > _rounding(U, sigma, Vh)
-    return _spectral_map(A, U, sigma, Vh, kept.to(sigma.dtype), kept, slope=0.0)
+def _polar(A: Tensor, svd: _SVD) -> Tensor:
+    kept = svd[1] > _rounding(svd)
+    return _spectral_map(A, svd, kept.to(A.dtype), kept, slope=0.0)
 
 
 class _NuclearNorm(torch.autograd.Function):
@@ -284,9 +289,7 @@ class _NuclearNorm(torch.autograd.Function):
 
 def _spectral_map(
     A: Float[Tensor, "*batch m n"],
-    U: Float[Tensor, "*batch m k"],
-    sigma: Float[Tensor, "*batch k"],
-    Vh: Float[Tensor, "*batch k n"],
+    svd: _SVD,
     values: Float[Tensor, "*batch k"],
     kept: Bool[Tensor, "*batch k"],
     slope: float,
@@ -297,7 +300,7 @@ def _spectral_map(
     parameters of :math:`f`; :math:`f` is affine with this `slope` where `kept`, and 0 elsewhere.
     """
     mapped: Tensor = _SpectralMap.apply(  # type: ignore[no-untyped-call]
-        A, U, sigma, Vh, values, kept, slope
+        A, *svd, values, kept, slope
     )
     return mapped
 
@@ -321,7 +324,7 @@ class _SpectralMap(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917 - autograd sees tensors only where they are arguments
         A: Tensor,
         U: Tensor,
         sigma: Tensor,
@@ -345,7 +348,7 @@ class _SpectralMap(torch.autograd.Function):
         A, U, sigma, Vh, values, kept = ctx.saved_tensors
         with _wide(grads[0]) as G:
             C = U.mT @ G @ Vh.mT
-            even, odd = _quotients(U, sigma, Vh, values, kept, ctx.slope)
+            even, odd = _quotients((U, sigma, Vh), values, kept, ctx.slope)
             symmetric = (C + C.mT) / 2
             result = U @ (even * symmetric + odd * (C - symmetric)) @ Vh
             ratio = odd.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
@@ -382,15 +385,15 @@ class _Once(torch.autograd.Function):
 
 
 def _quotients(
-    U: Tensor, sigma: Tensor, Vh: Tensor, values: Tensor, kept: Tensor, slope: float
+    svd: _SVD, values: Tensor, kept: Tensor, slope: float
 ) -> tuple[Float[Tensor, "*batch k k"], Float[Tensor, "*batch k k"]]:
     r"""Return the divided differences of :math:`f`, and the sums of values over sums.
 
     Between two kept values, or two dropped ones, the difference is known without dividing.
     """
-    s, f, k = sigma.unsqueeze(-1), values.unsqueeze(-1), kept.unsqueeze(-1)
-    noise = _rounding(U, sigma, Vh).unsqueeze(-1).clamp(min=torch.finfo(sigma.dtype).tiny)
+    s, f, k = svd[1].unsqueeze(-1), values.unsqueeze(-1), kept.unsqueeze(-1)
+    noise = _rounding(svd).unsqueeze(-1).clamp(min=torch.finfo(s.dtype).tiny)
     gap, total = (s - s.mT).abs().maximum(noise), s + s.mT
     even = torch.where(k == k.mT, slope * k, (f - f.mT).abs() / gap)
-    odd = torch.where(total > 0, (f + f.mT) / total.where(total > 0, 1.0), slope * k)
+    odd = torch.where(total > 0, (f + f.mT) / total, slope * k)
     return even, odd

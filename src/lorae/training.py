@@ -154,6 +154,11 @@ def _fabric(options: Options) -> Fabric:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {options.device!r} cannot be used: {reason}") from None
+    if options.batch_size % fabric.world_size:  # torchrun's number, which options cannot know
+        raise InputError(
+            f"batch_size must be a multiple of the number of processes, got "
+            f"{options.batch_size} and {fabric.world_size}"
+        )
     fabric.launch()
     return fabric
 

@@ -1,0 +1,34 @@
+"""Small trainings, and what one must end with."""
+
+from dataclasses import replace
+from functools import cache
+
+from lorae.options import Options
+from lorae.runs import Run
+
+SMALL = Options(data="digits", steps=12, evaluate_every=5, batch_size=64, width=0.1, latent=6)
+
+VARIANTS = {
+    "plain": SMALL,
+    "ema": replace(SMALL, ema=0.8),
+    "proximal": replace(SMALL, model="lorae-proximal"),
+    "scale-free": replace(SMALL, model="lorae-scale-free"),
+    "irmae": replace(SMALL, model="irmae", weight_decay=1e-3),
+    "patience": replace(
+        SMALL, validation=0.2, patience=1, evaluate_every=3, learning_rate=0.2, steps=60
+    ),
+    "warmup": replace(SMALL, warmup=10, weight=0.1, ema=0.5),
+    "clip": replace(SMALL, clip_norm=1e-2, learning_rate=1e-2),
+    "mixed": replace(SMALL, precision="bf16-mixed"),
+    "double": replace(SMALL, precision="64-true"),
+}
+
+
+def outcome(run: Run) -> tuple[bytes, list[dict]]:
+    """Return what a run must end with: the model's bytes and the metrics without the clock."""
+    lines = [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics()]
+    return (run.path / "model.safetensors").read_bytes(), lines
+
+
+load = cache(Options.load)
+"""Options.load that reads the same data only once."""

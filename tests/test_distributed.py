@@ -1,0 +1,110 @@
+"""Several processes do what one does with the same batch, to the rounding of float32."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from launcher import flags, needs_fork, start_group
+from small import SMALL
+
+from lorae import distributed
+from lorae.runs import Run
+from lorae.training import train
+
+pytestmark = pytest.mark.distributed
+
+STEPS = replace(SMALL, steps=6, evaluate_every=3, device="cpu")
+MODELS = ("ae", "lorae", "lorae-proximal", "lorae-scale-free")
+
+
+def assert_same(several: Run, one: Run) -> None:
+    """Check losses, spectra and weights.
+
+    A sum over the batch is taken in another order, an error of about 1e-7 in each gradient, and
+    Adam's first steps are of size learning_rate (1e-3) times a quotient in which a small gradient
+    is divided by itself: the weights agree to a small part of that. What a scale-free bridge
+    subtracts again has no gradient but rounding, which Adam makes steps of, so it is left out.
+    """
+    several_lines, lines = several.metrics(), one.metrics()
+    assert [line["step"] for line in several_lines] == [line["step"] for line in lines]
+    for found, line in zip(several_lines, lines, strict=True):
+        assert found.get("train", {}) == pytest.approx(line.get("train", {}), rel=1e-5)
+        for name in ("reconstruction", "covariance", "matrix"):
+            expected = pytest.approx(line["test"][name], rel=1e-3, abs=1e-6)
+            assert found["test"][name] == expected
+    expected, found = one.model().state_dict(), several.model().state_dict()
+    subtracted = {"bridge.running_mean", [name for name in expected if "encoder" in name][-1]}
+    skipped = subtracted if "bridge.running_mean" in expected else set()
+    for name in expected.keys() - skipped:
+        torch.testing.assert_close(found[name], expected[name], atol=1e-4, rtol=0)
+
+
+@needs_fork
+@pytest.mark.parametrize("model", MODELS)
+def test_two_processes_equal_one(model, tmp_path):
+    options = replace(STEPS, model=model)
+    one = train(options, tmp_path / "one", show=False)
+    both = start_group("train", "--out", "two", "--json", *flags(options), folder=tmp_path)
+    assert [process.wait() for process in both] == [0, 0], both[0].err + both[1].err
+    assert both[0].out.startswith("{")
+    assert both[1].out == ""
+    assert_same(Run(tmp_path / "two"), one)
+
+
+@needs_fork
+def test_two_processes_refuse_alike(tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "precious").touch()
+    both = start_group("train", "--out", "two", *flags(STEPS), folder=tmp_path)
+    assert [process.wait() for process in both] == [2, 2]
+    for process in both:
+        assert "must be a new or empty folder" in process.err
+        assert "Traceback" not in process.err
+    odd = start_group(
+        "train", "--out", "odd", *flags(replace(STEPS, batch_size=63)), folder=tmp_path
+    )
+    assert [process.wait() for process in odd] == [2, 2]
+    assert "batch_size must be a multiple" in odd[0].err
+    assert not (tmp_path / "odd").exists()
+
+
+@needs_fork
+def test_two_processes_go_on_where_one_stopped(tmp_path):
+    options = replace(STEPS, model="lorae-scale-free")
+    one = train(options, tmp_path / "one", show=False)
+    run = train(options, tmp_path / "two", show=False)
+    (run.path / "model.safetensors").unlink()  # as if it had been killed before its last line
+    both = start_group("train", "--resume", "two", folder=tmp_path)
+    assert [process.wait() for process in both] == [0, 0], both[0].err + both[1].err
+    assert_same(run, one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launch",
+    [
+        ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "lorae"],
+        ["lorae"],
+    ],
+    ids=["torchrun", "devices"],
+)
+def test_the_ways_to_start_two_processes(launch: list[str], tmp_path: Path):
+    one = train(STEPS, tmp_path / "one", show=False)
+    devices = [] if "--standalone" in launch else ["--devices", "2"]
+    subprocess.run(
+        [sys.executable, "-m", *launch, "train", "--out", "two", *devices, *flags(STEPS)],
+        cwd=tmp_path,
+        check=True,
+        timeout=300,
+    )
+    assert_same(Run(tmp_path / "two"), one)
+
+
+def test_one_process_needs_no_group():
+    x = torch.randn(3)
+    assert distributed.processes() == 1
+    assert distributed.is_main()
+    assert distributed.average(x) is x
