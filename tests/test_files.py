@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from launcher import needs_fork, start
 from safetensors.torch import save_file
@@ -52,12 +52,12 @@ def test_tensors_come_back(shape, dtype, tmp_path):
     assert_round_trip(tmp_path / "a", {"x": filled(shape, dtype)}, {"step": 3})
 
 
-def test_tensors_of_any_layout_come_back_and_may_share_memory(tmp_path):
-    one = torch.ones(3)
-    assert_round_trip(tmp_path / "a", LAYOUTS | {"one": one, "same": one, "part": one[:2]}, None)
+def test_tensors_of_any_layout_come_back(tmp_path):
+    assert_round_trip(tmp_path / "a", LAYOUTS, None)
     assert_round_trip(tmp_path / "empty", {}, [])
 
 
+@settings(max_examples=20)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -163,10 +163,9 @@ def build(
     pair = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
     chain = a.bridge == "chain"
     bridge = LinearChain(a.latent, a.depth) if chain else BRIDGES[a.bridge](a.latent)
-    model = Autoencoder(
+    return Autoencoder(
         pair.encoder, bridge, pair.decoder, shift=shift, scale=scale, architecture=a
     )
-    return model
 
 
 def load(path: str | Path) -> Autoencoder:
@@ -182,7 +181,8 @@ def load(path: str | Path) -> Autoencoder:
         model = build(architecture, tensors["shift"], tensors["scale"])
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{str(file)!r} holds no model this version can build ({error})") from None
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{str(file)!r} holds no model this version can build ({reason})") from None
     return model.eval()
 
 
@@ -228,12 +228,19 @@ def _last_linear(encoder: nn.Module) -> nn.Linear | nn.Conv2d:
         if not isinstance(module, nn.Flatten):
             break
     last = type(list(encoder.modules())[-1]).__name__
-    raise InputError(f"encoder must end in a Linear or Conv2d layer to be folded, it ends in {last}")
+    raise InputError(
+        f"encoder must end in a Linear or Conv2d layer to be folded, it ends in {last}"
+    )
 
 
 @torch.no_grad()
 def _absorb(layer: nn.Linear | nn.Conv2d, matrix: Tensor, offset: Tensor) -> None:
     weight = layer.weight.double()
+    if len(weight) != len(matrix):
+        raise InputError(
+            f"encoder must end in a layer of {len(matrix)} outputs, one for each latent dimension, "
+            f"to be folded, it has {len(weight)}"
+        )
     bias = offset if layer.bias is None else matrix @ layer.bias.double() + offset
     folded = (matrix @ weight.flatten(1)).view_as(weight)
     layer.weight.copy_(folded)

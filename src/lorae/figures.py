@@ -32,7 +32,7 @@ from torch.nn import functional
 COLOURS = 7
 """How many colours a page defines; series beyond them repeat them with other dashes."""
 
-DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.2, 1.4), (6.0, 1.5, 1.2, 1.5))
+DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.6, 2.0), (6.0, 1.5, 1.2, 1.5))
 """Dashes and gaps in points, for series 0 to 6, 7 to 13 and so on."""
 
 _INK, _MUTED, _LINE, _PAPER = "#010101", "#020202", "#030303", "#040404"

@@ -1,0 +1,225 @@
+"""Encode, decode, fold and save, for every network over every bridge."""
+
+import dataclasses
+import json
+from itertools import product
+
+import pytest
+import torch
+from torch import nn
+
+from lorae.autoencoder import Architecture, Autoencoder, as_float, build, clone, encode_all, load
+from lorae.bridges import BRIDGES, LinearChain, LowRank, NoBridge, ScaleFree
+from lorae.errors import InputError
+from lorae.files import save_tensors
+from lorae.networks import PAPER_SHAPES
+
+SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,)}
+ARCHITECTURES = [
+    Architecture(network, SHAPES[network], latent=5, bridge=bridge, width=0.05, depth=3)
+    for network, bridge in product(SHAPES, BRIDGES)
+]
+ARCHITECTURES += [
+    Architecture("mlp", (4,), latent=4, bridge="scale-free", value_range=None),
+    Architecture("conv", (1, 8, 8), latent=1, bridge="low-rank", value_range=(-1.0, 1.0)),
+]
+every = pytest.mark.parametrize(
+    "architecture", ARCHITECTURES, ids=lambda a: f"{a.network}-{a.bridge}-{a.latent}"
+)
+
+
+def trained(architecture: Architecture) -> Autoencoder:
+    """Return a model with units, random weights and running statistics, in evaluation mode."""
+    shape = architecture.shape
+    model = build(architecture, shift=torch.randn(shape), scale=torch.rand(shape) + 0.5)
+    for _ in range(5):
+        model.train()(torch.randn(10, *shape))
+    return model.eval()
+
+
+@every
+class TestEveryModel:
+    def test_gives_back_the_shape_it_takes(self, architecture):
+        model = trained(architecture)
+        x = torch.randn(3, *architecture.shape)
+        z = model.encode(x)
+        assert z.shape == (3, architecture.latent)
+        assert model.decode(z).shape == x.shape
+        assert torch.equal(model(x), model.decode(model.encode(x)))
+
+    def test_folds_into_one_without_bridge_that_does_the_same(self, architecture):
+        model = trained(architecture)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        folded = model.fold()
+        x = torch.randn(20, *architecture.shape)
+        z = model.encode(x)
+        # The last layer's sums of some dozens of float32 products come in another order.
+        torch.testing.assert_close(folded.encode(x), z, rtol=1e-4, atol=1e-5 * z.abs().max().item())
+        torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
+        assert isinstance(folded.bridge, NoBridge)
+        assert not folded.training
+        theirs = {tensor.data_ptr() for tensor in model.state_dict().values()}
+        assert not theirs & {tensor.data_ptr() for tensor in folded.state_dict().values()}
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+        again = folded.fold()
+        assert torch.equal(again.encode(x), folded.encode(x))
+
+    def test_folds_exactly_in_float64(self, architecture):
+        model = trained(architecture).double()
+        x = torch.randn(5, *architecture.shape, dtype=torch.float64)
+        torch.testing.assert_close(model.fold().encode(x), model.encode(x))
+
+    @pytest.mark.parametrize("folded", [False, True])
+    def test_is_the_same_after_it_is_saved(self, architecture, folded, tmp_path):
+        model = trained(architecture).fold() if folded else trained(architecture)
+        model.train().save(tmp_path / "model.safetensors")
+        x = torch.randn(4, *architecture.shape)
+        for path in (tmp_path, tmp_path / "model.safetensors", str(tmp_path)):
+            found = load(path)
+            assert not found.training
+            assert found.architecture == model.architecture
+            assert torch.equal(found(x), model.eval()(x))
+
+    def test_is_described_by_json(self, architecture):
+        fields = json.loads(json.dumps(dataclasses.asdict(architecture)))
+        assert Architecture.from_dict(fields) == architecture
+
+
+class Squares(nn.Module):
+    """An encoder that does not end in a linear layer."""
+
+    def forward(self, x):
+        return x.square()
+
+
+def own(encoder: nn.Module, bridge: nn.Module | None = None) -> Autoencoder:
+    return Autoencoder(encoder, bridge or LowRank(3), nn.Linear(3, 6), shift=1.0, scale=2.0)
+
+
+def test_a_table_comes_out_in_the_units_it_came_in():
+    table = torch.tensor([1000.0, 1e-3]) * torch.randn(50, 2) + torch.tensor([5000.0, 7.0])
+    model = Autoencoder(
+        nn.Identity(), NoBridge(2), nn.Identity(), shift=table.mean(0), scale=table.std(0)
+    )
+    torch.testing.assert_close(model(table), table)
+    torch.testing.assert_close(model.encode(table).std(0), torch.ones(2), rtol=1e-3, atol=0)
+
+
+def test_a_model_of_own_modules_does_everything_but_be_saved(tmp_path):
+    model = own(nn.Sequential(nn.Linear(6, 4), nn.Tanh(), nn.Linear(4, 3, bias=False)))
+    x = torch.randn(5, 6)
+    assert model(x).shape == x.shape
+    folded = model.fold()
+    torch.testing.assert_close(folded.encode(x), model.encode(x))
+    assert encode_all(model, x, 2).shape == (5, 3)
+    for each in (model, folded):
+        with pytest.raises(InputError, match="no architecture to be saved"):
+            each.save(tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bias_appears_where_folding_needs_one():
+    bridge = ScaleFree(3)
+    bridge.running_mean.fill_(2.0)
+    model = own(nn.Linear(6, 3, bias=False), bridge).eval()
+    x = torch.randn(5, 6)
+    torch.testing.assert_close(model.fold().encode(x), model.encode(x))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "last"),
+    [
+        (nn.Sequential(nn.Linear(6, 3), nn.ReLU()), "ReLU"),
+        (nn.Sequential(nn.Linear(6, 3), nn.BatchNorm1d(3)), "BatchNorm1d"),
+        (nn.Sequential(nn.Linear(6, 3), Squares()), "Squares"),
+        (Squares(), "Squares"),
+        (nn.Flatten(), "Flatten"),
+    ],
+    ids=str,
+)
+def test_an_encoder_without_a_linear_end_cannot_be_folded(encoder, last):
+    with pytest.raises(InputError, match=f"to be folded, it ends in {last}"):
+        own(encoder).fold()
+
+
+def test_an_encoder_whose_convolution_leaves_several_places_cannot_be_folded():
+    encoder = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten())
+    model = Autoencoder(encoder, LowRank(12), nn.Linear(12, 16))
+    assert model.encode(torch.randn(2, 1, 4, 4)).shape == (2, 12)
+    with pytest.raises(InputError, match="layer of 12 outputs.* it has 3"):
+        model.fold()
+
+
+@pytest.mark.parametrize("count", [1, 7, 20])
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
+@pytest.mark.parametrize("training", [False, True])
+def test_all_codes_a_batch_at_a_time_are_those_at_once(count, batch_size, training):
+    model = trained(Architecture("conv", (1, 8, 8), 4, "scale-free", width=0.1)).train(training)
+    samples = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
+    codes = encode_all(model, samples, batch_size)
+    assert model.training == training
+    assert not codes.requires_grad
+    expected = model.eval().encode(samples.float() / 255)
+    torch.testing.assert_close(codes, expected)
+
+
+def test_bytes_are_scaled_and_floats_are_not():
+    assert as_float(torch.tensor([0, 51, 255], dtype=torch.uint8)).tolist() == pytest.approx(
+        [0, 0.2, 1]
+    )
+    x = torch.tensor([0.0, 51, 255])
+    assert torch.equal(as_float(x), x)
+    assert as_float(x.double()).dtype == torch.float32
+
+
+def test_a_clone_shares_nothing():
+    model = trained(ARCHITECTURES[0])
+    copy = clone(model)
+    with torch.no_grad():
+        for parameter in copy.parameters():
+            parameter.zero_()
+    assert all(parameter.any() for parameter in model.encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bridge": "low-rnk"}, r"unknown bridge 'low-rnk' \(did you mean 'low-rank'\?\)"),
+        ({"network": "con"}, r"unknown network 'con' \(did you mean 'conv'\?\)"),
+        ({"latent": 0}, "latent must be"),
+        ({"bridge": "chain", "depth": 0}, "depth must be at least 1"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_built_is_told(change, message):
+    with pytest.raises(InputError, match=message):
+        build(dataclasses.replace(Architecture("conv", (1, 8, 8), 4), **change))
+
+
+def test_depth_is_that_of_a_chain():
+    model = build(Architecture("mlp", (6,), 3, "chain", depth=5))
+    assert isinstance(model.bridge, LinearChain)
+    assert len(model.bridge.layers) == 5
+
+
+def test_a_file_that_holds_no_model_is_refused(tmp_path):
+    model = trained(ARCHITECTURES[0])
+    about, tensors = dataclasses.asdict(model.architecture), model.state_dict()
+    unlike = dict(tensors, shift=torch.zeros(1, 1, 1)) | {"more": torch.ones(1)}
+    fewer = {name: tensor for name, tensor in tensors.items() if "bias" not in name}
+    for wrong, description in (
+        (tensors, {"step": 3}),
+        (tensors, []),
+        (tensors, None),
+        (tensors, about | {"latent": 6}),
+        (tensors, about | {"network": "unheard-of"}),
+        (tensors, about | {"shape": 3}),
+        (tensors, about | {"strange": 3}),
+        (unlike, about),
+        (fewer, about),
+        ({}, about),
+    ):
+        save_tensors(tmp_path / "model.safetensors", wrong, description)
+        with pytest.raises(InputError) as error:
+            load(tmp_path)
+        assert "\n" not in str(error.value)
