@@ -37,7 +37,7 @@ SLOW_IMPORTS = (
 BIG = re.compile(r"\s*Downloading (\S+) \((\d{2,}(?:\.\d+)? MB|\S+ GB)\)")
 
 
-class Stop(Exception):  # noqa: N818 - it also ends a run that went well
+class Stop(Exception):
     """Leave with this exit status, after this one sentence."""
 
     def __init__(self, status: int, sentence: str = "") -> None:

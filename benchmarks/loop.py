@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from lightning_fabric import Fabric
 
 import lorae
-import torch
 from lorae.autoencoder import as_float, build
 from lorae.objectives import method
 from lorae.runs import Run
@@ -85,8 +85,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--block", type=int, default=10, help="steps between two changes")
     arguments = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch 100, "
-          f"{arguments.rounds} rounds of {arguments.block} steps")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch 100, "
+        f"{arguments.rounds} rounds of {arguments.block} steps"
+    )
     print("data     width   bare ms/step   ours ms/step   ours/bare (quartiles)")
     for name in arguments.data:
         given = lorae.Options(data=name, model=arguments.model, width=arguments.width)
@@ -103,8 +105,10 @@ def main() -> None:
         ratios = [o / b for o, b in zip(times["ours"], times["bare"], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         b, o = (1e3 * statistics.median(times[k]) / arguments.block for k in ("bare", "ours"))
-        print(f"{name:8} {arguments.width:5g} {b:14.2f} {o:14.2f}   "
-              f"{middle:.3f} ({low:.3f} to {high:.3f})")
+        print(
+            f"{name:8} {arguments.width:5g} {b:14.2f} {o:14.2f}   "
+            f"{middle:.3f} ({low:.3f} to {high:.3f})"
+        )
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_an_encoder_whose_convolution_leaves_several_places_cannot_be_folded():
     encoder = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten())
     model = Autoencoder(encoder, LowRank(12), nn.Linear(12, 16))
     assert model.encode(torch.randn(2, 1, 4, 4)).shape == (2, 12)
-    with pytest.raises(InputError, match="layer of 12 outputs.* it has 3"):
+    with pytest.raises(InputError, match=r"layer of 12 outputs.* it has 3"):
         model.fold()
 
 

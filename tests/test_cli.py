@@ -313,6 +313,8 @@ def test_a_damaged_run_folder_is_told(name, lorae, finished):
     (finished / name).write_text('{"options": \n')
     arguments = ("report", finished) if name == "metrics.jsonl" else ("spectrum", finished)
     assert_refused(lorae(*arguments), name)
+    (finished / name).unlink()
+    assert_refused(lorae("train", "--resume", finished), rf"there is no run|{name}.* is missing")
 
 
 @needs_fork

@@ -163,9 +163,7 @@ def build(
     pair = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
     chain = a.bridge == "chain"
     bridge = LinearChain(a.latent, a.depth) if chain else BRIDGES[a.bridge](a.latent)
-    return Autoencoder(
-        pair.encoder, bridge, pair.decoder, shift=shift, scale=scale, architecture=a
-    )
+    return Autoencoder(pair.encoder, bridge, pair.decoder, shift=shift, scale=scale, architecture=a)
 
 
 def load(path: str | Path) -> Autoencoder:
@@ -182,7 +180,9 @@ def load(path: str | Path) -> Autoencoder:
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{str(file)!r} holds no model this version can build ({reason})") from None
+        raise InputError(
+            f"{str(file)!r} holds no model this version can build ({reason})"
+        ) from None
     return model.eval()
 
 

@@ -30,7 +30,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 log = logging.getLogger("lorae")
 
 
-class Unreachable(InputError):  # noqa: N818 - named for what happened, not that it did
+class Unreachable(InputError):
     """No source of a download answered; the message says which were tried."""
 
 

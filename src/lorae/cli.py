@@ -52,7 +52,7 @@ class Train:
         run = train(options, self.resume or self.out, resume=self.resume is not None)
         if not is_main():
             return
-        final = run.metrics()[-1]
+        final = run.last
         if self.as_json:
             _print({"run": str(run.path), "step": final["step"]} | final["test"])
         else:

@@ -36,8 +36,8 @@ class Demo:
         folder = self.out or free_folder("demo")
         options = self._options()
         runs = [self._run(dataclasses.replace(options, model=name), folder) for name in MODELS]
-        print(summary(runs))  # noqa: T201
-        print(f"report: {write_report(runs, folder / 'report.html').resolve()}")  # noqa: T201
+        print(summary(runs))
+        print(f"report: {write_report(runs, folder / 'report.html').resolve()}")
 
     def _options(self) -> Options:
         options = Options(
@@ -50,7 +50,7 @@ class Demo:
         try:
             options.load()
         except Unreachable as error:
-            print(f"lorae: {error}; going on with shapes", file=sys.stderr)  # noqa: T201
+            print(f"lorae: {error}; going on with shapes", file=sys.stderr)
             return dataclasses.replace(options, data="shapes")
         return options
 

@@ -90,13 +90,13 @@ def summary(runs: Sequence[Run]) -> str:
     width = max(len("run"), *(len(run.name) for run in runs))
     rows = [f"{'run':{width}}  test error  rank at " + "  ".join(f"{t:.0e}" for t in shown)]
     for run in runs:
-        test = run.metrics()[-1]["test"]
+        test = run.last["test"]
         profile = spectral.rank_profile(torch.tensor(test["covariance"]), shown)
         counts = "  ".join(f"{profile[t]:5}" for t in shown)
         rows.append(f"{run.name:{width}}  {test['reconstruction']:10.5f}          {counts}")
     rows.append(
         "error: mean square over all elements, scaled units; rank: singular values of the "
         "covariance\nof the test codes above a share of the largest, of "
-        f"{len(runs[0].metrics()[-1]['test']['covariance'])} latent dimensions"
+        f"{len(runs[0].last['test']['covariance'])} latent dimensions"
     )
     return "\n".join(rows)

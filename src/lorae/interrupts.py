@@ -38,7 +38,7 @@ class Interrupts:
     ) -> None:
         self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, _: FrameType | None) -> None:
         self.received = number
         self._restore()
 

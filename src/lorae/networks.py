@@ -370,9 +370,9 @@ def _dense(*units: int) -> list[nn.Module]:
 def _activation(value_range: ValueRange) -> nn.Module:
     if value_range is None:
         return nn.Identity()
-    if value_range == (0, 1):
+    if value_range == (0.0, 1.0):
         return nn.Sigmoid()
-    if value_range == (-1, 1):
+    if value_range == (-1.0, 1.0):
         return nn.Tanh()
     raise InputError(f"value_range must be (0, 1), (-1, 1) or None, not {value_range!r}")
 

@@ -43,7 +43,7 @@ class Objective(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
         """Return the weighted terms for a batch in the units of the data."""
 
-    def after_step(self, learning_rate: float) -> None:  # noqa: B027 - a hook, empty on purpose
+    def after_step(self, learning_rate: float) -> None:
         """Change the model after an optimizer step; most objectives do nothing."""
 
     def reconstruction(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, ""]:
@@ -126,7 +126,9 @@ class ProximalLoRAE(Objective):
     def after_step(self, learning_rate: float) -> None:
         bridge = self.model.bridge
         if not isinstance(bridge, LowRank):
-            raise InputError(f"the proximal step needs a low-rank bridge, got {type(bridge).__name__}")
+            raise InputError(
+                f"the proximal step needs a low-rank bridge, got {type(bridge).__name__}"
+            )
         threshold = learning_rate * self.strength * self.weight
         bridge.weight.copy_(spectral.soft_threshold(bridge.weight, threshold))
 
@@ -150,7 +152,9 @@ class Method:
         if weight is None:
             return self.objective(model)
         if self.weight is None:
-            raise InputError(f"weight is not an option of {self.objective.__name__}, got {weight:g}")
+            raise InputError(
+                f"weight is not an option of {self.objective.__name__}, got {weight:g}"
+            )
         return self.objective(model, weight)  # type: ignore[call-arg]
 
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from lorae.autoencoder import Architecture
-from lorae.data import Data, load
+from lorae.data import DATASETS, Data, load
 from lorae.errors import InputError
 from lorae.objectives import method
 
@@ -180,6 +181,9 @@ class Options:
         chosen = method(self.model)
         return dataclasses.replace(
             self,
+            data=self.data
+            if self.data in DATASETS
+            else str(Path(self.data).expanduser().resolve()),
             weight=chosen.weight if self.weight is None else self.weight,
             network=network,
             latent=latent if self.latent is None else self.latent,

@@ -99,6 +99,18 @@ class Run:
         except ValueError as error:
             raise InputError(f"{str(path)!r} has a line that is not JSON ({error})") from None
 
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last line of `metrics.jsonl`, which holds the final figures of a finished run.
+
+        Raises:
+            InputError: if there is none.
+        """
+        lines = self.metrics()
+        if not lines:
+            raise InputError(f"{str(self.path / 'metrics.jsonl')!r} is missing or empty")
+        return lines[-1]
+
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add one line to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:

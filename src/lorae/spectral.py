@@ -21,7 +21,7 @@ Everything is batched over leading dimensions, stays on the device of its argume
 float32 or wider, whatever autocast says: half precision goes in, float32 comes out.
 """
 
-# ruff: noqa: ARG004, ANN401 - torch.autograd.Function fixes the signatures of its methods.
+# ruff: noqa: ARG004 - torch.autograd.Function fixes the signatures of its methods.
 
 from collections.abc import Iterator
 from contextlib import contextmanager

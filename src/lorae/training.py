@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import math
 import os
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,17 +18,18 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from lorae.autoencoder import Autoencoder, as_float, build, clone, load
+from lorae.autoencoder import Autoencoder, build, clone, load
 from lorae.checkpoints import Stateful, load_checkpoint, save_checkpoint
 from lorae.data import Data
+from lorae.display import Display
 from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
 from lorae.interrupts import Interrupts
 from lorae.objectives import Objective, method
 from lorae.options import Options
 from lorae.runs import Run
+from lorae.sampler import Sampler, drawn
 
 LOG_EVERY = 50
 """Steps between readings of the loss, which on an accelerator make it wait."""
@@ -243,6 +243,7 @@ class Session:
         self.evaluate_every = options.evaluate_every
         self.state, self.totals = State(), Totals()
         self.sampler = Sampler(data.train, options, fabric)
+        self.probe = drawn(data.test, options.probe, options.seed)
         self.objective = objective.to(fabric.device)
         _channels_last(self.objective)
         self.plain_optimizer = torch.optim.Adam(
@@ -374,7 +375,7 @@ class Session:
             error = evaluate(self.model, held_out).reconstruction
             line["validation"] = {"samples": len(held_out), "reconstruction": error}
             self._judge(error)
-        self._log(line | figures(evaluate(self.model, self._probe())))
+        self._log(line | figures(evaluate(self.model, self.probe)))
         self.save()
 
     def _judge(self, error: float) -> None:
@@ -400,11 +401,6 @@ class Session:
             "seconds": round(self.state.seconds, 3),
         }
 
-    def _probe(self) -> Tensor:
-        test, generator = self.data.test, _generator(self.options.seed, _PROBE)
-        chosen = torch.randperm(len(test), generator=generator)[: self.options.probe]
-        return test[chosen.sort().values]
-
     def _log(self, line: dict[str, Any]) -> None:
         if self.fabric.is_global_zero:
             self.run.append_metrics(line)
@@ -425,104 +421,10 @@ def figures(found: Evaluation, *, final: bool = False) -> dict[str, Any]:
     }
 
 
-class Sampler:
-    """Batches by the number of the step.
-
-    Every epoch is a fresh order of the training samples, drawn from the seed and the epoch's
-    number; a part of a batch left at its end is not used in that epoch. Samples stay on the
-    device where they fit.
-    """
-
-    def __init__(self, samples: Tensor, options: Options, fabric: Fabric) -> None:
-        count = len(samples)
-        validation = round(options.validation * count)
-        order = torch.arange(count)
-        if validation:
-            order = torch.randperm(count, generator=_generator(options.seed, _VALIDATION))
-        self.held_out = samples[order[:validation].sort().values]
-        self.order = order[validation:]
-        self.samples = _on_device(samples, fabric.device)
-        self.per_epoch = len(self.order) // options.batch_size
-        self.size, self.seed, self.fabric = options.batch_size, options.seed, fabric
-        self._epoch, self._shuffled = -1, self.order
-
-    def batch(self, step: int) -> Tensor:
-        """Return this process's share of the batch of a step, as float on its device."""
-        epoch, position = divmod(step, self.per_epoch)
-        start, fabric = position * self.size, self.fabric
-        index = self._in_epoch(epoch)[start : start + self.size]
-        share = index[fabric.global_rank :: fabric.world_size]
-        return as_float(self.samples[share].to(fabric.device))
-
-    def _in_epoch(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            generator = _generator(self.seed, epoch)
-            shuffled = self.order[torch.randperm(len(self.order), generator=generator)]
-            self._epoch, self._shuffled = epoch, shuffled.to(self.samples.device)
-        return self._shuffled
-
-
-class Display:
-    """What a person sees of training: a bar on a terminal, else a line at each evaluation."""
-
-    def __init__(self, name: str, steps: int, *, show: bool) -> None:
-        self.name, self.steps, self.show = name, steps, show
-        self.bar: tqdm[Any] | None = None
-        self.shown: dict[str, str] = {}
-
-    def opened(self, step: int) -> "tqdm[Any]":
-        """Start the bar at a step, for use in a `with` statement."""
-        self.bar = tqdm(
-            total=self.steps,
-            initial=step,
-            desc=self.name,
-            unit=" steps",
-            disable=None if self.show else True,
-            dynamic_ncols=True,
-        )
-        return self.bar
-
-    def advance(self) -> None:
-        """Move on by one step."""
-        if self.bar is not None:
-            self.bar.update()
-
-    def loss(self, value: float) -> None:
-        """Show the mean loss since the last evaluation."""
-        self.shown["loss"] = f"{value:.5f}"
-        if self.bar is not None:
-            self.bar.set_postfix(self.shown)
-
-    def evaluation(self, line: dict[str, Any]) -> None:
-        """Show error and rank of a line of metrics."""
-        test = line["test"]
-        self.shown |= {"error": f"{test['reconstruction']:.5f}", "rank": str(test["rank"])}
-        if self.bar is not None and not self.bar.disable:
-            self.bar.set_postfix(self.shown)
-        elif self.show:
-            told = ", ".join(f"{name} {value}" for name, value in self.shown.items())
-            tqdm.write(f"{self.name}: step {line['step']}/{self.steps}, {told}", file=sys.stderr)
-
-
-_VALIDATION, _PROBE = -1, -2
-
-
-def _generator(seed: int, purpose: int) -> torch.Generator:
-    """Return a generator for an epoch (purpose >= 0) or another purpose (negative)."""
-    return torch.Generator().manual_seed((seed << 24) + purpose + 16)
-
-
 def _mean(fabric: Fabric, value: Tensor) -> float:
     mean = fabric.all_reduce(value)
     assert isinstance(mean, Tensor)
     return float(mean)
-
-
-def _on_device(samples: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cpu":
-        return samples
-    room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 2**31
-    return samples.to(device) if samples.nbytes < room else samples
 
 
 def _channels_last(module: nn.Module) -> None:
