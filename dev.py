@@ -31,7 +31,7 @@ LOG = VENV / "dev-install.log"
 PINS = ROOT / "constraints.txt"
 # Imported once after installing: compiles these packages' files, and proves that they load.
 SLOW_IMPORTS = (
-    "torch, lightning_fabric, torchmetrics",
+    "torch, lightning_fabric",
     "sklearn.mixture, matplotlib.pyplot, polars, tyro",
 )
 BIG = re.compile(r"\s*Downloading (\S+) \((\d{2,}(?:\.\d+)? MB|\S+ GB)\)")

@@ -18,8 +18,9 @@ import torch
 
 from lorae import Options, Run, spectral
 from lorae.errors import InputError
+from lorae.exhibits import MATRIX_THRESHOLDS
 from lorae.figures import Series, grid, lines
-from lorae.report import MATRIX_THRESHOLDS, write_report
+from lorae.report import write_report
 from lorae.training import train
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "source", "area", "base", "col", "embed"}

@@ -1,0 +1,62 @@
+"""Fixtures for tests of the command line; name them in `pytest_plugins`."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from small import SMALL
+
+from lorae.cli import main
+from lorae.runs import Run
+from lorae.training import Session, train
+
+
+@pytest.fixture
+def lorae(capsys, tmp_path, monkeypatch):
+    """Return a function that runs `lorae ARGUMENTS` in a folder: status, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A finished run, and one stopped after its first checkpoint, to be copied from."""
+    folder, step = tmp_path_factory.mktemp("made"), Session.step
+
+    def stopping(self, x):
+        if self.state.step == 6:
+            raise KeyboardInterrupt
+        return step(self, x)
+
+    train(SMALL, folder / "done", show=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train(SMALL, folder / "half", show=False)
+    assert Run(folder / "half").checkpoint.exists()
+    return folder
+
+
+@pytest.fixture
+def finished(lorae, made) -> Path:
+    return shutil.copytree(made / "done", Path("done"))
+
+
+@pytest.fixture
+def stopped(lorae, made) -> Path:
+    return shutil.copytree(made / "half", Path("half"))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
