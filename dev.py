@@ -30,10 +30,13 @@ STAMP = VENV / "dev-stamp"
 LOG = VENV / "dev-install.log"
 PINS = ROOT / "constraints.txt"
 # Imported once after installing: compiles these packages' files, and proves that they load.
-SLOW_IMPORTS = (
-    "torch, lightning_fabric",
-    "sklearn.mixture, matplotlib.pyplot, polars, tyro",
-)
+SLOW_IMPORTS = {
+    "run": (
+        "torch, lightning_fabric, jaxtyping",
+        "sklearn.mixture, matplotlib.pyplot, polars, tyro",
+    ),
+    "dev": ("beartype, hypothesis.stateful, pytest, xdist.plugin",),
+}
 BIG = re.compile(r"\s*Downloading (\S+) \((\d{2,}(?:\.\d+)? MB|\S+ GB)\)")
 
 
@@ -58,9 +61,12 @@ def environment(**extra: str) -> dict[str, str]:
     """Return the environment of a Python that may import torch.
 
     Threads that spin while they wait slow each other down many times over on a shared CPU, so
-    they wait passively. What the user has set stands.
+    they wait passively. What the user has set stands, except that compiled files are kept: a
+    start is several times slower without them, in each of several processes.
     """
-    return {"OMP_WAIT_POLICY": "passive", **extra, **os.environ}
+    env = {"OMP_WAIT_POLICY": "passive", **extra, **os.environ}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    return env
 
 
 def run(command: list[str], env: dict[str, str] | None = None) -> int:
@@ -172,12 +178,12 @@ def pip(*arguments: str) -> None:
         raise Stop(1, f"pip could not install everything (its whole log: {LOG})")
 
 
-def warm_up() -> None:
+def warm_up(kind: str) -> None:
     """Import the big packages once, in parallel, so that their compiled files are kept."""
     env = environment(OMP_NUM_THREADS="1", MPLBACKEND="agg")
-    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    groups = SLOW_IMPORTS["run"] + (SLOW_IMPORTS["dev"] if kind == "dev" else ())
     children = [
-        subprocess.Popen([str(PYTHON), "-c", f"import {names}"], env=env) for names in SLOW_IMPORTS
+        subprocess.Popen([str(PYTHON), "-c", f"import {names}"], env=env) for names in groups
     ]
     try:
         failed = [child.wait() for child in children]
@@ -208,7 +214,7 @@ def ensure(kind: str) -> None:
     pip("pip", "hatchling", "editables")
     pip("--no-build-isolation", "--editable", str(ROOT) + ("[dev]" if kind == "dev" else ""))
     say("preparing the packages for their first start")
-    warm_up()
+    warm_up(kind)
     fresh = STAMP.with_suffix(".new")
     fresh.write_text(f"{wanted} {kind}\n", encoding="utf-8")
     fresh.replace(STAMP)

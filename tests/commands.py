@@ -56,7 +56,3 @@ def finished(lorae, made) -> Path:
 @pytest.fixture
 def stopped(lorae, made) -> Path:
     return shutil.copytree(made / "half", Path("half"))
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

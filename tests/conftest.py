@@ -4,6 +4,7 @@ import ipaddress
 import os
 import random
 import socket
+from pathlib import Path
 
 # Before torch is imported: threads that spin while they wait slow a shared machine many times.
 os.environ["OMP_WAIT_POLICY"] = "passive"
@@ -41,6 +42,10 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 hypothesis.settings.register_profile("desk", deadline=None, print_blob=True)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+# What stands beside the tests is imported by them, and holds no examples to collect.
+HERE = Path(__file__).parent
+collect_ignore = [path.name for path in HERE.glob("*.py") if not path.name.startswith("test_")]
 
 
 class Everywhere:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from lorae.options import Options
 from lorae.runs import Run
@@ -28,6 +29,10 @@ def outcome(run: Run) -> tuple[bytes, list[dict]]:
     """Return what a run must end with: the model's bytes and the metrics without the clock."""
     lines = [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics()]
     return (run.path / "model.safetensors").read_bytes(), lines
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 load = cache(Options.load)

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import content
 from launcher import flags, needs_fork, start
-from small import SMALL, load
+from small import SMALL, content, load
 
 from lorae.files import load_tensors
 from lorae.options import Options

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import content
 from launcher import flags, needs_fork, start
-from small import SMALL, load
+from small import SMALL, content, load
 
 from lorae.options import Options
 from lorae.runs import Run

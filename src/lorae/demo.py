@@ -10,7 +10,8 @@ from lorae.evaluation import summary
 from lorae.options import Options
 from lorae.runs import Run
 
-MODELS = ("ae", "lorae", "lorae-proximal")
+MODELS = {"ae": None, "lorae": 3e-5, "lorae-scale-free": 3e-3}
+"""The models of the demo, and the weight of each one's penalty for its short training."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Demo:
     """Folder for the runs, new or that of a stopped demo; runs/demo by default."""
     data: str = "mnist"
     """Data set; where MNIST cannot be downloaded, shapes."""
-    steps: int = 1500
+    steps: int = 1200
     """Optimizer steps for each model."""
     width: float = 0.25
     """Factor on the hidden widths of the paper's networks; 1 is the paper's, and takes longer."""
@@ -35,7 +36,10 @@ class Demo:
 
         folder = self.out or free_folder("demo")
         options = self._options()
-        runs = [self._run(dataclasses.replace(options, model=name), folder) for name in MODELS]
+        runs = [
+            self._run(dataclasses.replace(options, model=model, weight=weight), folder)
+            for model, weight in MODELS.items()
+        ]
         print(summary(runs))
         print(f"report: {write_report(runs, folder / 'report.html').resolve()}")
 
@@ -44,7 +48,7 @@ class Demo:
             data=self.data,
             width=self.width,
             steps=self.steps,
-            learning_rate=1e-3,
+            learning_rate=2e-3,
             seed=self.seed,
         )
         try:
@@ -58,6 +62,4 @@ class Demo:
         from lorae.training import train
 
         path = folder / options.model
-        weights = {"lorae": 1e-4}
-        options = dataclasses.replace(options, weight=weights.get(options.model))
         return train(options, path, resume=Run(path).exists)
