@@ -10,7 +10,7 @@ from lorae.evaluation import summary
 from lorae.options import Options
 from lorae.runs import Run
 
-MODELS = {"ae": None, "lorae": 3e-5, "lorae-scale-free": 3e-3}
+MODELS = {"ae": None, "lorae": 1e-5, "lorae-scale-free": 3e-3}
 """The models of the demo, and the weight of each one's penalty for its short training."""
 
 
@@ -22,7 +22,7 @@ class Demo:
     """Folder for the runs, new or that of a stopped demo; runs/demo by default."""
     data: str = "mnist"
     """Data set; where MNIST cannot be downloaded, shapes."""
-    steps: int = 1200
+    steps: int = 600
     """Optimizer steps for each model."""
     width: float = 0.25
     """Factor on the hidden widths of the paper's networks; 1 is the paper's, and takes longer."""
@@ -48,7 +48,9 @@ class Demo:
             data=self.data,
             width=self.width,
             steps=self.steps,
-            learning_rate=2e-3,
+            learning_rate=3e-3,
+            evaluate_every=max(1, self.steps // 10),
+            probe=1000,
             seed=self.seed,
         )
         try:
