@@ -34,6 +34,7 @@ def run(job):
     os.chdir(job["folder"])
     if job["limit"] is not None:
         import resource
+        sys.dont_write_bytecode = True  # a .pyc cut by the limit would break every later import
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
     if job["code"] is not None:
         exec(job["code"], {"__name__": "job"})

@@ -123,8 +123,12 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Session, "step", signalled)
-    with pytest.raises(KeyboardInterrupt):
-        train(SMALL, tmp_path, show=False)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(SMALL, tmp_path, show=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def killed_until_done(folder: Path, options: Options, signals: list[int]) -> int:

@@ -65,8 +65,8 @@ class Options:
     """Stop after this many evaluations without a better validation error, and keep the best
     model. Off by default; needs --validation."""
     evaluate_every: int | None = None
-    """Steps between evaluations, each followed by a checkpoint; an epoch by default, or a
-    twentieth of training where that is less."""
+    """Steps between evaluations, each followed by a checkpoint; an epoch by default,
+    within a hundredth and a twentieth of training."""
     probe: int = 2000
     """Held-out samples used by the evaluations during training; the last one uses all."""
     size: int | None = None
@@ -191,7 +191,8 @@ class Options:
             steps=steps,
             epochs=None,
             learning_rate=rate if self.learning_rate is None else self.learning_rate,
-            evaluate_every=self.evaluate_every or max(1, min(per_epoch, steps // 20)),
+            evaluate_every=self.evaluate_every
+            or max(1, min(max(per_epoch, steps // 100), steps // 20)),
         )
 
     def held_out(self, data: Data) -> int:
