@@ -48,12 +48,15 @@ class NoBridge(Bridge):
         self.register_buffer("one", torch.ones(()), persistent=False)
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Return e."""
         return e
 
     def matrix(self) -> Float[Tensor, "l l"]:
+        """Return the identity."""
         return torch.eye(self.latent, device=self.one.device, dtype=self.one.dtype)
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return the identity and 0."""
         matrix = self.matrix()
         return matrix, matrix.new_zeros(self.latent)
 
@@ -81,12 +84,15 @@ class LowRank(Bridge):
         self.weight = nn.Parameter(nn.Linear(latent, latent, bias=False).weight.detach())
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Return M e."""
         return functional.linear(e, self.weight)
 
     def matrix(self) -> Float[Tensor, "l l"]:
+        """Return M."""
         return self.weight
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return M and 0."""
         return self.weight, self.weight.new_zeros(self.weight.shape[0])
 
 
@@ -112,17 +118,20 @@ class LinearChain(Bridge):
         self.layers = nn.ModuleList(nn.Linear(latent, latent, bias=False) for _ in range(depth))
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Return M_k ... M_1 e."""
         for layer in self.layers:
             e = layer(e)
         return e
 
     def matrix(self) -> Float[Tensor, "l l"]:
+        """Return the product M_k ... M_1."""
         product = self._weight(0)
         for k in range(1, len(self.layers)):
             product = self._weight(k) @ product
         return product
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return the product and 0."""
         matrix = self.matrix()
         return matrix, matrix.new_zeros(matrix.shape[0])
 
@@ -135,8 +144,9 @@ class ScaleFree(Bridge):
 
     The paper's penalty can be made as small as one likes without any change of the network's
     function, by shrinking M and growing the encoder. Here neither the scale of e nor that of M
-    reaches z, so a penalty on :math:`||M||_* / ||M||_F` measures the shape of the spectrum alone
-    and the rank that it leads to does not drift with the length of training.
+    reaches z, so a penalty on :math:`||M||_* / ||M||_F` measures the shape of the spectrum alone.
+    It kills directions for good; among those that live it still rewards one large singular value
+    beside small ones, so a rank at a high threshold can fall as training goes on.
 
     In training mode n uses the mean and variance of the (global) batch, and running averages
     follow them; in evaluation mode it uses these averages. It needs a batch of at least two.
@@ -166,14 +176,17 @@ class ScaleFree(Bridge):
         self.register_buffer("running_variance", torch.ones(latent))
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Return M n(e) / ||M||_F."""
         return functional.linear(self._standardised(e), self.matrix())
 
     def matrix(self) -> Float[Tensor, "l l"]:
+        """Return M / ||M||_F, in float32 or wider."""
         weight = self.weight.float() if self.weight.dtype.itemsize < 4 else self.weight
         norm: Tensor = torch.linalg.matrix_norm(weight)
         return weight / norm
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return A = M / (||M||_F s) and b = -A m, with the running mean m and deviation s."""
         matrix = self.matrix() / (self.running_variance + self.epsilon).sqrt()
         return matrix, -matrix @ self.running_mean
 

@@ -61,6 +61,7 @@ class AE(Objective):
     """
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error."""
         return {"reconstruction": self.reconstruction(x)}
 
 
@@ -72,7 +73,7 @@ class LoRAE(Objective):
 
     Over :class:`lorae.bridges.ScaleFree`, whose matrix is M / ||M||_F, the penalty is
     weight * ||M||_* / ||M||_F, between weight (rank 1) and weight * sqrt(l) (all singular values
-    equal): no scale is left for the networks to hide in, and the rank does not drift.
+    equal): no scale is left for the networks to hide in.
 
     Reference:
         Mazumder et al. (WACV 2024), equations 1 and 2. The default weight is the paper's best for
@@ -88,6 +89,7 @@ class LoRAE(Objective):
         self.weight = _non_negative(weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error and weight * ||M||_*."""
         weight = self.strength * self.weight
         return {
             "reconstruction": self.reconstruction(x),
@@ -120,10 +122,12 @@ class ProximalLoRAE(Objective):
         self.weight = _non_negative(weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error; the penalty acts in the step."""
         return {"reconstruction": self.reconstruction(x)}
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:
+        """Shrink the singular values of M by learning_rate * weight."""
         bridge = self.model.bridge
         if not isinstance(bridge, LowRank):
             raise InputError(
@@ -164,7 +168,7 @@ METHODS: dict[str, Method] = {
     "lorae": Method(LoRAE, "low-rank", "the paper's low-rank autoencoder, nuclear norm of M"),
     "lorae-proximal": Method(ProximalLoRAE, "low-rank", "LoRAE by proximal steps: an exact rank"),
     "lorae-scale-free": Method(
-        LoRAE, "scale-free", "LoRAE whose rank does not drift with the length of training"
+        LoRAE, "scale-free", "LoRAE on M / ||M||_F, which no scaling of the networks evades"
     ),
 }
 """Every model by the name that the command line takes."""

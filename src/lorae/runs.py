@@ -1,7 +1,7 @@
 """A run folder: what one training leaves behind, and all that later commands read.
 
 ====================== =======================================================================
-`config.json`          the resolved options, the architecture, the data and the environment
+`config.json`          the resolved options, the data's checksum and the environment
 `metrics.jsonl`        one JSON object a line: errors and spectra as training went on
 `model.safetensors`    the trained model (absent until training has ended)
 `checkpoint/`          the state to go on from, if training was stopped

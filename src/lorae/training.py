@@ -428,7 +428,7 @@ def _mean(fabric: Fabric, value: Tensor) -> float:
 
 
 def _channels_last(module: nn.Module) -> None:
-    """Lay out convolution weights with channels last, which is faster on every device."""
+    """Lay out convolution weights with channels last, as fast convolutions want them."""
     for parameter in module.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
