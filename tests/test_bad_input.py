@@ -103,6 +103,17 @@ def test_a_run_that_is_missing_or_not_finished_is_told(command, lorae, stopped):
     assert content(stopped) == before
 
 
+@pytest.mark.parametrize("command", [["spectrum"], ["report"], ["train", "--resume"]])
+def test_a_run_whose_data_have_changed_is_refused(command, lorae):
+    samples = np.random.default_rng(0).normal(size=(200, 5))
+    np.save("t.npy", samples)
+    assert lorae("train", "--data", "t.npy", "--out", "run", "--steps", "3")[0] == 0
+    np.save("t.npy", samples + 1)
+    before = content(Path())
+    assert_refused(lorae(*command, "run"), r"t\.npy' are not those .*'run'.* checksum differs")
+    assert content(Path()) == before
+
+
 def test_resuming_with_other_options_is_refused(lorae, stopped):
     before = content(stopped)
     for arguments, pattern in (

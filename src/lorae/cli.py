@@ -21,7 +21,7 @@ from lorae.demo import Demo
 from lorae.distributed import is_main
 from lorae.errors import InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate, ranks, summary
-from lorae.options import Options
+from lorae.options import Options, data_of
 from lorae.runs import Run
 
 Json = Annotated[bool, tyro.conf.arg(name="json")]
@@ -72,7 +72,7 @@ class Spectrum:
     def __call__(self) -> None:
         """Evaluate the model on the test samples of its data."""
         run = Run.open(self.run)
-        found = evaluate(run.model(), Options.from_dict(run.options).load().test)
+        found = evaluate(run.model(), data_of(run).test)
         _print(ranks(found) if self.as_json else _rank_table(found))
 
 

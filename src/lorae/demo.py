@@ -8,7 +8,7 @@ from pathlib import Path
 from lorae.cache import Unreachable
 from lorae.evaluation import summary
 from lorae.options import Options
-from lorae.runs import Run
+from lorae.runs import Run, free_folder
 
 MODELS = {"ae": None, "lorae": 1e-5, "lorae-scale-free": 3e-3}
 """The models of the demo, and the weight of each one's penalty for its short training."""
@@ -32,7 +32,6 @@ class Demo:
     def __call__(self) -> None:
         """Train, print the table and write the report."""
         from lorae.report import write_report
-        from lorae.training import free_folder
 
         folder = self.out or free_folder("demo")
         options = self._options()

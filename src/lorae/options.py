@@ -9,6 +9,7 @@ from lorae.autoencoder import Architecture
 from lorae.data import DATASETS, Data, load
 from lorae.errors import InputError
 from lorae.objectives import method
+from lorae.runs import Run
 
 _PAPER_EPOCHS = {"mnist": 50, "celeba": 100, "shapes": 100}
 _PAPER_LATENT = {"mnist": 128, "celeba": 128, "shapes": 32}
@@ -159,7 +160,7 @@ class Options:
             InputError: if an option does not suit the data.
         """
         self.check()
-        train = len(data.train) - self.held_out(data)
+        train = len(data.train) - self.held_out(len(data.train))
         if train < self.batch_size:
             raise InputError(
                 f"batch_size must not exceed the number of training samples, got "
@@ -167,14 +168,7 @@ class Options:
             )
         network = data.network if self.network is None else self.network
         per_epoch = train // self.batch_size
-        if self.steps is not None:
-            steps = self.steps
-        elif self.epochs is not None:
-            steps = max(1, round(self.epochs * per_epoch))
-        elif network in _PAPER_EPOCHS:
-            steps = _PAPER_EPOCHS[network] * per_epoch
-        else:
-            steps = max(3000, 100 * per_epoch)
+        steps = self._steps(network, per_epoch)
         values = data.train[0].numel()
         latent = _PAPER_LATENT.get(network, min(128, values))
         rate = 1e-4 if network in _PAPER_EPOCHS else 1e-3
@@ -195,9 +189,9 @@ class Options:
             or max(1, min(max(per_epoch, steps // 100), steps // 20)),
         )
 
-    def held_out(self, data: Data) -> int:
-        """Return how many training samples are held out for validation."""
-        return round(self.validation * len(data.train))
+    def held_out(self, count: int) -> int:
+        """Return how many of `count` training samples are held out for validation."""
+        return round(self.validation * count)
 
     def architecture(self, data: Data) -> Architecture:
         """Return the architecture of resolved options."""
@@ -213,12 +207,32 @@ class Options:
             value_range=data.value_range,
         )
 
+    def _steps(self, network: str, per_epoch: int) -> int:
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is not None:
+            return max(1, round(self.epochs * per_epoch))
+        if network in _PAPER_EPOCHS:
+            return _PAPER_EPOCHS[network] * per_epoch
+        return max(3000, 100 * per_epoch)
+
     def _depth(self, network: str) -> int | None:
         if method(self.model).bridge != "chain":
             if self.depth is not None:
                 raise InputError(f"depth is an option of irmae only, got {self.depth}")
             return None
         return self.depth or _PAPER_DEPTH.get(network, 4)
+
+
+def data_of(run: Run) -> Data:
+    """Return the data that a run was trained on.
+
+    Raises:
+        InputError: if they are no longer there, or no longer the same.
+    """
+    data = Options.from_dict(run.options).load()
+    run.check_data(data.checksum)
+    return data
 
 
 def _in_range(

@@ -14,7 +14,6 @@ from markupsafe import Markup
 
 import lorae
 from lorae import figures, spectral
-from lorae.data import Data
 from lorae.errors import InputError
 from lorae.evaluation import RANK_THRESHOLD
 from lorae.exhibits import (
@@ -31,7 +30,7 @@ from lorae.exhibits import (
     training_curves,
 )
 from lorae.files import write_atomic
-from lorae.options import Options
+from lorae.options import data_of
 from lorae.runs import Run
 
 
@@ -193,7 +192,7 @@ class Group:
 
 
 def _group(number: int, entries: list[Entry], side: int) -> Group:
-    data = _load(entries[0])
+    data = data_of(entries[0].run)
     choice, key = Choice.of(data), f"g{number}"
     images = len(data.shape) == 3
     size = " × ".join(map(str, data.shape))
@@ -210,16 +209,6 @@ def _group(number: int, entries: list[Entry], side: int) -> Group:
         images=images,
         **(pictures(entries, choice, side) if images else columns(entries, choice, key)),
     )
-
-
-def _load(entry: Entry) -> Data:
-    data = Options.from_dict(entry.options).load()
-    if data.checksum != entry.checksum:
-        raise InputError(
-            f"the data {entry.options['data']!r} are not those that run {str(entry.run.path)!r} "
-            f"was trained on: their checksum differs"
-        )
-    return data
 
 
 def _environment() -> jinja2.Environment:

@@ -9,6 +9,7 @@
 ====================== =======================================================================
 """
 
+import itertools
 import json
 import platform
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from lorae import autoencoder
 from lorae.autoencoder import Autoencoder
 from lorae.errors import InputError
 from lorae.files import read_json, write_atomic, write_json
+
+_FREE = {"device", "devices"}  # options that may differ when a run is gone on with
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,50 @@ class Run:
         options: dict[str, Any] = self.about["options"]
         return options
 
-    def write_about(self, about: dict[str, Any]) -> None:
-        """Write `config.json`, adding versions and machine."""
+    def claim(self, about: dict[str, Any], *, resume: bool) -> None:
+        """Make this folder that of a new run, or make sure that it is that of the same one.
+
+        Args:
+            about: the content of `config.json`, to which versions and machine are added.
+            resume: whether the run is to be gone on with.
+
+        Raises:
+            InputError: if there is a run where none should be, none where one should be, one of
+                other options or data, or something else.
+        """
+        if resume:
+            if not self.exists:
+                raise InputError(f"there is no run to resume at {str(self.path)!r}")
+            self._check_same(about)
+            return
+        if self.exists:
+            raise InputError(
+                f"{str(self.path)!r} already holds a run: choose another folder, "
+                f"or continue it with: lorae train --resume {self.path}"
+            )
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(f"out must be a new or empty folder, {str(self.path)!r} is neither")
         write_json(self.path / "config.json", about | {"environment": environment()})
+
+    def check_data(self, checksum: str) -> None:
+        """Check that data are those of this run.
+
+        Raises:
+            InputError: if their checksum is not the one that `config.json` holds.
+        """
+        if self.about["data"]["checksum"] != checksum:
+            raise InputError(
+                f"the data {self.options['data']!r} are not those that run {str(self.path)!r} was "
+                "trained on: their checksum differs"
+            )
+
+    def _check_same(self, about: dict[str, Any]) -> None:
+        then, now = self.options, about["options"]
+        differing = [k for k in now if k not in _FREE and then.get(k) != now[k]]
+        if differing:
+            changes = "; ".join(f"{k} was {then.get(k)} and is now {now[k]}" for k in differing)
+            raise InputError(f"run {str(self.path)!r} was made with other options: {changes}")
+        self.check_data(about["data"]["checksum"])
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of `metrics.jsonl` in order; a last line cut by a crash is left out."""
@@ -134,6 +178,12 @@ class Run:
                 f"(continue it with: lorae train --resume {self.path})"
             )
         return autoencoder.load(self.path)
+
+
+def free_folder(name: str) -> Path:
+    """Return `runs/name`, or `runs/name-2` and so on where that is taken."""
+    tries = (Path("runs") / (f"{name}-{k}" if k > 1 else name) for k in itertools.count(1))
+    return next(path for path in tries if not path.exists())
 
 
 def environment() -> dict[str, str]:

@@ -21,7 +21,7 @@ class Sampler:
 
     def __init__(self, samples: Tensor, options: Options, fabric: Fabric) -> None:
         count = len(samples)
-        validation = round(options.validation * count)
+        validation = options.held_out(count)
         order = torch.arange(count)
         if validation:
             order = torch.randperm(count, generator=_generator(options.seed, _VALIDATION))

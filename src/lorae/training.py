@@ -7,11 +7,10 @@ and resumed ends with the weights it would have had.
 """
 
 import dataclasses
-import itertools
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,9 @@ from lorae.evaluation import Evaluation, evaluate
 from lorae.interrupts import Interrupts
 from lorae.objectives import Objective, method
 from lorae.options import Options
-from lorae.runs import Run
+from lorae.runs import Run, free_folder
 from lorae.sampler import Sampler, drawn
+from lorae.totals import Totals
 
 LOG_EVERY = 50
 """Steps between readings of the loss, which on an accelerator make it wait."""
@@ -75,12 +75,6 @@ def train(
     return run
 
 
-def free_folder(name: str) -> Path:
-    """Return `runs/name`, or `runs/name-2` and so on where that is taken."""
-    tries = (Path("runs") / (f"{name}-{k}" if k > 1 else name) for k in itertools.count(1))
-    return next(path for path in tries if not path.exists())
-
-
 def _prepared(
     fabric: Fabric, options: Options, data: Data, out: str | Path | None, *, resume: bool
 ) -> Run:
@@ -89,7 +83,7 @@ def _prepared(
     if fabric.is_global_zero:
         run = Run(free_folder(f"{data.name}-{options.model}") if out is None else Path(out))
         try:
-            _prepare(run, options, data, resume=resume)
+            run.claim(_about(options, data), resume=resume)
             answer = (str(run.path), "")
         except InputError as error:
             answer = ("", str(error))
@@ -99,8 +93,9 @@ def _prepared(
     return Run(Path(path))
 
 
-def _prepare(run: Run, options: Options, data: Data, *, resume: bool) -> None:
-    about = {
+def _about(options: Options, data: Data) -> dict[str, Any]:
+    """Return what `config.json` says of a run."""
+    return {
         "options": dataclasses.asdict(options),
         "data": {
             "name": data.name,
@@ -110,35 +105,6 @@ def _prepare(run: Run, options: Options, data: Data, *, resume: bool) -> None:
             "shape": list(data.shape),
         },
     }
-    if run.exists and not resume:
-        raise InputError(
-            f"{str(run.path)!r} already holds a run: choose another folder, "
-            f"or continue it with: lorae train --resume {run.path}"
-        )
-    if run.exists:
-        _check_same(run, about)
-        return
-    if resume:
-        raise InputError(f"there is no run to resume at {str(run.path)!r}")
-    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
-        raise InputError(f"out must be a new or empty folder, {str(run.path)!r} is neither")
-    run.write_about(about)
-
-
-_FREE = {"device", "devices"}
-
-
-def _check_same(run: Run, about: dict[str, Any]) -> None:
-    then, now = run.options, about["options"]
-    differing = [k for k in now if k not in _FREE and then.get(k) != now[k]]
-    if differing:
-        changes = "; ".join(f"{k} was {then.get(k)} and is now {now[k]}" for k in differing)
-        raise InputError(f"run {str(run.path)!r} was made with other options: {changes}")
-    if run.about["data"]["checksum"] != about["data"]["checksum"]:
-        raise InputError(
-            f"the data {now['data']!r} are not those that run {str(run.path)!r} was trained on: "
-            "their checksum differs"
-        )
 
 
 def _fabric(options: Options) -> Fabric:
@@ -178,48 +144,6 @@ class State:
     seconds: float = 0.0
     best: float = math.inf
     stale: int = 0
-
-
-@dataclass
-class Totals:
-    """Sums of the loss's terms since they were last read, kept on the device."""
-
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    steps: int = 0
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        """Add the terms of one step."""
-        for name, term in terms.items():
-            value = term.detach()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.steps += 1
-
-    def finite(self) -> bool:
-        """Whether every sum is a finite number."""
-        return all(math.isfinite(float(total)) for total in self.sums.values())
-
-    @property
-    def loss(self) -> float:
-        """The mean loss of this process."""
-        return sum(float(total) for total in self.sums.values()) / self.steps
-
-    def means(self, fabric: Fabric) -> dict[str, float]:
-        """Return the mean of each term, and of the loss, over steps and processes."""
-        means = {name: _mean(fabric, total) / self.steps for name, total in self.sums.items()}
-        return {"loss": sum(means.values())} | means
-
-    def clear(self) -> None:
-        """Begin again."""
-        self.sums, self.steps = {}, 0
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the sums, for a checkpoint."""
-        return self.sums | {"steps": torch.tensor(self.steps)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Take up the sums of a checkpoint."""
-        self.steps = int(state.pop("steps"))
-        self.sums = state
 
 
 class Session:
@@ -323,6 +247,7 @@ class Session:
         """
         if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
             raise self._diverged("a weight")
+        self.totals.agree(self.fabric)
         if self.fabric.is_global_zero:
             about = {"state": dataclasses.asdict(self.state)}
             save_checkpoint(self.run.checkpoint, self._parts(), self.plain_optimizer, about)
@@ -355,7 +280,7 @@ class Session:
         if not self.totals.finite():
             raise self._diverged("the loss")
         if self.state.step % LOG_EVERY == 0:
-            self.display.loss(self.totals.loss)
+            self.display.loss(self.totals.means()["loss"])
 
     def _diverged(self, what: str) -> Diverged:
         kept = f"the last good checkpoint is {str(self.run.checkpoint)!r}"
@@ -368,7 +293,8 @@ class Session:
     def _evaluate(self) -> None:
         """Write a line of metrics and a checkpoint."""
         self._check()
-        line = self._position() | {"train": self.totals.means(self.fabric)}
+        self.totals.agree(self.fabric)
+        line = self._position() | {"train": self.totals.means()}
         self.totals.clear()
         held_out = self.sampler.held_out
         if len(held_out):
@@ -419,12 +345,6 @@ def figures(found: Evaluation, *, final: bool = False) -> dict[str, Any]:
             "matrix": found.matrix.tolist(),
         },
     }
-
-
-def _mean(fabric: Fabric, value: Tensor) -> float:
-    mean = fabric.all_reduce(value)
-    assert isinstance(mean, Tensor)
-    return float(mean)
 
 
 def _channels_last(module: nn.Module) -> None:
