@@ -212,7 +212,7 @@ def ensure(kind: str) -> None:
     what = "lorae and what it runs on" if kind == "run" else "lorae, what it runs on and the tools"
     say(f"installing {what} (once, a minute or two with a good connection)")
     pip("pip", "hatchling", "editables")
-    pip("--no-build-isolation", "--editable", str(ROOT) + ("[dev]" if kind == "dev" else ""))
+    pip("--no-build-isolation", "--editable", str(ROOT) + ("[dev]" if kind == "dev" else "[flows]"))
     say("preparing the packages for their first start")
     warm_up(kind)
     fresh = STAMP.with_suffix(".new")

@@ -22,7 +22,7 @@ from lightning_fabric import Fabric
 
 import lorae
 from lorae.autoencoder import as_float, build
-from lorae.objectives import method
+from lorae.methods import method
 from lorae.runs import Run
 from lorae.training import Session
 
@@ -32,7 +32,7 @@ def ours(options: lorae.Options, folder: Path) -> Callable[[], object]:
     data = options.load()
     fabric = Fabric(accelerator=options.device, devices=1)
     model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).objective_for(model, options.weight)
+    objective = method(options.model).objective_for(model, options.weight, **options.settings)
     session = Session(options, Run(folder), data, fabric, objective, show=False)
     session.objective.train()
     session.display.opened(0)
@@ -47,7 +47,7 @@ def bare(options: lorae.Options) -> Callable[[], object]:
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
-    objective = method(options.model).objective_for(model, options.weight)
+    objective = method(options.model).objective_for(model, options.weight, **options.settings)
     optimizer = torch.optim.Adam(model.parameters(), options.learning_rate, fused=True)
     samples, size = data.train.to(device), options.batch_size
     position, order = 0, torch.randperm(len(samples), device=device)

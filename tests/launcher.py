@@ -112,7 +112,10 @@ def start(
 def flags(options: Options) -> list[str]:
     """Return the arguments that make these options on the command line."""
     changed = {k: v for k, v in vars(options).items() if v != getattr(Options(), k)}
-    return [part for k, v in changed.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+    settings = changed.pop("settings", {})
+    parts = [part for k, v in changed.items() for part in (f"--{k.replace('_', '-')}", str(v))]
+    named = [str(part) for setting in settings.items() for part in setting]
+    return [*parts, "--settings", *named] if named else parts
 
 
 def start_group(*arguments: object, folder: Path, size: int = 2) -> list[Process]:

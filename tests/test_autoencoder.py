@@ -8,24 +8,42 @@ import pytest
 import torch
 from torch import nn
 
-from lorae.autoencoder import Architecture, Autoencoder, as_float, build, clone, encode_all, load
-from lorae.bridges import BRIDGES, LinearChain, LowRank, NoBridge, ScaleFree
+from lorae.autoencoder import (
+    BRIDGES,
+    Architecture,
+    Autoencoder,
+    as_float,
+    build,
+    clone,
+    encode_all,
+    load,
+)
+from lorae.bridges import LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError
 from lorae.files import save_tensors
 from lorae.networks import PAPER_SHAPES
 
 SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,)}
 ARCHITECTURES = [
-    Architecture(network, SHAPES[network], latent=5, bridge=bridge, width=0.05, depth=3)
+    Architecture(network, SHAPES[network], latent=5, bridge=bridge, width=0.05)
     for network, bridge in product(SHAPES, BRIDGES)
 ]
 ARCHITECTURES += [
     Architecture("mlp", (4,), latent=4, bridge="scale-free", value_range=None),
     Architecture("conv", (1, 8, 8), latent=1, bridge="low-rank", value_range=(-1.0, 1.0)),
+    Architecture("conv", (1, 8, 8), latent=4, bridge="truncated", settings={"rank": 2}),
+    Architecture("mnist", (1, 32, 32), latent=4, width=0.05, lipschitz=True),
+    Architecture("shapes", (3, 32, 32), 4, "gaussian", width=0.05, probabilities=True, prior=True),
 ]
-every = pytest.mark.parametrize(
-    "architecture", ARCHITECTURES, ids=lambda a: f"{a.network}-{a.bridge}-{a.latent}"
-)
+FOLDABLE = [a for a in ARCHITECTURES if a.bridge != "flow"]
+
+
+def name(architecture: Architecture) -> str:
+    return f"{architecture.network}-{architecture.bridge}-{architecture.latent}"
+
+
+every = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=name)
+every_foldable = pytest.mark.parametrize("architecture", FOLDABLE, ids=name)
 
 
 def trained(architecture: Architecture) -> Autoencoder:
@@ -37,16 +55,8 @@ def trained(architecture: Architecture) -> Autoencoder:
     return model.eval()
 
 
-@every
-class TestEveryModel:
-    def test_gives_back_the_shape_it_takes(self, architecture):
-        model = trained(architecture)
-        x = torch.randn(3, *architecture.shape)
-        z = model.encode(x)
-        assert z.shape == (3, architecture.latent)
-        assert model.decode(z).shape == x.shape
-        assert torch.equal(model(x), model.decode(model.encode(x)))
-
+@every_foldable
+class TestEveryModelThatFolds:
     def test_folds_into_one_without_bridge_that_does_the_same(self, architecture):
         model = trained(architecture)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -69,15 +79,32 @@ class TestEveryModel:
         x = torch.randn(5, *architecture.shape, dtype=torch.float64)
         torch.testing.assert_close(model.fold().encode(x), model.encode(x))
 
-    @pytest.mark.parametrize("folded", [False, True])
-    def test_is_the_same_after_it_is_saved(self, architecture, folded, tmp_path):
-        model = trained(architecture).fold() if folded else trained(architecture)
+    def test_is_the_same_after_it_is_folded_and_saved(self, architecture, tmp_path):
+        model = trained(architecture).fold()
+        model.save(tmp_path / "model.safetensors")
+        x = torch.randn(4, *architecture.shape)
+        assert torch.equal(load(tmp_path)(x), model(x))
+
+
+@every
+class TestEveryModel:
+    def test_gives_back_the_shape_it_takes(self, architecture):
+        model = trained(architecture)
+        x = torch.randn(3, *architecture.shape)
+        z = model.encode(x)
+        assert z.shape == (3, architecture.latent)
+        assert model.decode(z).shape == x.shape
+        assert torch.equal(model(x), model.decode(model.encode(x)))
+
+    def test_is_the_same_after_it_is_saved(self, architecture, tmp_path):
+        model = trained(architecture)
         model.train().save(tmp_path / "model.safetensors")
         x = torch.randn(4, *architecture.shape)
         for path in (tmp_path, tmp_path / "model.safetensors", str(tmp_path)):
             found = load(path)
             assert not found.training
             assert found.architecture == model.architecture
+            assert (found.prior, found.inverts) == (architecture.prior, architecture.inverts)
             assert torch.equal(found(x), model.eval()(x))
 
     def test_is_described_by_json(self, architecture):
@@ -187,7 +214,7 @@ def test_a_clone_shares_nothing():
         ({"bridge": "low-rnk"}, r"unknown bridge 'low-rnk' \(did you mean 'low-rank'\?\)"),
         ({"network": "con"}, r"unknown network 'con' \(did you mean 'conv'\?\)"),
         ({"latent": 0}, "latent must be"),
-        ({"bridge": "chain", "depth": 0}, "depth must be at least 1"),
+        ({"bridge": "chain", "settings": {"depth": 0}}, "depth must be at least 1"),
     ],
     ids=str,
 )
@@ -196,8 +223,30 @@ def test_what_cannot_be_built_is_told(change, message):
         build(dataclasses.replace(Architecture("conv", (1, 8, 8), 4), **change))
 
 
+def test_a_flow_cannot_be_folded():
+    with pytest.raises(InputError, match="the bridge is a flow, .* cannot be folded"):
+        build(Architecture("mlp", (6,), 3, "flow")).fold()
+
+
+def test_a_prior_is_kept_by_folding_where_it_fills_the_space():
+    kept = build(Architecture("mlp", (6,), 3, "gaussian", prior=True)).fold()
+    lost = build(Architecture("mlp", (6,), 3, "truncated-gaussian", {"rank": 2}, prior=True)).fold()
+    assert kept.prior
+    assert kept.architecture.prior
+    assert not lost.prior
+    assert not lost.architecture.prior
+
+
+@pytest.mark.parametrize("network", ["mnist", "conv", "mlp"])
+def test_probabilities_are_between_0_and_1_whatever_the_network_ends_in(network):
+    model = build(Architecture(network, SHAPES[network], 3, width=0.05, probabilities=True))
+    x = model.decode(100 * torch.randn(50, 3))
+    assert 0 <= x.min() < 0.4
+    assert 0.6 < x.max() <= 1
+
+
 def test_depth_is_that_of_a_chain():
-    model = build(Architecture("mlp", (6,), 3, "chain", depth=5))
+    model = build(Architecture("mlp", (6,), 3, "chain", {"depth": 5}))
     assert isinstance(model.bridge, LinearChain)
     assert len(model.bridge.layers) == 5
 

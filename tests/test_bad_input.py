@@ -42,7 +42,26 @@ BAD_TRAIN = {
     "latent-0": (["--latent", "0"], "latent must be .* at least 1, got 0"),
     "latent-large": (["--latent", "65"], "latent must be 1 to 64"),
     "width": (["--width", "0"], "width must be .* greater than 0"),
-    "depth": (["--depth", "3"], "depth is an option of irmae only"),
+    "setting": (["--settings", "depth", "3"], "unknown setting of the model 'depth'; known: "),
+    "setting-close": (
+        ["--model", "irmae", "--settings", "dept", "3"],
+        r"unknown setting of the model 'dept' \(did you mean 'depth'\?\)",
+    ),
+    "setting-value": (
+        ["--model", "irmae", "--settings", "depth", "0"],
+        "depth must be at least 1, got 0",
+    ),
+    "setting-type": (
+        ["--model", "irmae", "--settings", "depth", "2.5"],
+        "depth must be an integer, got 2.5",
+    ),
+    "rank-batch": (
+        ["--model", "rrae", "--settings", "rank", "20", "--batch-size", "10"],
+        "batch_size must be at least 20 for rrae",
+    ),
+    "rank-latent": (["--model", "rrae", "--settings", "rank", "65"], "rank must be 1 to 64"),
+    "batch-of-one": (["--model", "wae", "--batch-size", "1"], "batch_size must be at least 2"),
+    "validation": (["--model", "gan", "--validation", "0.1"], "which gan does not do"),
     "batch": (["--batch-size", "1618"], "batch_size must not exceed .* 1618 for 1617"),
     "both": (["--steps", "5", "--epochs", "1"], "steps or epochs, not both"),
     "rate": (["--learning-rate", "0"], "learning_rate must be .* greater than 0"),

@@ -1,15 +1,25 @@
 """Every bridge is the affine map it says it is, and has the invariances of its method."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.distributions import Independent, Normal, kl_divergence
 
-from lorae.bridges import BRIDGES, LinearChain, LowRank, NoBridge, ScaleFree
+from lorae.autoencoder import BRIDGES
+from lorae.bridges import LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError
+from lorae.posteriors import GaussianPosterior, Posterior, TruncatedPosterior
+from lorae.truncated import TruncatedSVD
 
 SIZES = (1, 2, 7)
 MADE = {
     **BRIDGES,
+    "flow": lambda latent: BRIDGES["flow"](max(latent, 2)),
+    "truncated to half": lambda latent: TruncatedSVD(latent, rank=(latent + 1) // 2),
+    "truncated gaussian to half": lambda latent: TruncatedPosterior(latent, rank=(latent + 1) // 2),
     "chain of one": lambda latent: LinearChain(latent, depth=1),
     "chain of three": lambda latent: LinearChain(latent, depth=3),
     "slow average": lambda latent: ScaleFree(latent, momentum=0.5, epsilon=1e-2),
@@ -21,10 +31,15 @@ def trained(name: str, latent: int):
     bridge = MADE[name](latent)
     with torch.no_grad():
         for parameter in bridge.parameters():
-            parameter.copy_(torch.randn_like(parameter))
+            parameter.copy_(torch.randn_like(parameter) * (0.2 if name == "flow" else 1))
     for _ in range(5):
-        bridge.train()(3 * torch.randn(20, latent) + 2)
+        run(bridge.train(), 3 * torch.randn(20, bridge.inputs) + 2)
     return bridge
+
+
+def run(bridge, e):
+    """Return what a bridge makes of a batch in training."""
+    return bridge.draw(e)[0] if isinstance(bridge, Posterior) else bridge(e)
 
 
 @pytest.mark.parametrize("latent", SIZES)
@@ -32,42 +47,65 @@ def trained(name: str, latent: int):
 class TestEveryBridge:
     def test_is_affine_in_evaluation(self, name, latent):
         bridge = trained(name, latent).double().eval()
+        if name == "flow":
+            with pytest.raises(InputError, match="a flow, which is not affine"):
+                bridge.affine()
+            return
         A, b = bridge.affine()
-        e = torch.randn(10, latent, dtype=torch.float64)
-        assert A.shape == (latent, latent)
+        e = torch.randn(10, bridge.inputs, dtype=torch.float64)
+        assert A.shape == (latent, bridge.inputs)
         assert b.shape == (latent,)
         torch.testing.assert_close(bridge(e), e @ A.T + b)
 
     def test_has_a_matrix_that_is_its_map_but_for_the_scale_of_the_data(self, name, latent):
         bridge = trained(name, latent).double().eval()
-        A, _ = bridge.affine()
         M = bridge.matrix()
-        assert M.shape == (latent, latent)
-        scales = (A / M)[0]  # one for each coordinate of e
+        if name == "flow":
+            assert torch.equal(M, torch.eye(bridge.latent))
+            return
+        A, _ = bridge.affine()
+        assert M.shape == (latent, bridge.inputs)
         if not isinstance(bridge, ScaleFree):
             torch.testing.assert_close(A, M)
         else:
+            scales = (A / M)[0]  # one for each coordinate of e
             torch.testing.assert_close(A, M * scales)
             assert (scales < 1).all()  # the data's spread is about 3
 
     def test_has_finite_gradients(self, name, latent):
         bridge = trained(name, latent).train()
-        e = torch.randn(5, latent, requires_grad=True)
-        (bridge(e).square().sum() + bridge.matrix().abs().sum()).backward()
+        e = torch.randn(8, bridge.inputs, requires_grad=True)
+        (run(bridge, e).square().sum() + bridge.matrix().abs().sum()).backward()
         for tensor in (e, *bridge.parameters()):
             assert tensor.grad is not None
             assert tensor.grad.isfinite().all()
 
     def test_takes_the_type_and_an_empty_batch_in_evaluation(self, name, latent):
         bridge = trained(name, latent).eval()
-        assert bridge(torch.zeros(0, latent)).shape == (0, latent)
-        assert bridge.double().matrix().dtype == torch.float64
+        assert bridge(torch.zeros(0, bridge.inputs)).shape == (0, bridge.latent)
+        if name != "flow":
+            assert bridge.double().matrix().dtype == torch.float64
 
     def test_is_the_same_after_its_state_is_stored(self, name, latent):
         bridge, fresh = trained(name, latent).eval(), MADE[name](latent).eval()
         fresh.load_state_dict(bridge.state_dict())
-        e = torch.randn(4, latent)
+        e = torch.randn(4, bridge.inputs)
         assert torch.equal(fresh(e), bridge(e))
+
+    def test_has_orthonormal_directions_that_hold_its_codes(self, name, latent):
+        bridge = trained(name, latent).eval()
+        V = bridge.directions()
+        torch.testing.assert_close(V.T @ V, torch.eye(V.shape[1]))
+        z = bridge(torch.randn(20, bridge.inputs))
+        torch.testing.assert_close(z @ V @ V.T, z)
+
+    def test_tells_the_least_batch_that_it_can_be_trained_on(self, name, latent):
+        bridge = MADE[name](latent).train()
+        e = torch.randn(bridge.least_batch, bridge.inputs)
+        assert run(bridge, e).isfinite().all()
+        if bridge.least_batch > 1:
+            with pytest.raises(InputError, match="batch"):
+                run(bridge, e[1:])
 
 
 def test_no_bridge_has_nothing_to_store_or_train():
@@ -173,3 +211,112 @@ class TestScaleFree:
         assert bridge.running_variance.dtype == torch.float32
         expected = 0.9 + 0.1 * e.float().var(0, correction=0)
         torch.testing.assert_close(bridge.running_variance, expected)
+
+
+def varied(n: int, latent: int) -> torch.Tensor:
+    """Return encoder outputs of clearly different spread in the directions of a rotation."""
+    rotation = torch.linalg.qr(torch.randn(latent, latent))[0]
+    return torch.randn(n, latent) * 2.0 ** -torch.arange(latent) @ rotation
+
+
+class TestTruncated:
+    @pytest.mark.parametrize("rank", [1, 3, 6])
+    @pytest.mark.parametrize("n", [6, 40])
+    def test_is_the_truncated_svd_of_the_batch(self, rank, n):
+        e = varied(n, 6)
+        U, sigma, Vh = np.linalg.svd(e.double().numpy(), full_matrices=False)
+        expected = U[:, :rank] * sigma[:rank] @ Vh[:rank]
+        found = TruncatedSVD(6, rank).train()(e)
+        np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+    @pytest.mark.parametrize("kind", [TruncatedSVD, TruncatedPosterior])
+    def test_uses_the_leading_directions_of_all_batches_at_inference(self, kind):
+        e = varied(4000, 6)
+        bridge = kind(6, 2, momentum=0.05)
+        for batch in e.split(40):
+            run(bridge.train(), batch)
+        _, _, Vh = np.linalg.svd(e.double().numpy(), full_matrices=False)
+        V = bridge.eval().directions().double().numpy()
+        angles = np.linalg.svd(Vh[:2] @ V)[1]
+        assert angles.min() > 0.99  # cosines; the average remembers 20 batches
+        np.testing.assert_allclose(bridge.matrix().numpy(), V @ V.T, atol=1e-6)
+        assert np.linalg.matrix_rank(bridge(e).numpy(), tol=1e-3) == 2
+
+    @pytest.mark.parametrize("rank", [0, -1, 7])
+    def test_refuses_a_rank_that_is_none(self, rank):
+        with pytest.raises(InputError, match=f"rank must be 1 to 6, .* got {rank}"):
+            TruncatedSVD(6, rank)
+
+    @pytest.mark.parametrize("momentum", [0.0, 1.1, float("nan")])
+    def test_refuses_a_momentum_that_is_none(self, momentum):
+        with pytest.raises(InputError, match="momentum must be above 0 and at most 1"):
+            TruncatedSVD(6, 2, momentum)
+
+    def test_the_posterior_has_the_coefficients_as_its_mean(self):
+        bridge, e = TruncatedPosterior(6, 3).train(), varied(40, 6)
+        with torch.no_grad():
+            bridge.log_variance.weight.zero_()
+            bridge.log_variance.bias.fill_(-60)  # no noise
+        z, _ = bridge.draw(e)
+        torch.testing.assert_close(z, TruncatedSVD(6, 3).train()(e), atol=1e-5, rtol=1e-4)
+
+
+class TestPosteriors:
+    @pytest.mark.parametrize("latent", [1, 2, 5])
+    def test_the_divergence_is_that_of_torch(self, latent):
+        e = 2 * torch.randn(50, 2 * latent)
+        q = Independent(Normal(e[:, :latent], (e[:, latent:] / 2).exp()), 1)
+        p = Independent(Normal(torch.zeros(latent), torch.ones(latent)), 1)
+        _, found = GaussianPosterior(latent).draw(e)
+        torch.testing.assert_close(found, kl_divergence(q, p))
+
+    def test_the_truncated_divergence_is_that_of_torch(self):
+        bridge, e = TruncatedPosterior(5, 3).train(), varied(30, 5)
+        _, found = bridge.draw(e)
+        _, _, Vh = torch.linalg.svd(e, full_matrices=False)
+        largest = Vh[:3].gather(1, Vh[:3].abs().argmax(1, keepdim=True))
+        mean = e @ (Vh[:3] * largest.sign()).T
+        q = Independent(Normal(mean, (bridge.log_variance(mean) / 2).exp()), 1)
+        p = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+        torch.testing.assert_close(found, kl_divergence(q, p), rtol=1e-3, atol=1e-3)
+
+    def test_draws_have_the_moments_of_the_posterior(self):
+        e = torch.tensor([1.0, -2.0, math.log(4.0), math.log(0.25)]).expand(40_000, 4)
+        z, _ = GaussianPosterior(2).draw(e)
+        # five standard errors of 40,000 draws
+        torch.testing.assert_close(z.mean(0), torch.tensor([1.0, -2.0]), atol=0.05, rtol=0)
+        torch.testing.assert_close(z.std(0), torch.tensor([2.0, 0.5]), rtol=0.02, atol=0)
+
+    def test_the_flows_density_integrates_to_one(self):
+        bridge = BRIDGES["flow"](2, transforms=3)
+        with torch.no_grad():
+            for parameter in bridge.parameters():
+                parameter.mul_(1.5)  # away from the identity
+        e = torch.tensor([[0.3, -0.2, -1.0, -0.5, 0.7, -0.4]])
+        axis = torch.linspace(-12, 12, 1001)
+        grid = torch.cartesian_prod(axis, axis)
+        with torch.no_grad():
+            log_q = bridge.posterior(e).log_prob(grid)
+            z, _ = bridge.draw(e.expand(20_000, 6))
+        mass = log_q.double().exp().sum() * (axis[1] - axis[0]) ** 2
+        assert mass.item() == pytest.approx(1, abs=1e-3)
+        mean = (grid.double() * log_q.double().exp()[:, None]).sum(0) * (axis[1] - axis[0]) ** 2
+        torch.testing.assert_close(z.double().mean(0), mean, atol=0.05, rtol=0)  # 5 errors
+
+    def test_the_flows_cost_is_its_log_density_less_the_priors(self):
+        bridge, e = BRIDGES["flow"](3), torch.randn(7, 9)
+        z, cost = bridge.draw(e)
+        expected = bridge.posterior(e).log_prob(z) - Normal(0, 1).log_prob(z).sum(1)
+        torch.testing.assert_close(cost, expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((1,), "latent must be at least 2 for a flow, got 1"),
+            ((3, 0), "transforms must be at least 1, got 0"),
+            ((3, 2, 0), "hidden must be at least 1, got 0"),
+        ],
+    )
+    def test_a_flow_refuses_what_it_cannot_be(self, arguments, message):
+        with pytest.raises(InputError, match=message):
+            BRIDGES["flow"](*arguments)

@@ -14,7 +14,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from lorae import training
 from lorae.errors import Diverged, InputError
 from lorae.evaluation import evaluate
-from lorae.objectives import AE, METHODS, Method
+from lorae.methods import METHODS, Method
+from lorae.objectives import AE
 from lorae.options import Options
 from lorae.runs import Run
 from lorae.training import Sampler, Session, train
@@ -41,7 +42,7 @@ class Poisoned(AE):
             with torch.no_grad():
                 self.model.encoder[0].bias.mul_(bad)
             bad = 1.0
-        return {"reconstruction": bad * self.reconstruction(x)}
+        return {"reconstruction": bad * super().forward(x)["reconstruction"]}
 
 
 class PoisonedWeight(Poisoned):
@@ -204,7 +205,9 @@ def test_the_seed_decides_and_nothing_else(tmp_path):
         {"network": "mnist"},
         {"network": "konv"},
         {"model": "ae", "weight": 0.1},
-        {"depth": 3},
+        {"settings": {"depth": 3}},
+        {"model": "irmae", "settings": {"depth": 0}},
+        {"model": "rrae", "settings": {"rank": 65}},
         {"batch_size": 2000},
         {"device": "gpux"},
         {"device": "cuda"},

@@ -11,7 +11,7 @@ weights, so a saved model takes and gives data as the user has them.
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,10 +19,24 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from lorae import networks
-from lorae.bridges import BRIDGES, Bridge, LinearChain, NoBridge
+from lorae import layers, networks
+from lorae.bridges import Bridge, LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError, unknown
 from lorae.files import load_tensors, save_tensors
+from lorae.posteriors import FlowPosterior, GaussianPosterior, TruncatedPosterior
+from lorae.truncated import TruncatedSVD
+
+BRIDGES: dict[str, type[Bridge]] = {
+    "none": NoBridge,
+    "low-rank": LowRank,
+    "chain": LinearChain,
+    "scale-free": ScaleFree,
+    "truncated": TruncatedSVD,
+    "gaussian": GaussianPosterior,
+    "flow": FlowPosterior,
+    "truncated-gaussian": TruncatedPosterior,
+}
+"""The bridges by the names that a run's configuration uses."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +47,28 @@ class Architecture:
         network: the encoder and decoder, a name in `lorae.networks.NETWORKS`.
         shape: the shape of one sample, (C, H, W) or (D,).
         latent: the dimension l of the codes.
-        bridge: a name in `lorae.bridges.BRIDGES`.
+        bridge: a name in `BRIDGES`.
+        settings: further arguments of the bridge, by their names.
         width: factor on every hidden width of the networks.
-        depth: the number of matrices of a linear chain; other bridges ignore it.
         value_range: range of the scaled data, None where unbounded; it sets the output activation
             of general networks and the clipping of decoded images.
+        probabilities: whether the decoder ends in a sigmoid, whatever its network ends in.
+        lipschitz: whether every layer of the decoder has spectral norm 1.
+        prior: whether training makes codes follow N(0, I), from which new ones are then drawn.
+        inverts: whether the decoder is trained to undo the encoder; that of a GAN is not.
     """
 
     network: str
     shape: tuple[int, ...]
     latent: int
     bridge: str = "none"
+    settings: dict[str, Any] = field(default_factory=dict)
     width: float = 1.0
-    depth: int = 1
     value_range: tuple[float, float] | None = (0.0, 1.0)
+    probabilities: bool = False
+    lipschitz: bool = False
+    prior: bool = False
+    inverts: bool = True
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
@@ -63,11 +85,13 @@ class Autoencoder(nn.Module):
     """Encoder, bridge and decoder, with the units of the data.
 
     Args:
-        encoder: maps scaled samples to n x l.
-        bridge: maps n x l to n x l, affine at inference.
+        encoder: maps scaled samples to n x k.
+        bridge: maps n x k to n x l, affine at inference.
         decoder: maps n x l to scaled samples.
         shift: subtracted from a sample, broadcast over it.
         scale: divides a sample, broadcast over it; never 0.
+        prior: whether codes follow N(0, I), so that new ones can be drawn from it.
+        inverts: whether the decoder undoes the encoder; that of a GAN does not.
         architecture: how encoder, bridge and decoder were built, if by :func:`build`; a model
             without one can do everything but be saved.
 
@@ -89,12 +113,16 @@ class Autoencoder(nn.Module):
         *,
         shift: Tensor | float = 0.0,
         scale: Tensor | float = 1.0,
+        prior: bool = False,
+        inverts: bool = True,
         architecture: Architecture | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.bridge = bridge
         self.decoder = decoder
+        self.prior = prior
+        self.inverts = inverts
         self.architecture = architecture
         self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float32).clone())
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32).clone())
@@ -120,13 +148,13 @@ class Autoencoder(nn.Module):
     def fold(self) -> "Autoencoder":
         """Return a copy whose encoder has absorbed the bridge, as the paper does for inference.
 
-        If the encoder's last layer is e = W h + c and the bridge is z = A e + b, the new last
-        layer is z = (A W) h + (A c + b), computed in float64, and the new bridge is none. The
-        outputs equal those of this model in evaluation mode to float32 rounding; decoder and
-        tensors are copies.
+        The bridge's affine map becomes part of the encoder's last layer, computed in float64
+        (:func:`lorae.layers.absorb`), and the new bridge is none. The outputs equal those of this
+        model in evaluation mode to float32 rounding; all tensors are copies.
 
         Raises:
-            InputError: if the encoder does not end in a linear or convolutional layer.
+            InputError: if the encoder does not end in a linear or convolutional layer, or the
+                bridge is not affine.
 
         Example:
             >>> model = build(Architecture("mlp", (6,), latent=3, bridge="low-rank")).eval()
@@ -135,11 +163,15 @@ class Autoencoder(nn.Module):
             True
         """
         copy = clone(self).eval()
-        matrix, offset = (part.detach().double() for part in self.bridge.affine())
-        _absorb(_last_linear(copy.encoder), matrix, offset)
-        copy.bridge = NoBridge(matrix.shape[0]).to(matrix.device)
+        matrix, offset = (part.detach() for part in copy.bridge.affine())
+        copy.encoder = layers.absorb(copy.encoder, matrix, offset)
+        # Without its bridge a model no longer knows in which directions its prior lies.
+        copy.prior = self.prior and self.bridge.directions().shape[1] == self.bridge.latent
+        copy.bridge = NoBridge(self.bridge.latent).to(matrix)
         if self.architecture is not None:
-            copy.architecture = dataclasses.replace(self.architecture, bridge="none", depth=1)
+            copy.architecture = dataclasses.replace(
+                self.architecture, bridge="none", settings={}, prior=copy.prior
+            )
         return copy
 
     def save(self, path: Path) -> None:
@@ -160,10 +192,27 @@ def build(
     a = architecture
     if a.bridge not in BRIDGES:
         raise unknown("bridge", a.bridge, BRIDGES)
-    pair = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
-    chain = a.bridge == "chain"
-    bridge = LinearChain(a.latent, a.depth) if chain else BRIDGES[a.bridge](a.latent)
-    return Autoencoder(pair.encoder, bridge, pair.decoder, shift=shift, scale=scale, architecture=a)
+    encoder, decoder = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
+    bridge = BRIDGES[a.bridge](a.latent, **a.settings)
+    return Autoencoder(
+        encoder if bridge.inputs == a.latent else layers.with_outputs(encoder, bridge.inputs),
+        bridge,
+        _ended(decoder, a),
+        shift=shift,
+        scale=scale,
+        prior=a.prior,
+        inverts=a.inverts,
+        architecture=a,
+    )
+
+
+def _ended(decoder: nn.Sequential, architecture: Architecture) -> nn.Sequential:
+    """Give a decoder the activation and the norms that its architecture asks for."""
+    if architecture.probabilities:
+        decoder[-1] = nn.Sigmoid()
+    if architecture.lipschitz:
+        layers.spectrally_normal(decoder)
+    return decoder
 
 
 def load(path: str | Path) -> Autoencoder:
@@ -219,29 +268,3 @@ def encode_all(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Fl
     codes = [model.encode(x).float().cpu() for x in batches(samples, batch_size, model)]
     model.train(was_training)
     return torch.cat(codes)
-
-
-def _last_linear(encoder: nn.Module) -> nn.Linear | nn.Conv2d:
-    for module in reversed(list(encoder.modules())):
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            return module
-        if not isinstance(module, nn.Flatten):
-            break
-    last = type(list(encoder.modules())[-1]).__name__
-    raise InputError(
-        f"encoder must end in a Linear or Conv2d layer to be folded, it ends in {last}"
-    )
-
-
-@torch.no_grad()
-def _absorb(layer: nn.Linear | nn.Conv2d, matrix: Tensor, offset: Tensor) -> None:
-    weight = layer.weight.double()
-    if len(weight) != len(matrix):
-        raise InputError(
-            f"encoder must end in a layer of {len(matrix)} outputs, one for each latent dimension, "
-            f"to be folded, it has {len(weight)}"
-        )
-    bias = offset if layer.bias is None else matrix @ layer.bias.double() + offset
-    folded = (matrix @ weight.flatten(1)).view_as(weight)
-    layer.weight.copy_(folded)
-    layer.bias = nn.Parameter(bias.to(layer.weight.dtype))

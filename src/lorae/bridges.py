@@ -1,7 +1,7 @@
 r"""What stands between encoder and decoder.
 
-A bridge maps the encoder's output :math:`e \in R^l` to the latent code :math:`z \in R^l`, and at
-inference it is affine,
+A bridge maps the encoder's output :math:`e \in R^k` to the latent code :math:`z \in R^l`, where k
+is l but for the posteriors (:mod:`lorae.posteriors`), and at inference it is affine,
 
 .. math:: z = A e + b,
 
@@ -22,19 +22,44 @@ from lorae.errors import InputError
 
 
 class Bridge(nn.Module, ABC):
-    """A map of codes that is affine at inference."""
+    """A map from encoder outputs to codes that is affine at inference.
+
+    Args:
+        latent: the dimension l of the codes.
+        inputs: the number k of the encoder's outputs, l by default.
+
+    Attributes:
+        learns_matrix: whether M follows from training, so that its rank tells something.
+        least_batch: the number of samples that a batch must have in training.
+    """
+
+    learns_matrix = False
+    least_batch = 1
+
+    def __init__(self, latent: int, inputs: int | None = None) -> None:
+        super().__init__()
+        self.latent = latent
+        self.inputs = latent if inputs is None else inputs
 
     @abstractmethod
-    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+    def forward(self, e: Float[Tensor, "n k"]) -> Float[Tensor, "n l"]:
         """Return the latent codes of a batch of encoder outputs."""
 
     @abstractmethod
-    def matrix(self) -> Float[Tensor, "l l"]:
+    def matrix(self) -> Float[Tensor, "l k"]:
         """Return M, the linear map that the method penalises, differentiable."""
 
     @abstractmethod
-    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
-        """Return A and b of the map z = A e + b that the bridge is in evaluation mode."""
+    def affine(self) -> tuple[Float[Tensor, "l k"], Float[Tensor, " l"]]:
+        """Return A and b of the map z = A e + b that the bridge is in evaluation mode.
+
+        Raises:
+            InputError: if it is no such map.
+        """
+
+    def directions(self) -> Float[Tensor, "l r"]:
+        """Return orthonormal columns whose span holds what a prior of codes gives weight to."""
+        return torch.eye(self.latent)
 
 
 class NoBridge(Bridge):
@@ -43,8 +68,7 @@ class NoBridge(Bridge):
     one: Tensor  # tells device and type
 
     def __init__(self, latent: int) -> None:
-        super().__init__()
-        self.latent = latent
+        super().__init__(latent)
         self.register_buffer("one", torch.ones(()), persistent=False)
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
@@ -79,8 +103,10 @@ class LowRank(Bridge):
         True
     """
 
+    learns_matrix = True
+
     def __init__(self, latent: int) -> None:
-        super().__init__()
+        super().__init__(latent)
         self.weight = nn.Parameter(nn.Linear(latent, latent, bias=False).weight.detach())
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
@@ -111,8 +137,10 @@ class LinearChain(Bridge):
             Shapes).
     """
 
-    def __init__(self, latent: int, depth: int = 8) -> None:
-        super().__init__()
+    learns_matrix = True
+
+    def __init__(self, latent: int, depth: int = 4) -> None:
+        super().__init__(latent)
         if depth < 1:
             raise InputError(f"depth must be at least 1, got {depth}")
         self.layers = nn.ModuleList(nn.Linear(latent, latent, bias=False) for _ in range(depth))
@@ -164,11 +192,14 @@ class ScaleFree(Bridge):
         True
     """
 
+    learns_matrix = True
+    least_batch = 2
+
     running_mean: Tensor
     running_variance: Tensor
 
     def __init__(self, latent: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
-        super().__init__()
+        super().__init__(latent)
         self.momentum = momentum
         self.epsilon = epsilon
         self.weight = nn.Parameter(nn.Linear(latent, latent, bias=False).weight.detach())
@@ -206,12 +237,3 @@ class ScaleFree(Bridge):
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_variance.lerp_(variance.to(self.running_variance.dtype), self.momentum)
-
-
-BRIDGES: dict[str, type[Bridge]] = {
-    "none": NoBridge,
-    "low-rank": LowRank,
-    "chain": LinearChain,
-    "scale-free": ScaleFree,
-}
-"""The bridges by the names that a run's configuration uses."""

@@ -21,6 +21,7 @@ from lorae.demo import Demo
 from lorae.distributed import is_main
 from lorae.errors import InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate, ranks, summary
+from lorae.methods import METHODS
 from lorae.options import Options, data_of
 from lorae.runs import Run
 
@@ -96,6 +97,24 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Models:
+    """List the models, each with its settings and their defaults."""
+
+    as_json: Json = False
+    """Print the answer as JSON, with what each is for and where it comes from."""
+
+    def __call__(self) -> None:
+        """Print a line for each."""
+        if self.as_json:
+            _print([{"name": name} | row.about() for name, row in METHODS.items()])
+            return
+        width = max(map(len, METHODS))
+        for name, row in METHODS.items():
+            settings = row.told_settings()
+            _print(f"{name:{width}}  {row.summary}{f' ({settings})' if settings else ''}")
+
+
+@dataclass(frozen=True)
 class List:
     """List the named data sets."""
 
@@ -153,6 +172,7 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Spectrum, tyro.conf.subcommand("spectrum")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )
 
@@ -200,7 +220,7 @@ def _resumed(run: Run, given: Options) -> Options:
     if "epochs" in changed:  # a run knows its steps only
         changed = {"steps": None} | changed
     if "model" in changed:  # another model's options are its own
-        changed = {"weight": None, "depth": None} | changed
+        changed = {"weight": None, "settings": {}} | changed
     return dataclasses.replace(Options.from_dict(run.options), **changed)
 
 
@@ -221,9 +241,11 @@ def _rank_table(found: Evaluation) -> str:
         ),
         f"participation ratio      {covariance['participation_ratio']:>20.2f}",
         f"stable rank              {'':>20} {matrix['stable_rank']:>10.2f}",
-        (
-            f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples; "
-            f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)"
-        ),
+        f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples",
     ]
+    if found.reconstruction is not None:
+        rows.append(f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)")
+    if found.spread is not None:
+        rows.append(f"variance of samples from the prior {found.spread:.4f} of the data's")
+    rows += [f"warning: {warning}" for warning in found.warnings]
     return "\n".join(rows)

@@ -48,6 +48,7 @@ class Demo:
             width=self.width,
             steps=self.steps,
             learning_rate=3e-3,
+            ema=0.98,  # the last steps of so fast a training differ much from one to the next
             evaluate_every=max(1, self.steps // 10),
             probe=1000,
             seed=self.seed,

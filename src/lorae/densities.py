@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lorae.autoencoder import Autoencoder
 from lorae.errors import InputError
 from lorae.moments import Moments
 
@@ -171,3 +172,60 @@ class Gaussian(Density):
     def _require_fit(self) -> None:
         if self._dtype is None:
             raise InputError("the Gaussian has not been fitted yet: call fit first")
+
+
+class Prior(Density):
+    r"""N(0, V V^T), which training has made the codes follow; nothing of it is fitted.
+
+    .. math:: z = V g, \quad g \sim N(0, I_r), \qquad
+        \log p(z) = -\tfrac12 \|z\|^2 - \tfrac r2 \log 2 \pi,
+
+    with orthonormal columns :math:`V`; off their span, at a distance of more than tolerance,
+    :math:`\log p = -\infty`.
+
+    Args:
+        directions: :math:`V`; the identity for a prior that fills the space.
+        tolerance: a distance, 0 or more.
+
+    Example:
+        >>> prior = Prior(torch.eye(3)[:, :2])
+        >>> prior.sample(5).shape, prior.log_prob(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+        (torch.Size([5, 3]), tensor([-1.8, -inf], dtype=torch.float64))
+    """
+
+    def __init__(self, directions: Float[Tensor, "l r"], *, tolerance: float = 1e-3) -> None:
+        self.directions = directions
+        self.tolerance = tolerance
+
+    def fit(self, codes: Float[Tensor, "n l"]) -> Self:  # noqa: ARG002
+        """Return self: a prior does not depend on codes."""
+        return self
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
+        """Return n independent codes, of the type and device of the directions.
+
+        Raises:
+            InputError: n is negative.
+        """
+        if n < 0:
+            raise InputError(f"n must be 0 or more, and was {n}")
+        V = self.directions
+        where = V.device if generator is None else generator.device
+        g = torch.randn(n, V.shape[1], generator=generator, device=where, dtype=V.dtype)
+        return g.to(V.device) @ V.mT
+
+    def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
+        """Return the log-density at each code, in nats, float64; -inf off the span."""
+        V = self.directions.double().to(codes.device)
+        along = codes.double() @ V
+        off = (codes.double() - along @ V.mT).norm(dim=1)
+        logarithm = -0.5 * (along.square() + math.log(2 * math.pi)).sum(1)
+        return logarithm.where(off <= self.tolerance, -math.inf)
+
+
+def density_for(model: Autoencoder) -> Density:
+    """Return the density that new codes of a model are to be drawn from, not fitted yet.
+
+    That is the prior where training made the codes follow one, and else a Gaussian.
+    """
+    return Prior(model.bridge.directions()) if model.prior else Gaussian()

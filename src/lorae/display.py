@@ -38,11 +38,20 @@ class Display:
             self.bar.set_postfix(self.shown)
 
     def evaluation(self, line: dict[str, Any]) -> None:
-        """Show error and rank of a line of metrics."""
+        """Show error and rank of a line of metrics, and its warnings."""
         test = line["test"]
-        self.shown |= {"error": f"{test['reconstruction']:.5f}", "rank": str(test["rank"])}
+        if test["reconstruction"] is not None:
+            self.shown["error"] = f"{test['reconstruction']:.5f}"
+        if "spread" in test:
+            self.shown["spread"] = f"{test['spread']:.2f}"
+        self.shown["rank"] = str(test["rank"])
         if self.bar is not None and not self.bar.disable:
             self.bar.set_postfix(self.shown)
         elif self.show:
             told = ", ".join(f"{name} {value}" for name, value in self.shown.items())
-            tqdm.write(f"{self.name}: step {line['step']}/{self.steps}, {told}", file=sys.stderr)
+            self._tell(f"step {line['step']}/{self.steps}, {told}")
+        for warning in line["warnings"] if self.show else []:
+            self._tell(f"warning: {warning}")
+
+    def _tell(self, text: str) -> None:
+        tqdm.write(f"{self.name}: {text}", file=sys.stderr)

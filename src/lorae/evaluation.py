@@ -10,11 +10,15 @@ from torch import Tensor
 
 from lorae import spectral
 from lorae.autoencoder import Autoencoder, batches
+from lorae.densities import density_for
 from lorae.moments import Moments
 from lorae.runs import Run
 
 RANK_THRESHOLD = 1e-2
 """The relative threshold of the rank that is printed where there is room for only one."""
+COLLAPSED = 0.1
+"""The share of the data's variance below which samples count as nearly the same one."""
+_SAMPLES = 1000  # of the data and of the prior, to compare their variance
 
 
 @dataclass(frozen=True)
@@ -23,20 +27,35 @@ class Evaluation:
 
     Attributes:
         samples: how many samples were used.
-        reconstruction: mean squared error over all elements, in scaled units.
+        reconstruction: mean squared error over all elements, in scaled units; None for a model
+            whose decoder does not undo its encoder.
         covariance: singular values of the covariance of the codes, descending.
         matrix: singular values of the bridge's matrix M, descending.
+        spread: total variance of samples drawn from the prior, as a share of that of the data;
+            None for a model without a prior.
     """
 
     samples: int
-    reconstruction: float
+    reconstruction: float | None
     covariance: Float[Tensor, " l"]
     matrix: Float[Tensor, " l"]
+    spread: float | None = None
 
     @property
     def rank(self) -> int:
         """The number of singular values of the covariance above 1e-2 of the largest."""
         return int(spectral.rank(self.covariance, RANK_THRESHOLD))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of a model with these figures; mostly nothing."""
+        if self.spread is None or self.spread >= COLLAPSED:
+            return []
+        told = (
+            f"samples drawn from the prior have {100 * self.spread:.1g}% of the variance of the "
+            "data: the decoder makes nearly the same of every code"
+        )
+        return [told]
 
 
 @torch.no_grad()
@@ -50,13 +69,30 @@ def evaluate(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Eval
         codes = model.bridge(model.encoder(target))
         moments = moments or Moments(codes.shape[1])
         moments.update(codes.float())
-        error = model.decoder(codes).float() - target
-        squares += float(error.square().sum(dtype=torch.float32))
-        elements += error.numel()
-    model.train(was_training)
+        if model.inverts:
+            error = model.decoder(codes).float() - target
+            squares += float(error.square().sum(dtype=torch.float32))
+            elements += error.numel()
     assert moments is not None
     matrix = spectral.singular_values(model.bridge.matrix())
-    return Evaluation(len(samples), squares / elements, moments.spectrum().cpu(), matrix.cpu())
+    found = Evaluation(
+        samples=len(samples),
+        reconstruction=squares / elements if model.inverts else None,
+        covariance=moments.spectrum().cpu(),
+        matrix=matrix.cpu(),
+        spread=_spread(model, samples, batch_size) if model.prior else None,
+    )
+    model.train(was_training)
+    return found
+
+
+def _spread(model: Autoencoder, samples: Tensor, batch_size: int) -> float:
+    """Return the variance of decoded draws from the prior, as a share of that of the samples."""
+    chosen = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
+    real = torch.cat([model.scaled(x).cpu() for x in batches(samples[chosen], batch_size, model)])
+    codes = density_for(model).sample(len(real), torch.Generator().manual_seed(0))
+    made = [model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)]
+    return float(torch.cat(made).float().var(0).sum() / real.float().var(0).sum())
 
 
 def ranks(found: Evaluation) -> dict[str, Any]:
@@ -69,6 +105,7 @@ def ranks(found: Evaluation) -> dict[str, Any]:
     return {
         "samples": found.samples,
         "reconstruction": found.reconstruction,
+        "spread": found.spread,
         "covariance": _profile(found.covariance)
         | {"participation_ratio": float(spectral.participation_ratio(found.covariance))},
         "matrix": _profile(found.matrix)
@@ -93,10 +130,13 @@ def summary(runs: Sequence[Run]) -> str:
         test = run.last["test"]
         profile = spectral.rank_profile(torch.tensor(test["covariance"]), shown)
         counts = "  ".join(f"{profile[t]:5}" for t in shown)
-        rows.append(f"{run.name:{width}}  {test['reconstruction']:10.5f}          {counts}")
+        error = test["reconstruction"]
+        told = f"{'-':>10}" if error is None else f"{error:10.5f}"
+        rows.append(f"{run.name:{width}}  {told}          {counts}")
     rows.append(
         "error: mean square over all elements, scaled units; rank: singular values of the "
         "covariance\nof the test codes above a share of the largest, of "
         f"{len(runs[0].last['test']['covariance'])} latent dimensions"
     )
+    rows += [f"warning: {run.name}: {warning}" for run in runs for warning in run.warnings]
     return "\n".join(rows)

@@ -4,7 +4,6 @@ import collections
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,119 +11,22 @@ from jaxtyping import Float, Int
 from markupsafe import Markup
 from torch import Tensor
 
-from lorae import figures, spectral
+from lorae import figures
 from lorae.autoencoder import Autoencoder, as_float, encode_all
 from lorae.data import Data
-from lorae.densities import Gaussian
+from lorae.densities import density_for
+from lorae.entries import Entry, printable, short
 from lorae.evaluation import RANK_THRESHOLD
 from lorae.figures import Picture, Series
-from lorae.runs import Run
 
 FITTED = 10_000
 """Training codes on which a Gaussian is fitted, at most."""
-MATRIX_THRESHOLDS = (1e-2, 1e-5)
-"""Relative thresholds of the rank of M; the second counts what an exact zero leaves."""
 SEED = 0
 """Seed of what the report itself draws."""
 
 _COLUMNS, _PAIRS, _DRAWN = 10, 4, 40  # images in a row, interpolations, images drawn
 _ROWS, _HISTOGRAMS, _VECTORS = 24, 6, 2000  # columns with an R^2 shown, with a histogram; samples
 _PIXELS = 2_500_000  # about as many for all pictures together
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A finished run among those of a report.
-
-    Args:
-        run: the run.
-        name: what tells it from the others.
-        index: its place among them, which decides its colour and dashes.
-        model: the trained model.
-        metrics: the lines of `metrics.jsonl`, the last of which is final.
-    """
-
-    run: Run
-    name: str
-    index: int
-    model: Autoencoder
-    metrics: list[dict[str, Any]]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The resolved options of training."""
-        return self.run.options
-
-    @property
-    def checksum(self) -> str:
-        """The checksum of the data."""
-        checksum: str = self.run.about["data"]["checksum"]
-        return checksum
-
-    @property
-    def final(self) -> dict[str, Any]:
-        """The last line of the metrics."""
-        return self.metrics[-1]
-
-    @property
-    def error(self) -> float:
-        """The mean squared error over all elements of the test samples, in scaled units."""
-        return float(self.final["test"]["reconstruction"])
-
-    @cached_property
-    def covariance(self) -> Float[Tensor, " l"]:
-        """The singular values of the covariance of the test codes."""
-        return torch.tensor(self.final["test"]["covariance"], dtype=torch.float64)
-
-    @cached_property
-    def ranks(self) -> dict[float, int]:
-        """The rank of the covariance at each relative threshold."""
-        return spectral.rank_profile(self.covariance)
-
-    @property
-    def rank(self) -> int:
-        """The rank of the covariance where there is room for only one."""
-        return self.ranks[RANK_THRESHOLD]
-
-    @property
-    def effective_rank(self) -> float:
-        """The effective rank of the covariance."""
-        return float(spectral.effective_rank(self.covariance))
-
-    @property
-    def participation_ratio(self) -> float:
-        """The participation ratio of the covariance."""
-        return float(spectral.participation_ratio(self.covariance))
-
-    @property
-    def matrix_ranks(self) -> dict[float, int] | None:
-        """The rank of M at each of its thresholds, None for a model that has no M."""
-        if self.run.options["model"] == "ae":
-            return None
-        matrix = torch.tensor(self.final["test"]["matrix"], dtype=torch.float64)
-        return spectral.rank_profile(matrix, MATRIX_THRESHOLDS)
-
-    @property
-    def latent(self) -> int:
-        """The dimension of the codes."""
-        return len(self.covariance)
-
-    @property
-    def colour(self) -> str:
-        """The CSS colour of the run in every figure."""
-        return f"var(--series-{self.index % figures.COLOURS})"
-
-    @property
-    def dashes(self) -> str:
-        """The dashes of the run in every figure, as SVG takes them."""
-        pattern = figures.DASHES[self.index // figures.COLOURS % len(figures.DASHES)]
-        return " ".join(f"{length:g}" for length in pattern) or "none"
-
-    def series(
-        self, x: Sequence[float], y: Sequence[float], mark: tuple[float, float] | None = None
-    ) -> Series:
-        """Return values of this run as it is shown in every figure."""
-        return Series(f"{self.name}, rank {self.rank}", self.index, x, y, mark)
 
 
 @dataclass(frozen=True)
@@ -235,8 +137,9 @@ def spectra(entries: Sequence[Entry], key: str) -> list[tuple[str, Markup]]:
             ),
         ),
     ]
-    if len(entries) > 2:
-        plots.append(("Test error against rank", _trade(entries, key)))
+    inverting = [entry for entry in entries if entry.inverts]
+    if len(inverting) > 2:
+        plots.append(("Test error against rank", _trade(inverting, key)))
     return plots
 
 
@@ -294,7 +197,8 @@ def training_curves(entries: Sequence[Entry], key: str) -> list[tuple[str, Marku
 
 
 def _curve(entry: Entry, part: str, name: str) -> Series:
-    lines = [line for line in entry.metrics if not line["final"] and name in line.get(part, {})]
+    known = [line for line in entry.metrics if line.get(part, {}).get(name) is not None]
+    lines = [line for line in known if not line["final"]]
     return entry.series([line["step"] for line in lines], [line[part][name] for line in lines])
 
 
@@ -303,13 +207,22 @@ def pictures(entries: Sequence[Entry], choice: Choice, side: int) -> dict[str, A
     originals = figures.grid(choice.unit(choice.shown), _COLUMNS, side=side, width=700)
     return {
         "reconstructions": [Shown(None, originals)]
-        + [Shown(e, _reconstructed(e, choice, side), f"error {short(e.error)}") for e in entries],
-        "interpolations": [Shown(e, _interpolated(e, choice, side)) for e in entries],
+        + [
+            Shown(e, _reconstructed(e, choice, side), f"error {short(e.error)}")
+            for e in entries
+            if e.inverts
+        ],
+        "interpolations": [
+            Shown(e, _interpolated(e, choice, side), "" if e.inverts else "between codes drawn")
+            for e in entries
+        ],
         "drawn": [
             Shown(
                 e,
                 figures.grid(choice.unit(_drawn(e, choice, _DRAWN)), _COLUMNS, side=side),
-                f"rank {e.rank}",
+                f"from its prior, spread {e.spread:.2f}"
+                if e.spread is not None
+                else f"from a Gaussian, rank {e.rank}",
             )
             for e in entries
         ],
@@ -324,21 +237,31 @@ def _reconstructed(entry: Entry, choice: Choice, side: int) -> Picture:
 
 @torch.no_grad()
 def _interpolated(entry: Entry, choice: Choice, side: int) -> Picture:
-    """Return rows of a test sample, what lies between it and another, and the other."""
-    a, b = entry.model.encode(choice.starts), entry.model.encode(choice.ends)
-    t = torch.linspace(0, 1, _COLUMNS - 2)[:, None]
+    """Return rows of a test sample, what lies between it and another, and the other.
+
+    A model that does not reconstruct has rows between codes of its prior.
+    """
+    t = torch.linspace(0, 1, _COLUMNS - 2 if entry.inverts else _COLUMNS)[:, None]
+    if entry.inverts:
+        a, b = entry.model.encode(choice.starts), entry.model.encode(choice.ends)
+    else:
+        a, b = density_for(entry.model).sample(2 * _PAIRS, _generator()).chunk(2)
     codes = torch.lerp(a[:, None], b[:, None], t)
     between = entry.model.decode(codes.flatten(0, 1)).reshape(*codes.shape[:2], *choice.data.shape)
+    if not entry.inverts:
+        return figures.grid(choice.unit(between.flatten(0, 1)), _COLUMNS, side=side)
     rows = torch.cat([choice.starts[:, None], between, choice.ends[:, None]], 1)
     return figures.grid(choice.unit(rows.flatten(0, 1)), _COLUMNS, side=side, framed=True)
 
 
 @torch.no_grad()
 def _drawn(entry: Entry, choice: Choice, n: int) -> Float[Tensor, "n *shape"]:
-    """Return samples decoded from a Gaussian fitted to the codes of training samples."""
+    """Return samples decoded from the prior, or a Gaussian fitted to codes of training samples."""
     size = max(1, min(500, 4_000_000 // choice.train[0].numel()))
-    codes = encode_all(entry.model, choice.train, size)
-    return entry.model.decode(Gaussian().fit(codes).sample(n, _generator()))
+    density = density_for(entry.model)
+    if not entry.model.prior:
+        density.fit(encode_all(entry.model, choice.train, size))
+    return entry.model.decode(density.sample(n, _generator()))
 
 
 def columns(entries: Sequence[Entry], choice: Choice, key: str) -> dict[str, Any]:
@@ -346,14 +269,18 @@ def columns(entries: Sequence[Entry], choice: Choice, key: str) -> dict[str, Any
     data, shape = choice.data, choice.data.shape
     columns = data.columns or tuple(f"column {k + 1}" for k in range(shape[0]))
     names = [printable(column) for column in columns]
-    r2 = torch.stack([_determination(entry.model, data.test) for entry in entries])
+    inverting = [entry for entry in entries if entry.inverts]
+    r2 = torch.stack(
+        [_determination(entry.model, data.test) for entry in inverting]
+        or [torch.full((len(names),), math.nan, dtype=torch.float64)]
+    )
     worst = r2.mean(0).nan_to_num(math.inf).argsort()[:_ROWS].tolist()
     drawn = [_drawn(entry, choice, _VECTORS) for entry in entries]
     return {
         "determination": figures.points(
             [
                 entry.series(r2[k, worst].tolist(), list(range(len(worst))))
-                for k, entry in enumerate(entries)
+                for k, entry in enumerate(inverting)
             ],
             key=f"{key}-r2",
             alt=f"R² of the reconstruction for {len(worst)} columns, a point for each run.",
@@ -363,7 +290,7 @@ def columns(entries: Sequence[Entry], choice: Choice, key: str) -> dict[str, Any
         "determined": (
             len(worst),
             len(names),
-            [f"mean R² {float(row.nanmean()):.3f}" for row in r2],
+            [f"mean R² {float(row.nanmean()):.3f}" for row in r2[: len(inverting)]],
         ),
         "marginals": [
             (
@@ -388,25 +315,3 @@ def _determination(model: Autoencoder, samples: Tensor) -> Float[Tensor, " d"]:
     wrong = (model(x) - x).double().square().sum(0)
     spread = (x.double() - x.double().mean(0)).square().sum(0)
     return torch.where(spread > 0, 1 - wrong / spread, math.nan)
-
-
-def printable(text: str) -> str:
-    """Return a text with a replacement character for each that cannot be shown.
-
-    Example:
-        >>> printable("a" + chr(0) + "b")
-        'a�b'
-    """
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
-
-
-def short(value: float) -> str:
-    """Return a number to four digits.
-
-    Example:
-        >>> short(0.0123456), short(0.5), short(1.5e-6)
-        ('0.01235', '0.5000', '1.500e-6')
-    """
-    text = f"{value:#.4g}"
-    mantissa, e, exponent = text.partition("e")
-    return f"{mantissa}e{int(exponent)}" if e else mantissa

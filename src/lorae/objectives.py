@@ -1,18 +1,18 @@
-r"""What is minimised, and what is done to the bridge after each step.
+r"""What is minimised, and what is done to the model after each step.
 
 An objective is a module over a model. Given a batch it returns named terms that are already
-weighted, and the loss is their sum,
+weighted, and the loss is their sum. That of an autoencoder is
 
 .. math:: L(x) = \sum_k t_k(x), \qquad t_0 = \text{mean}\,(D(B(E(x))) - x)^2,
 
 where the mean is over all elements of the batch, in the scaled units of the model, so that a
-penalty's weight means what it means in the paper. After the optimizer's step the loop calls
+penalty's weight means what it means in the paper. A loss that is published as a sum over the d
+elements of a sample is divided by d. After the optimizer's step the loop calls
 :meth:`Objective.after_step`, in which a proximal method moves its matrix.
 """
 
-import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -22,7 +22,7 @@ from torch.nn import functional
 from lorae import spectral
 from lorae.autoencoder import Autoencoder
 from lorae.bridges import LowRank
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError
 
 
 class Objective(nn.Module, ABC):
@@ -32,12 +32,16 @@ class Objective(nn.Module, ABC):
         model: the autoencoder that is trained.
         strength: the share of the penalty's weight that is in force, 0 to 1; the loop raises it
             during a warm-up.
+        least_batch: the number of samples that a batch must have.
     """
+
+    least_batch = 1
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
         self.model = model
         self.strength = 1.0
+        self.least_batch = max(self.least_batch, model.bridge.least_batch)
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
@@ -46,23 +50,67 @@ class Objective(nn.Module, ABC):
     def after_step(self, learning_rate: float) -> None:
         """Change the model after an optimizer step; most objectives do nothing."""
 
-    def reconstruction(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, ""]:
-        """Return the mean squared error of the reconstruction, in scaled units."""
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the parameters in the groups, with the settings, that Adam is to have."""
+        return [{"params": list(self.parameters())}]
+
+    def warnings(self, means: dict[str, float]) -> list[str]:  # noqa: ARG002 - for some of them
+        """Return what a person should know of a training with these mean terms; mostly nothing."""
+        return []
+
+    def codes(self, x: Float[Tensor, "n *shape"]) -> tuple[Tensor, Float[Tensor, "n l"]]:
+        """Return a batch in scaled units, and its codes."""
         target = self.model.scaled(x)
-        output = self.model.decoder(self.model.bridge(self.model.encoder(target)))
-        return functional.mse_loss(output, target)
+        return target, self.model.bridge(self.model.encoder(target))
+
+    def error(self, z: Float[Tensor, "n l"], target: Tensor) -> Float[Tensor, ""]:
+        """Return the mean squared error, over all elements, of what codes decode to."""
+        return functional.mse_loss(self.model.decoder(z), target)
 
 
 class AE(Objective):
     """The plain autoencoder: mean (D(B(E(x))) - x)^2.
 
-    Over a linear chain it is IRMAE, whose low rank comes from gradient descent alone (Jing et
-    al., NeurIPS 2020).
+    What stands between encoder and decoder makes other methods of it: over a linear chain it is
+    IRMAE, whose low rank comes from gradient descent alone (Jing et al., NeurIPS 2020), and over
+    the truncated singular value decomposition of the batch it is the RRAE (Mounayer et al. 2024).
     """
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
         """Return the reconstruction error."""
-        return {"reconstruction": self.reconstruction(x)}
+        target, z = self.codes(x)
+        return {"reconstruction": self.error(z, target)}
+
+
+class DecayedAE(Objective):
+    r"""The autoencoder with small weights: mean (D(B(E(x))) - x)^2 + weight / 2 * ||theta||^2.
+
+    Over a linear chain it is IRMAE-WD: the penalty drives on the directions that the chain's
+    implicit regularization has made small, along which the error alone has no slope left.
+
+    Reference:
+        Zeng et al., Autoencoders for discovering manifold dimension and coordinates in data from
+        complex dynamical systems (arXiv 2305.01090), whose weight is the default. It is a term of
+        the loss here, not AdamW's decoupled decay, which at this weight and a learning rate of
+        1e-3 multiplies by 1 - 1e-9, and so does nothing at all in float32.
+
+    Args:
+        model: an autoencoder, over a chain for IRMAE-WD.
+        weight: lambda, at least 0.
+    """
+
+    def __init__(self, model: Autoencoder, weight: float = 1e-6) -> None:
+        super().__init__(model)
+        self.weight = at_least("weight", weight, 0)
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error and the squared norm of all parameters."""
+        target, z = self.codes(x)
+        squares = torch.stack([p.square().sum() for p in self.model.parameters()]).sum()
+        return {
+            "reconstruction": self.error(z, target),
+            "decay": self.strength * self.weight / 2 * squares,
+        }
 
 
 class LoRAE(Objective):
@@ -86,13 +134,14 @@ class LoRAE(Objective):
 
     def __init__(self, model: Autoencoder, weight: float = 1e-3) -> None:
         super().__init__(model)
-        self.weight = _non_negative(weight)
+        self.weight = at_least("weight", weight, 0)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
         """Return the reconstruction error and weight * ||M||_*."""
+        target, z = self.codes(x)
         weight = self.strength * self.weight
         return {
-            "reconstruction": self.reconstruction(x),
+            "reconstruction": self.error(z, target),
             "nuclear_norm": weight * spectral.nuclear_norm(self.model.bridge.matrix()),
         }
 
@@ -119,11 +168,12 @@ class ProximalLoRAE(Objective):
 
     def __init__(self, model: Autoencoder, weight: float = 1.0) -> None:
         super().__init__(model)
-        self.weight = _non_negative(weight)
+        self.weight = at_least("weight", weight, 0)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
         """Return the reconstruction error; the penalty acts in the step."""
-        return {"reconstruction": self.reconstruction(x)}
+        target, z = self.codes(x)
+        return {"reconstruction": self.error(z, target)}
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:
@@ -137,55 +187,12 @@ class ProximalLoRAE(Objective):
         bridge.weight.copy_(spectral.soft_threshold(bridge.weight, threshold))
 
 
-@dataclass(frozen=True)
-class Method:
-    """A row of the table of models: an objective, the bridge it is meant for, a line about it."""
-
-    objective: type[Objective]
-    bridge: str
-    summary: str
-
-    @property
-    def weight(self) -> float | None:
-        """The default weight of the method's penalty, None where it has none."""
-        parameter = inspect.signature(self.objective).parameters.get("weight")
-        return None if parameter is None else float(parameter.default)
-
-    def objective_for(self, model: Autoencoder, weight: float | None) -> Objective:
-        """Return the objective over a model, with its default weight where none is given."""
-        if weight is None:
-            return self.objective(model)
-        if self.weight is None:
-            raise InputError(
-                f"weight is not an option of {self.objective.__name__}, got {weight:g}"
-            )
-        return self.objective(model, weight)  # type: ignore[call-arg]
-
-
-METHODS: dict[str, Method] = {
-    "ae": Method(AE, "none", "plain autoencoder"),
-    "irmae": Method(AE, "chain", "implicit rank minimisation by a chain of linear layers"),
-    "lorae": Method(LoRAE, "low-rank", "the paper's low-rank autoencoder, nuclear norm of M"),
-    "lorae-proximal": Method(ProximalLoRAE, "low-rank", "LoRAE by proximal steps: an exact rank"),
-    "lorae-scale-free": Method(
-        LoRAE, "scale-free", "LoRAE on M / ||M||_F, which no scaling of the networks evades"
-    ),
-}
-"""Every model by the name that the command line takes."""
-
-
-def method(name: str) -> Method:
-    """Return the method of that name.
+def at_least(name: str, value: float, least: float) -> float:
+    """Return a constructor's argument.
 
     Raises:
-        InputError: if there is none, with the closest name.
+        InputError: if it is not a finite number of at least `least`.
     """
-    if name not in METHODS:
-        raise unknown("model", name, METHODS)
-    return METHODS[name]
-
-
-def _non_negative(weight: float) -> float:
-    if not 0 <= weight < float("inf"):
-        raise InputError(f"weight must be a finite number of at least 0, got {weight:g}")
-    return weight
+    if not least <= value < float("inf"):
+        raise InputError(f"{name} must be a finite number of at least {least:g}, got {value:g}")
+    return value

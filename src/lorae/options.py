@@ -1,15 +1,16 @@
 """The options of a training run, and what each is when left to choose itself."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from lorae.autoencoder import Architecture
 from lorae.data import DATASETS, Data, load
 from lorae.errors import InputError
-from lorae.objectives import method
+from lorae.methods import Method, method
 from lorae.runs import Run
+from lorae.truncated import RANK
 
 _PAPER_EPOCHS = {"mnist": 50, "celeba": 100, "shapes": 100}
 _PAPER_LATENT = {"mnist": 128, "celeba": 128, "shapes": 32}
@@ -29,9 +30,12 @@ class Options:
     """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .csv
     or .parquet file."""
     model: str = "lorae"
-    """Model: ae, irmae, lorae, lorae-proximal or lorae-scale-free."""
+    """Model, such as ae, lorae or vae; `lorae models` lists them all."""
     weight: float | None = None
     """Weight lambda of the model's penalty; the model's own by default."""
+    settings: dict[str, int | float] = field(default_factory=dict, hash=False)
+    """Further settings of the model, name and value in turn, such as rank 16; see
+    `lorae models`."""
     warmup: int = 0
     """Steps over which the weight rises from 0 to lambda; a direction that a penalty has killed
     early does not come back."""
@@ -43,8 +47,6 @@ class Options:
     of a sample where that is less."""
     width: float = 1.0
     """Factor on the hidden widths of the networks; 1 is the paper's."""
-    depth: int | None = None
-    """Number of linear layers of irmae; by default the paper's, 4 on other data."""
     epochs: float | None = None
     """Passes over the training samples."""
     steps: int | None = None
@@ -108,12 +110,17 @@ class Options:
         Raises:
             InputError: naming the first option that is out of range.
         """
-        method(self.model)
+        chosen = method(self.model)
+        chosen.resolved(self.settings)
+        if self.validation and not chosen.traits.get("inverts", True):
+            raise InputError(
+                f"validation is by reconstruction, which {self.model} does not do, got "
+                f"{self.validation:g}"
+            )
         _in_range("weight", self.weight, 0, None)
         _in_range("warmup", self.warmup, 0, None)
         _in_range("width", self.width, 0, 64, open_low=True)
         _in_range("latent", self.latent, 1, None)
-        _in_range("depth", self.depth, 1, 64)
         _in_range("epochs", self.epochs, 0, None, open_low=True)
         _in_range("steps", self.steps, 1, None)
         _in_range("batch_size", self.batch_size, 1, None)
@@ -170,7 +177,7 @@ class Options:
         per_epoch = train // self.batch_size
         steps = self._steps(network, per_epoch)
         values = data.train[0].numel()
-        latent = _PAPER_LATENT.get(network, min(128, values))
+        latent = self.latent or _PAPER_LATENT.get(network, min(128, values))
         rate = 1e-4 if network in _PAPER_EPOCHS else 1e-3
         chosen = method(self.model)
         return dataclasses.replace(
@@ -179,9 +186,9 @@ class Options:
             if self.data in DATASETS
             else str(Path(self.data).expanduser().resolve()),
             weight=chosen.weight if self.weight is None else self.weight,
+            settings=chosen.resolved(_settings(chosen, network, latent) | self.settings),
             network=network,
-            latent=latent if self.latent is None else self.latent,
-            depth=self._depth(network),
+            latent=latent,
             steps=steps,
             epochs=None,
             learning_rate=rate if self.learning_rate is None else self.learning_rate,
@@ -197,14 +204,16 @@ class Options:
         """Return the architecture of resolved options."""
         assert self.network is not None
         assert self.latent is not None
+        chosen = method(self.model)
         return Architecture(
             network=self.network,
             shape=data.shape,
             latent=self.latent,
-            bridge=method(self.model).bridge,
+            bridge=chosen.bridge,
+            settings=chosen.bridge_settings(self.settings),
             width=self.width,
-            depth=1 if self.depth is None else self.depth,
             value_range=data.value_range,
+            **chosen.traits,
         )
 
     def _steps(self, network: str, per_epoch: int) -> int:
@@ -216,12 +225,15 @@ class Options:
             return _PAPER_EPOCHS[network] * per_epoch
         return max(3000, 100 * per_epoch)
 
-    def _depth(self, network: str) -> int | None:
-        if method(self.model).bridge != "chain":
-            if self.depth is not None:
-                raise InputError(f"depth is an option of irmae only, got {self.depth}")
-            return None
-        return self.depth or _PAPER_DEPTH.get(network, 4)
+
+def _settings(chosen: Method, network: str, latent: int) -> dict[str, int | float]:
+    """Return the settings of a method whose defaults depend on network or latent dimension."""
+    defaults = {"depth": _PAPER_DEPTH.get(network), "rank": min(RANK, latent)}
+    return {
+        name: value
+        for name, value in defaults.items()
+        if name in chosen.settings and value is not None
+    }
 
 
 def data_of(run: Run) -> Data:

@@ -14,21 +14,10 @@ from markupsafe import Markup
 
 import lorae
 from lorae import figures, spectral
+from lorae.entries import MATRIX_THRESHOLDS, Entry, printable, short
 from lorae.errors import InputError
 from lorae.evaluation import RANK_THRESHOLD
-from lorae.exhibits import (
-    MATRIX_THRESHOLDS,
-    Choice,
-    Entry,
-    Shown,
-    columns,
-    image_side,
-    pictures,
-    printable,
-    short,
-    spectra,
-    training_curves,
-)
+from lorae.exhibits import Choice, Shown, columns, image_side, pictures, spectra, training_curves
 from lorae.files import write_atomic
 from lorae.options import data_of
 from lorae.runs import Run
@@ -130,8 +119,11 @@ class Finding:
     close: Entry | None
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> "Finding":
-        """Choose from the runs."""
+    def of(cls, entries: Sequence[Entry]) -> "Finding | None":
+        """Choose from the runs that reconstruct; None where there is no such run."""
+        entries = [entry for entry in entries if entry.inverts]
+        if not entries:
+            return None
         ae = [entry for entry in entries if entry.options["model"] == "ae"]
         plain = min(ae, key=_by_error, default=None)
         allowed = 1.1 * plain.error if plain else 0.0
@@ -161,7 +153,7 @@ class Group:
         name: of the data set.
         entries: the runs.
         about: how many samples of what.
-        finding: which runs tell the most.
+        finding: which runs tell the most, None where no run reconstructs.
         spectra: plots of the singular values, and of error against rank.
         training: plots over the course of training.
         fitted: how many training codes each Gaussian was fitted on.
@@ -178,7 +170,7 @@ class Group:
     name: str
     entries: list[Entry]
     about: str
-    finding: Finding
+    finding: Finding | None
     spectra: list[tuple[str, Markup]]
     training: list[tuple[str, Markup]]
     fitted: int

@@ -134,6 +134,12 @@ class Run:
             raise InputError(f"run {str(self.path)!r} was made with other options: {changes}")
         self.check_data(about["data"]["checksum"])
 
+    @property
+    def warnings(self) -> list[str]:
+        """What was to be said of the model when training ended, mostly nothing."""
+        said = [warning for line in self.metrics()[-2:] for warning in line.get("warnings", [])]
+        return list(dict.fromkeys(said))
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return the lines of `metrics.jsonl` in order; a last line cut by a crash is left out."""
         path = self.path / "metrics.jsonl"

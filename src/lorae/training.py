@@ -25,7 +25,8 @@ from lorae.display import Display
 from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
 from lorae.interrupts import Interrupts
-from lorae.objectives import Objective, method
+from lorae.methods import method
+from lorae.objectives import Objective
 from lorae.options import Options
 from lorae.runs import Run, free_folder
 from lorae.sampler import Sampler, drawn
@@ -64,7 +65,12 @@ def train(
     options = options.resolved(data)
     torch.manual_seed(options.seed)
     model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).objective_for(model, options.weight)
+    objective = method(options.model).objective_for(model, options.weight, **options.settings)
+    if options.batch_size < objective.least_batch:
+        raise InputError(
+            f"batch_size must be at least {objective.least_batch} for {options.model} with these "
+            f"settings, got {options.batch_size}"
+        )
     run = _prepared(fabric, options, data, out, resume=resume)
     if run.finished:
         return run
@@ -171,7 +177,7 @@ class Session:
         self.objective = objective.to(fabric.device)
         _channels_last(self.objective)
         self.plain_optimizer = torch.optim.Adam(
-            objective.parameters(),
+            objective.groups(),
             self.learning_rate,
             weight_decay=options.weight_decay,
             fused=True,
@@ -294,14 +300,16 @@ class Session:
         """Write a line of metrics and a checkpoint."""
         self._check()
         self.totals.agree(self.fabric)
-        line = self._position() | {"train": self.totals.means()}
+        means = self.totals.means()
+        line = self._position() | {"train": means}
         self.totals.clear()
         held_out = self.sampler.held_out
         if len(held_out):
             error = evaluate(self.model, held_out).reconstruction
+            assert error is not None
             line["validation"] = {"samples": len(held_out), "reconstruction": error}
             self._judge(error)
-        self._log(line | figures(evaluate(self.model, self.probe)))
+        self._log(line | figures(evaluate(self.model, self.probe), self.objective.warnings(means)))
         self.save()
 
     def _judge(self, error: float) -> None:
@@ -333,17 +341,21 @@ class Session:
             self.display.evaluation(line)
 
 
-def figures(found: Evaluation, *, final: bool = False) -> dict[str, Any]:
-    """Return an evaluation as the fields of a line of `metrics.jsonl`."""
+def figures(
+    found: Evaluation, warnings: list[str] | None = None, *, final: bool = False
+) -> dict[str, Any]:
+    """Return an evaluation, and what else is to be warned of, as fields of a line of metrics."""
+    test = {
+        "samples": found.samples,
+        "reconstruction": found.reconstruction,
+        "rank": found.rank,
+        "covariance": found.covariance.tolist(),
+        "matrix": found.matrix.tolist(),
+    }
     return {
         "final": final,
-        "test": {
-            "samples": found.samples,
-            "reconstruction": found.reconstruction,
-            "rank": found.rank,
-            "covariance": found.covariance.tolist(),
-            "matrix": found.matrix.tolist(),
-        },
+        "test": test | ({} if found.spread is None else {"spread": found.spread}),
+        "warnings": (warnings or []) + found.warnings,
     }
 
 
