@@ -118,8 +118,10 @@ def flags(options: Options) -> list[str]:
     return [*parts, "--settings", *named] if named else parts
 
 
-def start_group(*arguments: object, folder: Path, size: int = 2) -> list[Process]:
-    """Start `lorae ARGUMENTS` in processes that train together, as torchrun does."""
+def start_group(
+    *arguments: object, folder: Path, size: int = 2, code: str | None = None
+) -> list[Process]:
+    """Start `lorae ARGUMENTS`, or `code`, in processes that work together, as torchrun does."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -133,7 +135,10 @@ def start_group(*arguments: object, folder: Path, size: int = 2) -> list[Process
     }
     return [
         start(
-            *arguments, folder=folder, environment=common | {"RANK": str(k), "LOCAL_RANK": str(k)}
+            *arguments,
+            folder=folder,
+            code=code,
+            environment=common | {"RANK": str(k), "LOCAL_RANK": str(k)},
         )
         for k in range(size)
     ]

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from lorae.methods import METHODS
 from lorae.options import Options
 from lorae.runs import Run
 
@@ -12,9 +13,7 @@ SMALL = Options(data="digits", steps=12, evaluate_every=5, batch_size=64, width=
 VARIANTS = {
     "plain": SMALL,
     "ema": replace(SMALL, ema=0.8),
-    "proximal": replace(SMALL, model="lorae-proximal"),
-    "scale-free": replace(SMALL, model="lorae-scale-free"),
-    "irmae": replace(SMALL, model="irmae", weight_decay=1e-3),
+    "decay": replace(SMALL, model="irmae", weight_decay=1e-3),
     "patience": replace(
         SMALL, validation=0.2, patience=1, evaluate_every=3, learning_rate=0.2, steps=60
     ),
@@ -22,7 +21,15 @@ VARIANTS = {
     "clip": replace(SMALL, clip_norm=1e-2, learning_rate=1e-2),
     "mixed": replace(SMALL, precision="bf16-mixed"),
     "double": replace(SMALL, precision="64-true"),
-}
+    "gan-ema": replace(SMALL, model="gan", ema=0.8),
+    "rrae-adaptive-soon": replace(
+        SMALL,
+        model="rrae-adaptive",
+        settings={"patience": 3, "tolerance": 0.9, "rank": 5},
+        steps=60,
+    ),
+    "vae-mixed": replace(SMALL, model="vae", precision="bf16-mixed"),
+} | {name: replace(SMALL, model=name) for name in METHODS}
 
 
 def outcome(run: Run) -> tuple[bytes, list[dict]]:

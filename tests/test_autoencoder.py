@@ -224,7 +224,7 @@ def test_what_cannot_be_built_is_told(change, message):
 
 
 def test_a_flow_cannot_be_folded():
-    with pytest.raises(InputError, match="the bridge is a flow, .* cannot be folded"):
+    with pytest.raises(InputError, match=r"the bridge is a flow, .* cannot be folded"):
         build(Architecture("mlp", (6,), 3, "flow")).fold()
 
 

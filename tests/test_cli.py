@@ -13,6 +13,7 @@ import torch
 from launcher import flags, needs_fork, start
 from small import SMALL, content, load
 
+from lorae.methods import METHODS
 from lorae.options import Options
 from lorae.runs import Run
 from lorae.training import Session
@@ -24,6 +25,7 @@ COMMANDS = (
     ["train"],
     ["spectrum"],
     ["report"],
+    ["models"],
     ["data"],
     ["data", "list"],
     ["data", "fetch"],
@@ -110,6 +112,46 @@ def test_report_writes_a_file_and_prints_its_path(lorae, finished):
     status, out, _ = lorae("report", finished, "--out", "else/where.html")
     assert status == 0
     assert Path("else/where.html").is_file()
+
+
+def test_models_lists_every_model_with_its_settings(lorae):
+    status, out, _ = lorae("models")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(METHODS)
+    assert "(weight 1e-06, depth 4)" in out
+    status, out, _ = lorae("models", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert list(rows) == list(METHODS)
+    assert rows["rae-l2"]["weight"] == 1e-4
+    assert rows["rae-l2"]["settings"] == {"smoothness": 1e-7}
+    assert all(row["purpose"] and row["reference"] for row in rows.values())
+
+
+def test_a_model_takes_its_settings(lorae):
+    arguments = flags(dataclasses.replace(SMALL, model="rrae", settings={"rank": 2, "momentum": 1}))
+    assert lorae("train", "--out", "a", *arguments)[0] == 0
+    assert Run(Path("a")).options["settings"] == {"rank": 2, "momentum": 1.0}
+    status, out, _ = lorae("spectrum", "a", "--json")
+    assert status == 0
+    assert set(json.loads(out)["covariance"]["rank"].values()) == {2}
+    assert lorae("train", "--resume", "a", "--settings", "rank", "3")[0] == 2
+
+
+def test_what_is_wrong_with_a_training_is_told_and_kept(lorae):
+    arguments = flags(dataclasses.replace(SMALL, model="gan", learning_rate=1e-9))
+    status, out, err = lorae("train", "--out", "a", *arguments)
+    assert status == 0
+    warning = "of the variance of the data: the decoder makes nearly the same of every code"
+    assert "warning: a: samples drawn from the prior have" in out
+    assert warning in out
+    assert err.count(warning) == 4  # at three evaluations and at the end
+    assert "error" not in err
+    assert all(warning in line["warnings"][0] for line in Run(Path("a")).metrics())
+    status, out, _ = lorae("spectrum", "a")
+    assert status == 0
+    assert warning in out
+    assert "reconstruction" not in out
+    assert json.loads(lorae("spectrum", "a", "--json")[1])["reconstruction"] is None
 
 
 def test_data_list_and_fetch(lorae):

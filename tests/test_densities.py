@@ -13,10 +13,10 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from lorae.densities import Density, Gaussian
+from lorae.densities import Density, Gaussian, Prior
 from lorae.errors import InputError
 
-DENSITIES = [Gaussian()]
+DENSITIES = [Gaussian(), Prior(torch.eye(5)), Prior(torch.eye(5)[:, [3, 1]])]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -155,3 +155,18 @@ def test_other_bad_input() -> None:
         fitted.sample(-1)
     with pytest.raises(InputError, match=r"\(n, 4\)"):
         fitted.log_prob(torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_the_prior_is_the_standard_normal_on_its_directions(rank: int) -> None:
+    V = torch.linalg.qr(torch.randn(3, rank, generator=generator(), dtype=torch.float64))[0]
+    prior = Prior(V)
+    reference = multivariate_normal(np.zeros(3), (V @ V.T).numpy(), allow_singular=True)
+    codes = prior.sample(20_000, generator(1))
+    np.testing.assert_allclose(prior.log_prob(codes[:50]), reference.logpdf(codes[:50].numpy()))
+    np.testing.assert_allclose(np.cov(codes.numpy(), rowvar=False), V @ V.T, atol=5e-2)
+    if rank < 3:
+        off = torch.linalg.svd(V.T)[2][-1]
+        assert prior.log_prob(codes[:1] + 0.1 * off).item() == -math.inf
+    with pytest.raises(InputError, match="n must be 0 or more, and was -1"):
+        prior.sample(-1)

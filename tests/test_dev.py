@@ -98,7 +98,7 @@ def only_sentence(result):
 # What is installed, and when
 
 
-@pytest.mark.parametrize(("kind", "target"), [("run", "{}"), ("dev", "{}[dev]")])
+@pytest.mark.parametrize(("kind", "target"), [("run", "{}[flows]"), ("dev", "{}[dev]")])
 def test_first_run_makes_and_installs_and_the_second_does_nothing(dev, clone, kind, target):
     dev.ensure(kind)
     assert dev.steps == ["venv", "editables", target.format(clone), "import"]
@@ -120,7 +120,7 @@ def test_a_changed_file_installs_again_into_the_same_environment(dev, clone, nam
     with (clone / name).open("a") as file:
         file.write("# changed\n")
     dev.ensure("run")
-    assert dev.steps[4:] == ["editables", str(clone), "import"]
+    assert dev.steps[4:] == ["editables", f"{clone}[flows]", "import"]
 
 
 def test_line_endings_do_not_count_as_a_change(dev, clone):

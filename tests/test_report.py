@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from lorae import Options, Run, spectral
+from lorae.entries import MATRIX_THRESHOLDS
 from lorae.errors import InputError
-from lorae.exhibits import MATRIX_THRESHOLDS
 from lorae.figures import Series, grid, lines
 from lorae.report import write_report
 from lorae.training import train
@@ -87,6 +87,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pictures = dataclasses.replace(options, data=str(folder / "pixels.npy"), model="irmae")
     train(dataclasses.replace(pictures, seed=1), folder / "pictures", show=False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def generators(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Run]]:
+    """Runs of models with a prior, the last without an encoder, on images and on a table."""
+    out, runs = tmp_path_factory.mktemp("generators"), {}
+    for kind, data in (("image", "digits"), ("table", str(folder / "table.csv"))):
+        options = Options(data=data, width=0.25, steps=4, latent=3, batch_size=50)
+        runs[kind] = [
+            train(dataclasses.replace(options, model=model), out / kind / model, show=False)
+            for model in ("vrrae", "wae", "ns-gan")
+        ]
+    return runs
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +177,37 @@ def test_numbers_of_the_table_are_those_of_the_run(folder: Path, name: str) -> N
     assert [float(cell["value"]) for cell in page.of("data")] == expected
     rank = spectral.rank_profile(sigma)[1e-2]
     assert f"fill {rank} of {len(sigma)} latent dimensions" in page.text("header")
+
+
+@pytest.mark.parametrize("kind", ["image", "table"])
+def test_models_with_a_prior_are_drawn_from_it(
+    kind: str, generators: dict[str, list[Run]], tmp_path: Path
+) -> None:
+    page = Page(write_report(generators[kind], tmp_path / "r.html").read_text(encoding="utf-8"))
+    spreads = [f"{run.last['test']['spread']:.2f}" for run in generators[kind]]
+    assert "Spread" in page.text("thead")
+    for spread in spreads:
+        assert spread in page.text("td")
+    if kind == "image":
+        assert [f"from its prior, spread {spread}" in page.text("figcaption") for spread in spreads]
+        assert len(page.of("img")) == 1 + 3 * 3 - 1  # the GAN reconstructs nothing
+        assert "between codes drawn" in page.text("figcaption")
+    else:
+        assert page.text("li").count("mean R²") == 2
+    # Four steps leave every decoder near a constant, which must not be hidden.
+    assert page.text("p").count("of the variance of the data") == len(
+        [run for run in generators[kind] if run.warnings]
+    )
+
+
+@pytest.mark.parametrize("kind", ["image", "table"])
+def test_a_gan_alone_has_a_report_without_an_error(
+    kind: str, generators: dict[str, list[Run]], tmp_path: Path
+) -> None:
+    page = Page(write_report([generators[kind][-1]], tmp_path / "r.html").read_text("utf-8"))
+    assert "its decoder does not undo an encoder" in page.text("header")
+    assert "Reconstruction" not in page.text("h2")
+    assert "nan" not in page.text("table")
 
 
 def test_headline_compares_with_the_plain_autoencoder(folder: Path, tmp_path: Path) -> None:

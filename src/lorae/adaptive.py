@@ -1,6 +1,6 @@
 r"""The Rank Reduction Autoencoder that finds its rank while it trains."""
 
-import math
+from math import inf, nan
 
 import torch
 from jaxtyping import Float
@@ -37,38 +37,22 @@ class AdaptiveRRAE(Objective):
         tolerance: at least 0 and below 1.
     """
 
-    running: Tensor
-    mark: Tensor
-    since: Tensor
-    goal: Tensor
-    settled: Tensor
+    running: Tensor  # the running error
+    mark: Tensor  # the error that the next must be below, in phase 1
+    goal: Tensor  # the error to keep, known from phase 2 on
+    since: Tensor  # steps since the last progress
+    settled: Tensor  # whether phase 3 is over
 
     def __init__(self, model: Autoencoder, patience: int = 500, tolerance: float = 0.05) -> None:
         super().__init__(model)
+        directions_of(model)  # refuses any other bridge
         if not 0 <= tolerance < 1:
             raise InputError(f"tolerance must be at least 0 and below 1, got {tolerance:g}")
         self.patience = int(at_least("patience", patience, 1))
         self.tolerance = tolerance
-        _ = self.bridge  # refuses any other bridge
-        self.register_buffer("running", torch.tensor(math.nan))  # the running error
-        self.register_buffer("mark", torch.tensor(math.inf))  # the error to fall below, phase 1
-        self.register_buffer("since", torch.tensor(0))  # steps since the last progress
-        self.register_buffer("goal", torch.tensor(math.nan))  # the error to keep, from phase 2 on
-        self.register_buffer("settled", torch.tensor(False))  # noqa: FBT003 - a value, not a flag
-
-    @property
-    def bridge(self) -> Directions:
-        """The model's bridge.
-
-        Raises:
-            InputError: if it has no rank to be lowered.
-        """
-        bridge = self.model.bridge
-        if not isinstance(bridge, Directions):
-            raise InputError(
-                f"an adaptive RRAE needs a truncated bridge, got {type(bridge).__name__}"
-            )
-        return bridge
+        start = {"running": nan, "mark": inf, "goal": nan, "since": 0, "settled": False}
+        for name, value in start.items():
+            self.register_buffer(name, torch.tensor(value))
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
         """Return the reconstruction error."""
@@ -91,8 +75,9 @@ class AdaptiveRRAE(Objective):
                 self.since.zero_()
             elif late:
                 self.goal.copy_(self.running)
-        elif self.running <= self.goal and self.since >= _MEMORY and self.bridge.rank > 1:
-            self._change(-1)
+        elif self.running <= self.goal:
+            if self.since >= _MEMORY:
+                self._change(-1)
         elif late:
             self._change(+1)
             self.settled.fill_(1)
@@ -103,7 +88,21 @@ class AdaptiveRRAE(Objective):
         self.running.copy_(start.lerp(error.to(start.dtype), 1 - _DECAY))
 
     def _change(self, by: int) -> None:
-        """Change the rank, not above that of the start, and forget the errors of the old one."""
-        self.bridge.kept.add_(by).clamp_(max=self.bridge.least_batch)
+        """Change the rank, within 1 and that of the start, and forget the errors of the old one."""
+        bridge = directions_of(self.model)
+        bridge.kept.add_(by).clamp_(1, bridge.least_batch)
         self.since.zero_()
-        self.running.fill_(math.nan)
+        self.running.fill_(nan)
+
+
+def directions_of(model: Autoencoder) -> Directions:
+    """Return a model's bridge.
+
+    Raises:
+        InputError: if it has no rank to be lowered.
+    """
+    if not isinstance(model.bridge, Directions):
+        raise InputError(
+            f"an adaptive RRAE needs a truncated bridge, got {type(model.bridge).__name__}"
+        )
+    return model.bridge

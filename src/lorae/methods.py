@@ -165,7 +165,7 @@ METHODS: dict[str, Method] = {
     "lorae-scale-free": Method(
         LoRAE,
         "scale-free",
-        "LoRAE on M / ||M||_F, which no scaling of the networks evades",
+        "LoRAE on M / ‖M‖_F, which no scaling of the networks evades",
         "a count of dimensions with a sharp edge, at little cost in error",
         "this package",
     ),

@@ -1,0 +1,62 @@
+"""Small real data, every model over it, and a plain training loop."""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits, load_wine
+
+from lorae.autoencoder import Architecture, build
+from lorae.methods import METHODS
+from lorae.objectives import Objective
+
+LATENT = 6
+
+
+def images() -> torch.Tensor:
+    """Return handwritten digits, 64 x 1 x 8 x 8 from 0 to 1."""
+    return torch.tensor(load_digits().images[:64] / 16, dtype=torch.float32)[:, None]
+
+
+def vectors() -> torch.Tensor:
+    """Return chemical analyses of wines, 64 x 13, standardised."""
+    wines = np.random.default_rng(0).permutation(load_wine().data)[:64]
+    return torch.tensor((wines - wines.mean(0)) / wines.std(0), dtype=torch.float32)
+
+
+KINDS = {
+    "image": (images, "conv", (0.0, 1.0)),
+    "vector": (vectors, "mlp", None),
+}
+PAIRS = [(n, k) for n in METHODS for k in KINDS if (n, k) != ("vae-bernoulli", "vector")]
+"""Every model with every kind of data it takes: a Bernoulli likelihood needs values of 0 to 1."""
+
+
+def made(
+    name: str, kind: str = "vector", latent: int = LATENT, **arguments: float
+) -> tuple[Objective, torch.Tensor]:
+    """Return the objective of that name over a new small model, and a batch."""
+    samples, network, value_range = KINDS[kind]
+    x, row = samples(), METHODS[name]
+    settings = row.bridge_settings({"depth": 3, "rank": 4} | arguments)
+    architecture = Architecture(
+        network, tuple(x.shape[1:]), latent, row.bridge, settings, 0.25, value_range, **row.traits
+    )
+    return row.objective_for(build(architecture), **arguments), x
+
+
+def loss(objective: Objective, x: torch.Tensor) -> torch.Tensor:
+    """Return the loss of a batch, the sum of its terms."""
+    return torch.stack(list(objective(x).values())).sum()
+
+
+def trained(objective: Objective, x: torch.Tensor, steps: int = 30) -> list[float]:
+    """Return the losses of a plain training loop over one batch."""
+    optimizer = torch.optim.Adam(objective.groups(), 3e-3)
+    losses = []
+    for _ in range(steps):
+        value = loss(objective, x)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        objective.after_step(3e-3)
+        losses.append(value.item())
+    return losses
