@@ -10,7 +10,7 @@ from lorae.evaluation import summary
 from lorae.options import Options
 from lorae.runs import Run, free_folder
 
-MODELS = {"ae": None, "lorae": 1e-5, "lorae-scale-free": 3e-3}
+MODELS = {"ae": None, "lorae": 1e-5, "lorae-scale-free": 6e-3}
 """The models of the demo, and the weight of each one's penalty for its short training."""
 
 
