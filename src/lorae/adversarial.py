@@ -99,7 +99,7 @@ class GAN(Adversarial):
         self, real: Float[Tensor, " n"], made: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Return the cross-entropy."""
-        return functional.softplus(-real).mean() + functional.softplus(made).mean()
+        return _cross_entropy(real, made)
 
     def generator_loss(self, made: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the mean logarithm of the probability of being found out."""
@@ -121,7 +121,7 @@ class NSGAN(Adversarial):
         self, real: Float[Tensor, " n"], made: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Return the cross-entropy."""
-        return functional.softplus(-real).mean() + functional.softplus(made).mean()
+        return _cross_entropy(real, made)
 
     def generator_loss(self, made: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the mean surprise of the critic's taking its samples for real."""
@@ -147,6 +147,11 @@ class LSGAN(Adversarial):
     def generator_loss(self, made: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the squared distance from the critic's target for real samples."""
         return (made - 1).square().mean() / 2
+
+
+def _cross_entropy(real: Tensor, made: Tensor) -> Tensor:
+    """Return -mean log sigma(real) - mean log(1 - sigma(made)), finite for any logits."""
+    return functional.softplus(-real).mean() + functional.softplus(made).mean()
 
 
 def _frozen(module: nn.Module, x: Tensor) -> Tensor:

