@@ -26,17 +26,13 @@ from lorae.report import write_report
 
 
 def options_for(model: str, steps: int) -> lorae.Options:
-    """Return what is trained.
-
-    The adaptive RRAE gets a patience that fits so few steps; at the others' rate the critic of a
-    GAN wins at once.
-    """
+    """Return what is trained; the adaptive RRAE gets a patience that fits so few steps."""
     return lorae.Options(
         data="mnist",
         model=model,
         width=0.25,
         steps=steps,
-        learning_rate=2e-4 if model.endswith("gan") else 1e-3,
+        learning_rate=1e-3,
         settings={"patience": max(1, steps // 15)} if model == "rrae-adaptive" else {},
         evaluate_every=max(1, steps // 6),
         probe=1000,

@@ -50,7 +50,7 @@ def loss(objective: Objective, x: torch.Tensor) -> torch.Tensor:
 
 def trained(objective: Objective, x: torch.Tensor, steps: int = 30) -> list[float]:
     """Return the losses of a plain training loop over one batch."""
-    optimizer = torch.optim.Adam(objective.groups(), 3e-3)
+    optimizer = torch.optim.Adam(objective.groups(3e-3))
     losses = []
     for _ in range(steps):
         value = loss(objective, x)

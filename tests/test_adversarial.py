@@ -99,11 +99,13 @@ class TestEveryGame:
         assert "have 0% of the variance" in found.warnings[0] or "e-" in found.warnings[0]
         assert found.reconstruction is None
 
-    def test_asks_for_the_momentum_of_both_players(self, name):
-        objective, _ = made(name, momentum=0.3)
-        (group,) = objective.groups()
-        assert group["betas"] == (0.3, 0.999)
-        assert len(group["params"]) == len(list(objective.parameters()))
+    def test_asks_for_a_rate_and_a_momentum_for_each_player(self, name):
+        objective, _ = made(name, momentum=0.3, critic_rate=0.25)
+        generator, critic = objective.groups(1e-2)
+        assert (generator["lr"], critic["lr"]) == (1e-2, 0.25e-2)
+        assert generator["betas"] == critic["betas"] == (0.3, 0.999)
+        every = {id(p) for group in (generator, critic) for p in group["params"]}
+        assert every == {id(p) for p in objective.parameters()}
 
 
 def distance(objective, x: torch.Tensor) -> float:

@@ -202,6 +202,7 @@ def test_settings_take_the_type_of_their_default():
         ("rae-l2", {"smoothness": -1.0}, "smoothness must be .* at least 0"),
         ("rae-gp", {"smoothness": float("nan")}, "smoothness must be .* finite"),
         ("gan", {"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1"),
+        ("gan", {"critic_rate": 0.0}, "critic_rate must be a number above 0, got 0"),
         ("rrae-adaptive", {"patience": 0}, "patience must be .* at least 1, got 0"),
         ("rrae-adaptive", {"tolerance": 1.0}, "tolerance must be at least 0 and below 1, got 1"),
     ],

@@ -1,8 +1,9 @@
 r"""Generative adversarial networks, in the one training loop.
 
 The generator is the model's decoder D, from noise :math:`z \sim N(0, I)` to samples. The critic is
-the model's encoder E with one linear layer behind it, :math:`C(x) = w^\top \max(E(x), 0) + b`, so
-that both have the architecture of the autoencoders they are compared with. The loss of a batch is
+the model's encoder E with a leaky ReLU and one linear layer behind it,
+:math:`C(x) = w^\top \text{leaky}(E(x)) + b`, so that both have the architecture of the autoencoders
+they are compared with. The loss of a batch is
 
 .. math:: L = c(C(x), C(\overline{D(z)})) + g(\overline{C}(D(z))),
 
@@ -37,14 +38,20 @@ class Adversarial(Objective, ABC):
     Args:
         model: its decoder is the generator, its encoder the critic's features.
         momentum: Adam's beta_1 for both players, in [0, 1); 0.5 is that of Radford et al. (2016).
+        critic_rate: the critic's learning rate as a share of the generator's, above 0. These
+            networks have no normalization; at equal rates the critic wins at once.
     """
 
-    def __init__(self, model: Autoencoder, momentum: float = 0.5) -> None:
+    def __init__(self, model: Autoencoder, momentum: float = 0.5, critic_rate: float = 0.1) -> None:
         super().__init__(model)
         if not 0 <= momentum < 1:
             raise InputError(f"momentum must be at least 0 and below 1, got {momentum:g}")
+        if not 0 < critic_rate < float("inf"):
+            raise InputError(f"critic_rate must be a number above 0, got {critic_rate:g}")
         self.momentum = momentum
-        self.head = nn.Sequential(nn.ReLU(), nn.Linear(model.bridge.latent, 1), nn.Flatten(0))
+        self.critic_rate = critic_rate
+        latent = model.bridge.latent
+        self.head = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(latent, 1), nn.Flatten(0))
 
     @abstractmethod
     def critic_loss(
@@ -68,9 +75,14 @@ class Adversarial(Objective, ABC):
             "generator": self.generator_loss(judged),
         }
 
-    def groups(self) -> list[dict[str, Any]]:
-        """Return all parameters, with the momentum."""
-        return [{"params": list(self.parameters()), "betas": (self.momentum, 0.999)}]
+    def groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return the parameters of either player, with its learning rate and momentum."""
+        critic = [*self.model.encoder.parameters(), *self.head.parameters()]
+        both = {"betas": (self.momentum, 0.999)}
+        return [
+            {"params": list(self.model.decoder.parameters()), "lr": learning_rate} | both,
+            {"params": critic, "lr": self.critic_rate * learning_rate} | both,
+        ]
 
     def warnings(self, means: dict[str, float]) -> list[str]:
         """Tell when the critic has won."""

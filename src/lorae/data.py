@@ -47,6 +47,16 @@ class Data:
         """The shape of one sample."""
         return tuple(self.train.shape[1:])
 
+    def unit(self, samples: Tensor) -> Tensor:
+        """Return images, given in their own units, with values from 0 to 1.
+
+        What a model makes may lie outside.
+        """
+        assert self.value_range is not None
+        low, high = self.value_range
+        scaled = (as_float(samples) - self.shift) / self.scale
+        return (scaled - low) / (high - low)
+
 
 class Named(NamedTuple):
     """A row of the table of named sets."""

@@ -62,13 +62,6 @@ class Choice:
             train=data.train[drawn.sort().values],
         )
 
-    def unit(self, samples: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Return images, given in their own units, with values from 0 to 1."""
-        assert self.data.value_range is not None
-        low, high = self.data.value_range
-        scaled = (samples - self.data.shift) / self.data.scale
-        return (scaled - low) / (high - low)
-
 
 def _varied(count: int, labels: Int[Tensor, " n"] | None, most: int) -> Int[Tensor, " m"]:
     """Return a random order's first places, one of each label before a second of any."""
@@ -204,7 +197,7 @@ def _curve(entry: Entry, part: str, name: str) -> Series:
 
 def pictures(entries: Sequence[Entry], choice: Choice, side: int) -> dict[str, Any]:
     """Return pictures of images, as the fields of a report's group."""
-    originals = figures.grid(choice.unit(choice.shown), _COLUMNS, side=side, width=700)
+    originals = figures.grid(choice.data.unit(choice.shown), _COLUMNS, side=side, width=700)
     return {
         "reconstructions": [Shown(None, originals)]
         + [
@@ -219,7 +212,7 @@ def pictures(entries: Sequence[Entry], choice: Choice, side: int) -> dict[str, A
         "drawn": [
             Shown(
                 e,
-                figures.grid(choice.unit(_drawn(e, choice, _DRAWN)), _COLUMNS, side=side),
+                figures.grid(choice.data.unit(_drawn(e, choice, _DRAWN)), _COLUMNS, side=side),
                 f"from its prior, spread {e.spread:.2f}"
                 if e.spread is not None
                 else f"from a Gaussian, rank {e.rank}",
@@ -231,7 +224,7 @@ def pictures(entries: Sequence[Entry], choice: Choice, side: int) -> dict[str, A
 
 @torch.no_grad()
 def _reconstructed(entry: Entry, choice: Choice, side: int) -> Picture:
-    made = choice.unit(entry.model(choice.shown))
+    made = choice.data.unit(entry.model(choice.shown))
     return figures.grid(made, _COLUMNS, side=side, width=700)
 
 
@@ -249,9 +242,9 @@ def _interpolated(entry: Entry, choice: Choice, side: int) -> Picture:
     codes = torch.lerp(a[:, None], b[:, None], t)
     between = entry.model.decode(codes.flatten(0, 1)).reshape(*codes.shape[:2], *choice.data.shape)
     if not entry.inverts:
-        return figures.grid(choice.unit(between.flatten(0, 1)), _COLUMNS, side=side)
+        return figures.grid(choice.data.unit(between.flatten(0, 1)), _COLUMNS, side=side)
     rows = torch.cat([choice.starts[:, None], between, choice.ends[:, None]], 1)
-    return figures.grid(choice.unit(rows.flatten(0, 1)), _COLUMNS, side=side, framed=True)
+    return figures.grid(choice.data.unit(rows.flatten(0, 1)), _COLUMNS, side=side, framed=True)
 
 
 @torch.no_grad()

@@ -50,9 +50,9 @@ class Objective(nn.Module, ABC):
     def after_step(self, learning_rate: float) -> None:
         """Change the model after an optimizer step; most objectives do nothing."""
 
-    def groups(self) -> list[dict[str, Any]]:
+    def groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return the parameters in the groups, with the settings, that Adam is to have."""
-        return [{"params": list(self.parameters())}]
+        return [{"params": list(self.parameters()), "lr": learning_rate}]
 
     def warnings(self, means: dict[str, float]) -> list[str]:  # noqa: ARG002 - for some of them
         """Return what a person should know of a training with these mean terms; mostly nothing."""

@@ -177,8 +177,7 @@ class Session:
         self.objective = objective.to(fabric.device)
         _channels_last(self.objective)
         self.plain_optimizer = torch.optim.Adam(
-            objective.groups(),
-            self.learning_rate,
+            objective.groups(self.learning_rate),
             weight_decay=options.weight_decay,
             fused=True,
         )

@@ -1,0 +1,166 @@
+r"""What frozen codes know of classes: heads trained on them, and what they get right.
+
+A draw of n labelled codes is stratified: every class gets n / classes of them, the first classes
+one more where that is no integer. Codes are standardised by the mean and deviation of the draw's
+own, so that no method gains by its scale. A fifth of the draw (at least one of each class, if
+there are two) is held out to choose the epoch of the head; the test set is only ever scored.
+
+References:
+    Mazumder et al. (WACV 2024), table 6, whose head this is; its authors report the best test
+    accuracy over training, which is a choice on the test set.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lorae.errors import InputError
+
+Labels = Int[Tensor, " n"]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of labelled samples, for training and for testing.
+
+    Args:
+        train: n codes.
+        train_labels: their classes, 0 and up.
+        test: m codes.
+        test_labels: their classes.
+    """
+
+    train: Float[Tensor, "n l"]
+    train_labels: Int[Tensor, " n"]
+    test: Float[Tensor, "m l"]
+    test_labels: Int[Tensor, " m"]
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return int(self.train_labels.max()) + 1
+
+    def drawn(self, n: int, seed: int) -> "Codes":
+        """Return n of the training codes, stratified, standardised with all test codes.
+
+        Raises:
+            InputError: if there are fewer than n, or n is less than the number of classes.
+        """
+        chosen = stratified(self.train_labels, n, seed)
+        train = self.train[chosen].double()
+        # A direction that the codes do not use stays as it is: of rounding no unit is made.
+        spread = train.std(0) if n > 1 else torch.zeros(train.shape[1]).double()
+        spread = spread.where(spread > 1e-6 * spread.max(), spread.max()).where(spread > 0, 1.0)
+        scaled = [((part.double() - train.mean(0)) / spread).float() for part in (train, self.test)]
+        return Codes(scaled[0], self.train_labels[chosen], scaled[1], self.test_labels)
+
+
+def stratified(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor, " m"]:
+    """Return the places of n samples, as many of each class as of any other, at random.
+
+    A class that has too few gives all it has, and the others make up for it.
+
+    Raises:
+        InputError: if there are fewer than n samples, or n is less than the number of classes.
+
+    Example:
+        >>> stratified(torch.tensor([0, 0, 0, 1, 1, 1]), 4, seed=0).numel()
+        4
+    """
+    classes = labels.unique().tolist()  # type: ignore[no-untyped-call]
+    if not len(classes) <= n <= len(labels):
+        raise InputError(
+            f"the number of labels must be {len(classes)} (a sample of each class) to "
+            f"{len(labels)}, got {n}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(labels), generator=generator)
+    turn = torch.empty(len(labels), dtype=torch.long)
+    for c in classes:
+        own = order[labels[order] == c]
+        turn[own] = torch.arange(len(own))
+    which = torch.searchsorted(torch.tensor(classes), labels)
+    return torch.argsort(turn * len(classes) + which)[:n]
+
+
+def head(codes: Codes, *, seed: int = 0, epochs: int = 100) -> float:
+    """Return the test accuracy of the paper's head: 2 x (Linear, ReLU, Dropout 0.5), Linear.
+
+    Adam at 1e-3 with 100 codes a step; the weights are those of the epoch that was best on the
+    fifth of the codes that is held out (with fewer than two of each class, those of the last).
+
+    Args:
+        codes: as drawn.
+        seed: of weights, dropout and split.
+        epochs: at most; the authors have 500. Each has at least ten steps.
+    """
+    latent, classes = codes.train.shape[1], codes.classes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.Linear(latent, latent), nn.ReLU(), nn.Dropout(0.5)]
+        network = nn.Sequential(*layers, nn.Linear(latent, classes, bias=False))
+        _fit(network, codes, epochs)
+    return _accuracy(network, codes.test, codes.test_labels)
+
+
+def _fit(network: nn.Module, codes: Codes, epochs: int) -> None:
+    few = int(torch.bincount(codes.train_labels).min()) < 2
+    held_out = stratified(codes.train_labels, max(codes.classes, len(codes.train) // 5), 0)
+    kept = torch.ones(len(codes.train), dtype=torch.bool)
+    if not few:
+        kept[held_out] = False
+    x, y = codes.train[kept], codes.train_labels[kept]
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    best, weights, size = -1.0, {}, min(100, len(x))
+    for _ in range(epochs):
+        for _ in range(max(10, len(x) // size)):
+            drawn = torch.randint(len(x), (size,))
+            loss = functional.cross_entropy(network(x[drawn]), y[drawn])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        now = _accuracy(network, codes.train[~kept], codes.train_labels[~kept]) if not few else 0.0
+        if now > best or few:
+            best = now
+            weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(weights)
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module, x: Tensor, labels: Tensor) -> float:
+    network.eval()
+    right = float((network(x).argmax(1) == labels).double().mean())
+    network.train()
+    return right
+
+
+def logistic(codes: Codes, *, seed: int = 0) -> float:
+    """Return the test accuracy of logistic regression, of scikit-learn's default strength."""
+    from sklearn.linear_model import LogisticRegression
+
+    probe = LogisticRegression(max_iter=2000, random_state=seed)
+    probe.fit(codes.train.numpy(), codes.train_labels.numpy())
+    return float(probe.score(codes.test.numpy(), codes.test_labels.numpy()))
+
+
+def neighbours(codes: Codes, *, seed: int = 0, k: int = 5) -> float:  # noqa: ARG001 - as the others
+    """Return the test accuracy of the k nearest neighbours, or of all where there are fewer."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    probe = KNeighborsClassifier(min(k, len(codes.train)))
+    probe.fit(codes.train.numpy(), codes.train_labels.numpy())
+    return float(probe.score(codes.test.numpy(), codes.test_labels.numpy()))
+
+
+PROBES: dict[str, Callable[..., float]] = {
+    "head": head,
+    "logistic": logistic,
+    "neighbours": neighbours,
+}
+"""The probes by name."""
