@@ -19,7 +19,8 @@ import torch
 from lorae import Options, Run, spectral
 from lorae.entries import MATRIX_THRESHOLDS
 from lorae.errors import InputError
-from lorae.figures import Series, grid, lines
+from lorae.figures import Series, lines
+from lorae.pictures import grid
 from lorae.report import write_report
 from lorae.training import train
 

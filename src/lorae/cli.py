@@ -6,7 +6,6 @@ The exit status is 0, or 2 after input that its sender can mend (one sentence, n
 """
 
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,15 +16,16 @@ from typing import Annotated
 import tyro
 
 from lorae import data
+from lorae.assess import Classify, Evaluate, Fid
 from lorae.demo import Demo
 from lorae.distributed import is_main
 from lorae.errors import InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate, ranks, summary
 from lorae.methods import METHODS
 from lorae.options import Options, data_of
+from lorae.output import Json, tell
+from lorae.produce import Interpolate, Sample
 from lorae.runs import Run
-
-Json = Annotated[bool, tyro.conf.arg(name="json")]
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Train:
             return
         final = run.last
         if self.as_json:
-            _print({"run": str(run.path), "step": final["step"]} | final["test"])
+            tell({"run": str(run.path), "step": final["step"]} | final["test"])
         else:
-            _print(summary([run]))
-            _print(f"run folder: {run.path} (next: lorae report {run.path})")
+            tell(summary([run]))
+            tell(f"run folder: {run.path} (next: lorae report {run.path})")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Spectrum:
         """Evaluate the model on the test samples of its data."""
         run = Run.open(self.run)
         found = evaluate(run.model(), data_of(run).test)
-        _print(ranks(found) if self.as_json else _rank_table(found))
+        tell(ranks(found) if self.as_json else _rank_table(found))
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Report:
         if not self.runs:
             raise InputError("report needs the folder of at least one run, got none")
         runs = [Run.open(path) for path in self.runs]
-        _print(str(write_report(runs, self.out or runs[0].path / "report.html")))
+        tell(str(write_report(runs, self.out or runs[0].path / "report.html")))
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,12 @@ class Models:
     def __call__(self) -> None:
         """Print a line for each."""
         if self.as_json:
-            _print([{"name": name} | row.about() for name, row in METHODS.items()])
+            tell([{"name": name} | row.about() for name, row in METHODS.items()])
             return
         width = max(map(len, METHODS))
         for name, row in METHODS.items():
             settings = row.told_settings()
-            _print(f"{name:{width}}  {row.summary}{f' ({settings})' if settings else ''}")
+            tell(f"{name:{width}}  {row.summary}{f' ({settings})' if settings else ''}")
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,11 @@ class List:
             for name, row in data.DATASETS.items()
         ]
         if self.as_json:
-            _print(rows)
+            tell(rows)
             return
         for row in rows:
             state = "ready" if row["ready"] else f"{row['download_bytes']} bytes to download"
-            _print(f"{row['name']:8} {row['about']} ({row['source']}; {state})")
+            tell(f"{row['name']:8} {row['about']} ({row['source']}; {state})")
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Fetch:
 
     def __call__(self) -> None:
         """Fetch it and print where it lies."""
-        _print(str(data.fetch(self.name)))
+        tell(str(data.fetch(self.name)))
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,11 @@ Command = (
     | Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Spectrum, tyro.conf.subcommand("spectrum")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Interpolate, tyro.conf.subcommand("interpolate")]
+    | Annotated[Classify, tyro.conf.subcommand("classify")]
+    | Annotated[Fid, tyro.conf.subcommand("fid")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )
@@ -206,10 +211,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _failed(message: str, status: int) -> int:
     print(f"lorae: {message}", file=sys.stderr)
     return status
-
-
-def _print(answer: object) -> None:
-    print(answer if isinstance(answer, str) else json.dumps(answer, indent=2), flush=True)
 
 
 def _resumed(run: Run, given: Options) -> Options:

@@ -13,8 +13,10 @@ from torch import Tensor
 from lorae import figures, spectral
 from lorae.autoencoder import Autoencoder
 from lorae.evaluation import RANK_THRESHOLD
+from lorae.evaluations import scores_of
 from lorae.figures import Series
 from lorae.runs import Run
+from lorae.scores import Score
 
 MATRIX_THRESHOLDS = (1e-2, 1e-5)
 """Relative thresholds of the rank of M; the second counts what an exact zero leaves."""
@@ -79,6 +81,11 @@ class Entry:
     def ranks(self) -> dict[float, int]:
         """The rank of the covariance at each relative threshold."""
         return spectral.rank_profile(self.covariance)
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """What `lorae evaluate` has left in the run folder."""
+        return scores_of(self.run)
 
     @property
     def rank(self) -> int:

@@ -17,7 +17,11 @@ from lorae.data import Data
 from lorae.densities import density_for
 from lorae.entries import Entry, printable, short
 from lorae.evaluation import RANK_THRESHOLD
-from lorae.figures import Picture, Series
+from lorae.evaluations import recorded
+from lorae.figures import Series
+from lorae.intervals import Interval
+from lorae.pictures import Picture, grid
+from lorae.scores import PARTS
 
 FITTED = 10_000
 """Training codes on which a Gaussian is fitted, at most."""
@@ -157,6 +161,48 @@ def _trade(entries: Sequence[Entry], key: str) -> Markup:
     )
 
 
+@dataclass(frozen=True)
+class Scores:
+    """A part of the evaluations of several runs, as a table.
+
+    Args:
+        part: which.
+        entries: the runs that have it.
+        rows: name, of what, and for each run mean and half the interval, or None.
+        protocols: what is to be known of how they were made, the same for all but one each.
+    """
+
+    part: str
+    entries: list[Entry]
+    rows: list[tuple[str, str, list[Interval | None]]]
+    protocols: list[str]
+
+
+def score_tables(entries: Sequence[Entry]) -> list[Scores]:
+    """Return a table for each part of an evaluation that at least one run has."""
+    tables = []
+    for part in PARTS:
+        having = [e for e in entries if any(score.part == part for score in e.scores)]
+        found = [{(s.name, s.of): s.interval for s in e.scores if s.part == part} for e in having]
+        keys = list(dict.fromkeys(key for one in found for key in one))
+        rows = [(name, of, [one.get((name, of)) for one in found]) for name, of in keys]
+        told = [_protocol(recorded(entry.run)[part]["protocol"]) for entry in having]
+        if having:
+            tables.append(Scores(part, having, rows, list(dict.fromkeys(told))))
+    return tables
+
+
+def _protocol(stated: dict[str, Any]) -> str:
+    """Return a protocol as a sentence."""
+    seeds, extractor = stated["seeds"], stated["extractor"]
+    network = "" if extractor is None else f" features: {extractor.split()[0]}"
+    if extractor is not None and extractor.startswith("inception"):
+        network += f", images resized {extractor.split()[-1]}"
+    return (
+        f"{stated['compared']:,} test samples; seeds {seeds[0]} to {seeds[-1]};{network}"
+    ).rstrip(";")
+
+
 def training_curves(entries: Sequence[Entry], key: str) -> list[tuple[str, Markup]]:
     """Return plots over the course of training, with their titles."""
     curves = {
@@ -197,7 +243,7 @@ def _curve(entry: Entry, part: str, name: str) -> Series:
 
 def pictures(entries: Sequence[Entry], choice: Choice, side: int) -> dict[str, Any]:
     """Return pictures of images, as the fields of a report's group."""
-    originals = figures.grid(choice.data.unit(choice.shown), _COLUMNS, side=side, width=700)
+    originals = grid(choice.data.unit(choice.shown), _COLUMNS, side=side, width=700)
     return {
         "reconstructions": [Shown(None, originals)]
         + [
@@ -212,7 +258,7 @@ def pictures(entries: Sequence[Entry], choice: Choice, side: int) -> dict[str, A
         "drawn": [
             Shown(
                 e,
-                figures.grid(choice.data.unit(_drawn(e, choice, _DRAWN)), _COLUMNS, side=side),
+                grid(choice.data.unit(_drawn(e, choice, _DRAWN)), _COLUMNS, side=side),
                 f"from its prior, spread {e.spread:.2f}"
                 if e.spread is not None
                 else f"from a Gaussian, rank {e.rank}",
@@ -225,7 +271,7 @@ def pictures(entries: Sequence[Entry], choice: Choice, side: int) -> dict[str, A
 @torch.no_grad()
 def _reconstructed(entry: Entry, choice: Choice, side: int) -> Picture:
     made = choice.data.unit(entry.model(choice.shown))
-    return figures.grid(made, _COLUMNS, side=side, width=700)
+    return grid(made, _COLUMNS, side=side, width=700)
 
 
 @torch.no_grad()
@@ -242,9 +288,9 @@ def _interpolated(entry: Entry, choice: Choice, side: int) -> Picture:
     codes = torch.lerp(a[:, None], b[:, None], t)
     between = entry.model.decode(codes.flatten(0, 1)).reshape(*codes.shape[:2], *choice.data.shape)
     if not entry.inverts:
-        return figures.grid(choice.data.unit(between.flatten(0, 1)), _COLUMNS, side=side)
+        return grid(choice.data.unit(between.flatten(0, 1)), _COLUMNS, side=side)
     rows = torch.cat([choice.starts[:, None], between, choice.ends[:, None]], 1)
-    return figures.grid(choice.data.unit(rows.flatten(0, 1)), _COLUMNS, side=side, framed=True)
+    return grid(choice.data.unit(rows.flatten(0, 1)), _COLUMNS, side=side, framed=True)
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ decides what is light or dark. Its letters stay text, in the page's own typeface
 refers to anything outside it, and the same numbers always give the same bytes.
 """
 
-import base64
 import io
 import math
 import re
@@ -18,16 +17,11 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from markupsafe import Markup
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional
 
 COLOURS = 7
 """How many colours a page defines; series beyond them repeat them with other dashes."""
@@ -354,64 +348,3 @@ def _colours(declarations: str) -> str:
     faceless = re.sub(r"font-family:[^;]*;?", "", size_only)
     coloured = re.sub(r"#[0-9a-f]{6}", lambda c: _STAND_INS.get(c[0], c[0]), faceless)
     return re.sub(r"([:;])\s+", r"\1", coloured)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG as a `data:` address, and the size at which a page shows it, in CSS pixels."""
-
-    address: str
-    width: int
-    height: int
-
-
-def grid(
-    images: Float[Tensor, "n c h w"],
-    columns: int,
-    *,
-    side: int,
-    width: int = 340,
-    framed: bool = False,
-) -> Picture:
-    """Return images as one PNG, row after row, with transparent gaps.
-
-    One channel is gray, three are red, green and blue; of two the first is shown, of more than
-    three the first three.
-
-    Args:
-        images: values in [0, 1]; what lies beyond is clipped.
-        columns: images in a row.
-        side: greatest side of an image in pixels; larger ones are averaged down to it.
-        width: CSS pixels that the grid should about fill, in whole multiples of its own pixels.
-        framed: whether the first and the last column stand somewhat apart.
-    """
-    colour = 3 if images.shape[1] >= 3 else 1
-    shown = _within(images[:, :colour].detach().float(), side).clamp(0, 1)
-    pixels = (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    n, height, across, _ = pixels.shape
-    gap = max(1, across // 16)
-    apart = 2 * gap if framed else 0
-    lefts = [k * (across + gap) + apart * ((k > 0) + (k == columns - 1)) for k in range(columns)]
-    tops = [k * (height + gap) for k in range(-(-n // columns))]
-    canvas = np.zeros((tops[-1] + height, lefts[-1] + across, colour + 1), np.uint8)
-    for k, image in enumerate(pixels):
-        top, left = tops[k // columns], lefts[k % columns]
-        place = canvas[top : top + height, left : left + across]
-        place[..., :colour], place[..., colour] = image, 255
-    times = max(1, round(width / canvas.shape[1]))
-    return Picture(_png(canvas), canvas.shape[1] * times, canvas.shape[0] * times)
-
-
-def _within(images: Tensor, side: int) -> Tensor:
-    height, width = images.shape[2:]
-    factor = side / max(height, width)
-    if factor >= 1:
-        return images
-    size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    return functional.interpolate(images, size, mode="area")
-
-
-def _png(canvas: "np.ndarray[Any, Any]") -> str:
-    content = io.BytesIO()
-    Image.fromarray(canvas).save(content, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()

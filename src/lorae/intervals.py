@@ -3,8 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from scipy.stats import t
-
 
 @dataclass(frozen=True)
 class Interval:
@@ -27,6 +25,8 @@ class Interval:
         n = len(self.values)
         if n < 2:
             return None
+        from scipy.stats import t  # half a second, which most commands can do without
+
         variance = math.fsum((v - self.mean) ** 2 for v in self.values) / (n - 1)
         return float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
 

@@ -17,7 +17,17 @@ from lorae import figures, spectral
 from lorae.entries import MATRIX_THRESHOLDS, Entry, printable, short
 from lorae.errors import InputError
 from lorae.evaluation import RANK_THRESHOLD
-from lorae.exhibits import Choice, Shown, columns, image_side, pictures, spectra, training_curves
+from lorae.exhibits import (
+    Choice,
+    Scores,
+    Shown,
+    columns,
+    image_side,
+    pictures,
+    score_tables,
+    spectra,
+    training_curves,
+)
 from lorae.files import write_atomic
 from lorae.options import data_of
 from lorae.runs import Run
@@ -155,6 +165,7 @@ class Group:
         about: how many samples of what.
         finding: which runs tell the most, None where no run reconstructs.
         spectra: plots of the singular values, and of error against rank.
+        scores: tables of what `lorae evaluate` has found; else empty.
         training: plots over the course of training.
         fitted: how many training codes each Gaussian was fitted on.
         images: whether the samples are images; if not, what follows is of columns.
@@ -172,6 +183,7 @@ class Group:
     about: str
     finding: Finding | None
     spectra: list[tuple[str, Markup]]
+    scores: list[Scores]
     training: list[tuple[str, Markup]]
     fitted: int
     images: bool
@@ -196,6 +208,7 @@ def _group(number: int, entries: list[Entry], side: int) -> Group:
         about=f"{len(data.train):,} training and {len(data.test):,} test samples of {kind}",
         finding=Finding.of(entries),
         spectra=spectra(entries, key),
+        scores=score_tables(entries),
         training=training_curves(entries, key),
         fitted=len(choice.train),
         images=images,

@@ -129,12 +129,12 @@ class Subject:
     @property
     def test(self) -> Tensor:
         """The test samples that are used."""
-        return _chosen(self.data.test, self.protocol.samples)
+        return chosen(self.data.test, self.protocol.samples)
 
     def codes(self, split: str) -> Float[Tensor, "n l"]:
         """Return the codes of the training samples that densities are fitted on, or of the test."""
         if split not in self._kept:
-            train = _chosen(self.data.train, self.protocol.fitted)
+            train = chosen(self.data.train, self.protocol.fitted)
             self._kept[split] = encode_all(self.model, train if split == "train" else self.test)
         codes: Tensor = self._kept[split]
         return codes
@@ -155,11 +155,11 @@ class Subject:
         return as_bytes(self.data.unit(torch.cat(parts)))
 
 
-def _chosen(samples: Tensor, count: int) -> Tensor:
-    """Return at most that many of the samples, always the same ones."""
+def chosen(samples: Tensor, count: int, seed: int = 0) -> Tensor:
+    """Return at most that many of the samples, the same ones for a seed."""
     if len(samples) <= count:
         return samples
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     return samples[torch.randperm(len(samples), generator=generator)[:count]]
 
 
