@@ -64,7 +64,7 @@ def evaluate_run(
     }
     kept = recorded(run) | {part: one for part, one in found.items() if one["scores"]}
     write_json(run.path / FILE, kept)
-    return kept
+    return recorded(run)
 
 
 def recorded(run: Run) -> dict[str, Any]:

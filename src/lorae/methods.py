@@ -249,7 +249,7 @@ METHODS: dict[str, Method] = {
         RAEGP,
         "none",
         "regularized autoencoder: small codes, small slope of the decoder",
-        "the same, with smoothness asked for directly; twice as slow",
+        "the same, with smoothness asked for directly; three times as slow",
         "Ghosh et al., ICLR 2020, arXiv 1903.12436",
     ),
     "rae-sn": Method(

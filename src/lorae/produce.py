@@ -86,6 +86,8 @@ class Interpolate:
             raise InputError(f"interpolate draws images, and {origin.name!r} has none")
         if self.kind not in (*KINDS, "axes"):
             raise unknown("kind of a path", self.kind, (*KINDS, "axes"))
+        if self.rows < 1:
+            raise InputError(f"rows must be at least 1, got {self.rows}")
         if not model.inverts:
             raise InputError("interpolate needs codes of images, and this model has no encoder")
         codes = encode_all(model, origin.test[:2000])
@@ -93,8 +95,9 @@ class Interpolate:
             paths = along_axes(codes, self.rows, self.steps)
         else:
             generator = torch.Generator().manual_seed(self.seed)
-            ends = torch.randperm(len(codes), generator=generator)[: 2 * self.rows]
-            a, b = codes[ends].chunk(2)
+            order = torch.randperm(len(codes), generator=generator)
+            count = min(self.rows, len(codes) // 2)
+            a, b = codes[order[:count]], codes[order[count : 2 * count]]
             paths = between(a, b, self.steps, self.kind, codes.mean(0))
         with torch.no_grad():
             images = origin.unit(model.decode(paths.flatten(0, 1)))

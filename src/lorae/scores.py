@@ -250,7 +250,8 @@ def interpolation(subject: Subject) -> Iterator[Score]:
         made = subject.images(torch.lerp(codes, codes[order], t))
         found = features(subject.extractor, made, f"interpolations, seed {seed}")
         one = compared(subject.real(), found, subject.extractor)
-        paths = between(codes[order[:50]], codes[order[50:100]], 11)
+        pairs = min(50, len(codes) // 2)
+        paths = between(codes[order[:pairs]], codes[order[pairs : 2 * pairs]], 11)
         shown = subject.images(paths.flatten(0, 1))
         for space, points in (
             ("pixels", shown.float().flatten(1)),
