@@ -150,7 +150,7 @@ def test_what_is_wrong_with_a_training_is_told_and_kept(lorae):
     status, out, _ = lorae("spectrum", "a")
     assert status == 0
     assert warning in out
-    assert "reconstruction" not in out
+    assert "no reconstruction: the codes are the features of a critic" in out
     assert json.loads(lorae("spectrum", "a", "--json")[1])["reconstruction"] is None
 
 

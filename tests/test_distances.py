@@ -54,14 +54,14 @@ def test_identical_samples_are_at_distance_0(latent):
 
 
 def test_the_unbiased_estimate_is_0_on_average_and_the_other_is_not():
-    draws = [(torch.randn(10, 3), torch.randn(10, 3)) for _ in range(3000)]
+    draws = [(torch.randn(10, 3), torch.randn(10, 3)) for _ in range(800)]
     for unbiased in (True, False):
         found = np.array([mmd(x, y, unbiased=unbiased).item() for x, y in draws])
         error = found.std() / np.sqrt(len(found))
         if unbiased:
             assert abs(found.mean()) < 4 * error
         else:
-            assert found.mean() > 20 * error
+            assert found.mean() > 10 * error
 
 
 def test_gradients_are_finite_where_samples_meet():
@@ -147,18 +147,18 @@ class TestKernelDistance:
     def test_is_0_on_average_over_splits_of_one_set_and_knows_its_error(self):
         whole = torch.randn(4000, 5)
         found = []
-        for _ in range(200):
+        for _ in range(80):
             x, y = whole[torch.randperm(4000)[:400]].chunk(2)
             found.append(kernel_distance(x, y))
         values = np.array([one.value for one in found])
         assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
         told = np.mean([one.error for one in found])
-        assert 0.8 < told / values.std() < 1.8  # too large by about 1.4 for equal distributions
+        assert 0.7 < told / values.std() < 2  # too large by about 1.4 for equal distributions
 
     def test_knows_its_error_between_distributions(self):
-        found = [kernel_distance(torch.randn(200, 5), torch.randn(200, 5) + 1) for _ in range(200)]
+        found = [kernel_distance(torch.randn(200, 5), torch.randn(200, 5) + 1) for _ in range(80)]
         values = np.array([one.value for one in found])
-        assert 0.8 < np.mean([one.error for one in found]) / values.std() < 1.25
+        assert 0.75 < np.mean([one.error for one in found]) / values.std() < 1.35
 
     def test_tells_another_distribution(self):
         found = kernel_distance(torch.randn(500, 5), torch.randn(500, 5) + 1)

@@ -61,18 +61,19 @@ class TestEveryModel:
             if "bridge" not in key:  # what scales or standardises may leave a bias without one
                 assert parameter.grad.abs().sum() > 0 or key.endswith("bias"), key
 
-    def test_learns_and_depends_on_the_seed_alone(self, name, kind):
-        ends = []
+    def test_learns(self, name, kind):
+        objective, x = made(name, kind)
+        before = evaluate(objective.model, x).reconstruction
+        assert all(math.isfinite(value) for value in trained(objective, x, steps=60))
+        if before is not None:  # what a GAN learns: tests/test_adversarial.py
+            assert evaluate(objective.model, x).reconstruction < 0.95 * before
+
+    def test_depends_on_the_seed_alone(self, name, kind):
+        losses = []
         for seed in (0, 0, 1):
             torch.manual_seed(seed)
-            objective, x = made(name, kind)
-            before = evaluate(objective.model, x).reconstruction
-            losses = trained(objective, x, steps=60)
-            assert all(math.isfinite(value) for value in losses)
-            ends.append(losses)
-            if before is not None:  # what a GAN learns: tests/test_adversarial.py
-                assert evaluate(objective.model, x).reconstruction < 0.95 * before
-        assert ends[0] == ends[1] != ends[2]
+            losses.append(trained(*made(name, kind), steps=5))
+        assert losses[0] == losses[1] != losses[2]
 
     def test_goes_there_and_back(self, name, kind):
         objective, x = made(name, kind)

@@ -16,6 +16,7 @@ from small import SMALL, VARIANTS, load, outcome
 from lorae import training
 from lorae.autoencoder import Autoencoder
 from lorae.errors import Interrupted
+from lorae.methods import METHODS
 from lorae.options import Options
 from lorae.runs import Run
 from lorae.training import Session, train
@@ -51,7 +52,16 @@ def crashing(method: Callable, call: int, *, after: bool = False) -> Callable:
     return crashes
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+QUICK = {"vae-flow", "wae", "vrrae", "rae-sn", "rae-gp", "nested-dropout", "gan", "least-volume"}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param(v, marks=[pytest.mark.slow] if v in METHODS and v not in QUICK else [])
+        for v in VARIANTS
+    ],
+)
 def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(variant, tmp_path, monkeypatch):
     step, options = Session.step, VARIANTS[variant]
     for call in (2, 6, 3, 7):  # before the first checkpoint, after it, before the next, ...

@@ -244,8 +244,11 @@ def _rank_table(found: Evaluation) -> str:
         f"stable rank              {'':>20} {matrix['stable_rank']:>10.2f}",
         f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples",
     ]
-    if found.reconstruction is not None:
-        rows.append(f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)")
+    rows.append(
+        "no reconstruction: the codes are the features of a critic"
+        if found.reconstruction is None
+        else f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)"
+    )
     if found.spread is not None:
         rows.append(f"variance of samples from the prior {found.spread:.4f} of the data's")
     rows += [f"warning: {warning}" for warning in found.warnings]
