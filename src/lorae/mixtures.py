@@ -12,16 +12,19 @@ rank, whose covariance is singular, need no care, and no sample leaves their sup
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
-from lorae.densities import Density, Gaussian
-from lorae.errors import InputError
+from lorae.densities import Density, Gaussian, Prior
+from lorae.errors import InputError, unknown
+from lorae.files import load_tensors, save_tensors
 
 
 class Whitened(Density):
@@ -82,6 +85,32 @@ class Whitened(Density):
         logarithm = self._log_prob(self._whitened(codes)).to(codes.device) - scale
         return logarithm.where(on, -torch.inf)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state of the support and of q.
+
+        Raises:
+            InputError: There was no fit.
+        """
+        support = {f"support.{name}": value for name, value in self.support.tensors().items()}
+        return support | (self._state() if self.support.rank else {})
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
+        """Take up a state that :meth:`tensors` gave, and return self."""
+        start = "support."
+        own = {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+        self.support.restore(own)
+        if self.support.rank:
+            self._restore({n: v for n, v in tensors.items() if not n.startswith(start)})
+        return self
+
+    @abstractmethod
+    def _state(self) -> dict[str, Tensor]:
+        """Return the state of q."""
+
+    @abstractmethod
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up the state of q, for a support of known rank."""
+
     def _whitened(self, codes: Tensor) -> Tensor:
         s = self.support
         along = (codes.to(s.mean_) - s.mean_) @ s.directions_[:, : s.rank]
@@ -108,6 +137,9 @@ class GaussianMixture(Whitened):
 
     Attributes:
         components_: the k that was taken.
+        weights_: of the components, float64.
+        means_: of the components, in whitened coordinates, float64.
+        covariances_: likewise.
 
     Raises:
         InputError: A number is out of range.
@@ -121,6 +153,9 @@ class GaussianMixture(Whitened):
     """
 
     components_: int
+    weights_: Tensor
+    means_: Tensor
+    covariances_: Tensor
 
     def __init__(
         self,
@@ -146,7 +181,10 @@ class GaussianMixture(Whitened):
                 f"components must be fewer than the codes, and were {most} for {len(samples)}"
             )
         self.components_ = self._chosen(samples)
-        self.mixture_ = self._fitted(samples, self.components_)
+        found = self._fitted(samples, self.components_)
+        self.weights_ = torch.from_numpy(found.weights_)
+        self.means_ = torch.from_numpy(found.means_)
+        self.covariances_ = torch.from_numpy(found.covariances_)
 
     def _chosen(self, samples: np.ndarray[Any, Any]) -> int:
         if len(self.components) == 1:
@@ -165,9 +203,8 @@ class GaussianMixture(Whitened):
         return mixture.fit(samples)
 
     def _sample(self, n: int, generator: torch.Generator) -> Float[Tensor, "n r"]:
-        weights = torch.from_numpy(self.mixture_.weights_)
-        means = torch.from_numpy(self.mixture_.means_)
-        roots = torch.linalg.cholesky(torch.from_numpy(self.mixture_.covariances_))
+        weights, means = self.weights_, self.means_
+        roots = torch.linalg.cholesky(self.covariances_)
         where = generator.device
         chosen = torch.multinomial(weights.to(where), n, replacement=True, generator=generator)
         g = torch.randn(n, means.shape[1], generator=generator, device=where, dtype=means.dtype)
@@ -179,7 +216,24 @@ class GaussianMixture(Whitened):
         return u
 
     def _log_prob(self, u: Float[Tensor, "n r"]) -> Float[Tensor, " n"]:
-        return torch.from_numpy(self.mixture_.score_samples(u.cpu().numpy()))
+        normals = MultivariateNormal(
+            self.means_, scale_tril=torch.linalg.cholesky(self.covariances_)
+        )
+        logarithm = normals.log_prob(u.cpu()[:, None])  # type: ignore[no-untyped-call]
+        total: Tensor = (logarithm + self.weights_.log()).logsumexp(1)
+        return total
+
+    def _state(self) -> dict[str, Tensor]:
+        return {
+            "weights": self.weights_,
+            "means": self.means_,
+            "covariances": self.covariances_,
+        }
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.weights_, self.means_ = tensors["weights"], tensors["means"]
+        self.covariances_ = tensors["covariances"]
+        self.components_ = len(self.weights_)
 
 
 class Flow(Whitened):
@@ -213,16 +267,26 @@ class Flow(Whitened):
         self.seed = seed
 
     def _fit(self, u: Float[Tensor, "n r"]) -> None:
+        u = u.float().cpu()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self.flow_ = self._new(u.shape[1])
+            self._train(u[torch.randperm(len(u))])
+
+    def _new(self, rank: int) -> Any:
         try:
             from zuko.flows import NSF
         except ImportError:
             raise InputError("a flow needs the package zuko: pip install lorae[flows]") from None
-        u = u.float().cpu()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            widths = (self.hidden, self.hidden)
-            self.flow_ = NSF(u.shape[1], transforms=self.transforms, hidden_features=widths)
-            self._train(u[torch.randperm(len(u))])
+        widths = (self.hidden, self.hidden)
+        return NSF(rank, transforms=self.transforms, hidden_features=widths)
+
+    def _state(self) -> dict[str, Tensor]:
+        return self._weights()
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.flow_ = self._new(self.support.rank)
+        self.flow_.load_state_dict(dict(tensors))
 
     def _train(self, u: Tensor) -> None:
         held_out, kept = u.tensor_split([len(u) // 10])
@@ -256,3 +320,40 @@ class Flow(Whitened):
     def _log_prob(self, u: Float[Tensor, "n r"]) -> Float[Tensor, " n"]:
         logarithm: Tensor = self.flow_().log_prob(u.float().cpu())
         return logarithm.double()
+
+
+KINDS: dict[str, type[Density]] = {
+    kind.__name__: kind for kind in (Gaussian, Prior, GaussianMixture, Flow)
+}
+"""The densities that a file can hold, by name."""
+
+
+def save_density(path: Path, density: Density) -> None:
+    """Write a fitted density to one safetensors file, atomically.
+
+    Raises:
+        InputError: There was no fit.
+    """
+    arguments = {
+        name: value
+        for name, value in vars(density).items()
+        if not name.endswith("_") and isinstance(value, int | float | list)
+    }
+    about = {"density": type(density).__name__, "arguments": arguments}
+    save_tensors(path, density.tensors(), about)
+
+
+def load_density(path: Path) -> Density:
+    """Return the density of a file.
+
+    Raises:
+        InputError: There is no such file, it is cut short or altered, or holds something else.
+    """
+    tensors, about = load_tensors(path)
+    name = about.get("density") if isinstance(about, dict) else None
+    if name not in KINDS:
+        raise unknown("density", str(name), KINDS)
+    arguments = about["arguments"]
+    if name == "Prior":
+        arguments = arguments | {"directions": tensors["directions"]}
+    return KINDS[name](**arguments).restore(tensors)

@@ -1,6 +1,8 @@
 """The commands that make something of a trained model: sample, interpolate."""
 
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from lorae import pictures, scores
 from lorae.autoencoder import encode_all
+from lorae.cache import write_npy
 from lorae.data import Data
 from lorae.densities import density_for
 from lorae.errors import InputError, unknown
@@ -51,10 +54,8 @@ class Sample:
         run = Run.open(self.run)
         origin = data_of(run)
         parts = drawn(run, origin, self.n, self.density, self.seed)
-        if len(origin.shape) == 3:
-            _write_images(self.out, torch.cat(list(parts)))
-        else:
-            _write_table(self.out, torch.cat(list(parts)), origin.columns)
+        write = _write_images if len(origin.shape) == 3 else _write_table
+        write(self.out, parts, self.n, origin)
         tell(f"{self.n} samples in {self.out}")
 
 
@@ -130,34 +131,52 @@ def drawn(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterat
         yield as_bytes(origin.unit(made)) if len(origin.shape) == 3 else made
 
 
-def _write_images(out: Path, images: Tensor) -> None:
-    last = images.permute(0, 2, 3, 1).numpy()
+def _write_images(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
     if out.suffix == ".npy":
-        _write_array(out, last)
+        channels, height, width = origin.shape
+        blocks = (part.permute(0, 2, 3, 1).numpy() for part in parts)
+        _write_array(out, (n, height, width, channels), "uint8", blocks)
         return
     if out.suffix:
         raise InputError(f"out must be a folder or an .npy file for images, got {str(out)!r}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
-    for k, image in enumerate(last):
-        write_atomic(out / f"{k:06}.png", pictures.png(image))
+    with _beside(out) as folder:
+        whole = folder / out.name
+        whole.mkdir()
+        for k, image in enumerate(one for part in parts for one in part):
+            (whole / f"{k:06}.png").write_bytes(pictures.png(image.permute(1, 2, 0).numpy()))
+        if out.exists():
+            out.rmdir()
+        whole.replace(out)
 
 
-def _write_table(out: Path, rows: Tensor, columns: tuple[str, ...] | None) -> None:
+def _write_table(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
     if out.suffix not in TABLES:
         raise InputError(f"out must be a .csv or .npy file for a table, got {str(out)!r}")
     if out.suffix == ".npy":
-        _write_array(out, rows.numpy())
+        _write_array(out, (n, *origin.shape), "float32", (part.numpy() for part in parts))
         return
     import polars as pl
 
-    names = columns or tuple(f"column_{k + 1}" for k in range(rows.shape[1]))
-    write_atomic(out, pl.DataFrame(rows.numpy(), schema=list(names)).write_csv().encode())
+    names = origin.columns or tuple(f"column_{k + 1}" for k in range(origin.shape[0]))
+    rows = torch.cat(list(parts)).numpy()
+    write_atomic(out, pl.DataFrame(rows, schema=list(names)).write_csv().encode())
 
 
-def _write_array(out: Path, array: "np.ndarray[Any, Any]") -> None:
-    import io
+def _write_array(
+    out: Path, shape: tuple[int, ...], dtype: str, blocks: Iterator["np.ndarray[Any, Any]"]
+) -> None:
+    """Write an .npy file a block at a time, under another name until it is whole."""
+    with _beside(out) as folder:
+        write_npy(folder / "array.npy", shape, dtype, blocks)
+        (folder / "array.npy").replace(out)
 
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    write_atomic(out, buffer.getvalue())
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside a path, on the same disk."""
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as folder:
+        yield Path(folder)
