@@ -75,7 +75,8 @@ class Evaluate:
         if self.as_json:
             tell(found)
             return
-        tell(evaluations.table(evaluations.scores_of(run)))
+        shown = [s for s in evaluations.scores_of(run) if not self.only or s.part in self.only]
+        tell(evaluations.table(shown))
         tell(f"written to {run.path / evaluations.FILE}")
 
 
