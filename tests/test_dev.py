@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import venv
 from pathlib import Path
 
@@ -344,7 +343,7 @@ def test_ctrl_c_while_installing_is_one_sentence(clone):
     source = (
         "import runpy, subprocess, sys\n"
         f"dev = runpy.run_path({str(clone / 'dev.py')!r})\n"
-        "slow = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
+        "slow = [sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(60)']\n"
         "dev['main'].__globals__['dispatch'] = lambda _: (print('in', flush=True),"
         " dev['run'](slow))[1]\n"
         "sys.exit(dev['main']())\n"
@@ -357,7 +356,7 @@ def test_ctrl_c_while_installing_is_one_sentence(clone):
         start_new_session=True,
     ) as child:
         assert child.stdout.readline() == "in\n"
-        time.sleep(0.5)  # the grandchild has its own handler by now
+        assert child.stdout.readline() == "1\n"  # the grandchild has its own handler by now
         os.killpg(child.pid, signal.SIGINT)
         _, errors = child.communicate(timeout=30)
     assert child.returncode == 130
