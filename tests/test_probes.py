@@ -43,6 +43,13 @@ def test_a_draw_that_cannot_be_is_told(n):
         stratified(labels, n, seed=0)
 
 
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_labels_of_one_class_are_refused(n):
+    labels = torch.full((n,), 3)
+    with pytest.raises(InputError, match="needs labels of two classes or more"):
+        Codes(torch.randn(n, 2), labels, torch.randn(n, 2), labels)
+
+
 @pytest.mark.parametrize("name", PROBES)
 class TestEveryProbe:
     def test_tells_digits_better_with_more_labels(self, name):

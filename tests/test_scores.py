@@ -198,6 +198,17 @@ def test_a_protocol_that_is_none_is_refused(change, message):
         Protocol(**change)
 
 
+def test_codes_that_have_collapsed_are_still_scored(folder):
+    one = subject(Run(folder / "image" / "ae"))
+    with torch.no_grad():
+        one.model.encoder[-1].weight.zero_()
+    found = {(score.name, score.of) for score in scores.dimensions(one)}
+    assert ("rank at 1e-02", "codes") in found
+    assert ("TwoNN", "codes") not in found
+    assert ("TwoNN", "data") in found
+    assert {score.of for score in scores.generation(one)} == {"gaussian", "mixture-10"}
+
+
 def test_an_unknown_part_is_told(folder):
     with pytest.raises(InputError, match=r"unknown part of an evaluation 'dimensions'"):
         evaluate_run(Run(folder / "image" / "ae"), QUICK, ["dimensions"])

@@ -33,6 +33,9 @@ class Codes:
         test: m codes.
         test_labels: their classes.
         standardised: whether a draw is to be scaled; images are not.
+
+    Raises:
+        InputError: if the labels are of fewer than two classes.
     """
 
     train: Float[Tensor, "n *l"]
@@ -40,6 +43,10 @@ class Codes:
     test: Float[Tensor, "m *l"]
     test_labels: Int[Tensor, " m"]
     standardised: bool = True
+
+    def __post_init__(self) -> None:
+        if not bool((self.train_labels != self.train_labels[:1]).any()):
+            raise InputError("a probe needs labels of two classes or more, all of these are one")
 
     @property
     def classes(self) -> int:

@@ -6,6 +6,7 @@ each score is repeated over them, so that it comes with its interval. Nothing th
 chosen sees the test set.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -272,14 +273,20 @@ def dimensions(subject: Subject) -> Iterator[Score]:
     effective = float(spectral.effective_rank(found.covariance))
     yield Score("dimension", "effective rank", "codes", (effective,))
     samples = torch.cat([x.flatten(1) for x in batches(subject.test, 500, subject.model)])
+    estimators = {
+        "PCA, 95%": dimension.principal_components,
+        "TwoNN": dimension.two_nearest,
+        "maximum likelihood": dimension.maximum_likelihood,
+    }
     for of, points in (("codes", subject.codes("test")), ("data", samples)):
-        yield Score("dimension", "PCA, 95%", of, (float(dimension.principal_components(points)),))
-        yield Score("dimension", "TwoNN", of, (dimension.two_nearest(points),))
-        yield Score("dimension", "maximum likelihood", of, (dimension.maximum_likelihood(points),))
-    ratios = dimension.contrast(subject.codes("train"), subject.codes("test"))
-    for share in (0.0, 0.05, 0.5):
-        name = f"min-max distance ratio, quantile {share:g}"
-        yield Score("dimension", name, "codes", (float(ratios.quantile(share)),))
+        for name, estimate in estimators.items():
+            with contextlib.suppress(InputError):  # too few samples that differ
+                yield Score("dimension", name, of, (float(estimate(points)),))
+    with contextlib.suppress(InputError):
+        ratios = dimension.contrast(subject.codes("train"), subject.codes("test"))
+        for share in (0.0, 0.05, 0.5):
+            name = f"min-max distance ratio, quantile {share:g}"
+            yield Score("dimension", name, "codes", (float(ratios.quantile(share)),))
 
 
 def classification(subject: Subject, *, inputs: str = "codes") -> Iterator[Score]:
