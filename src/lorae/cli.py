@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -73,8 +73,10 @@ class Spectrum:
     def __call__(self) -> None:
         """Evaluate the model on the test samples of its data."""
         run = Run.open(self.run)
-        found = evaluate(run.model(), data_of(run).test)
-        tell(ranks(found) if self.as_json else _rank_table(found))
+        model = run.model()
+        found = evaluate(model, data_of(run).test)
+        answer = ranks(found, matrix=model.bridge.learns_matrix)
+        tell(answer if self.as_json else _rank_table(found, answer))
 
 
 @dataclass(frozen=True)
@@ -225,25 +227,27 @@ def _resumed(run: Run, given: Options) -> Options:
     return dataclasses.replace(Options.from_dict(run.options), **changed)
 
 
-def _rank_table(found: Evaluation) -> str:
-    """Return the ranks of an evaluation as lines of text."""
-    answer = ranks(found)
-    covariance, matrix = answer["covariance"], answer["matrix"]
-    rows = [f"singular values above    {'covariance of codes':>20} {'matrix M':>10}"]
-    rows += [
-        f"  {threshold} of the largest   {covariance['rank'][threshold]:>20} "
-        f"{matrix['rank'][threshold]:>10}"
-        for threshold in covariance["rank"]
-    ]
-    rows += [
+_SUMMARIES = ("effective_rank", "participation_ratio", "stable_rank")
+
+
+def _rank_table(found: Evaluation, answer: dict[str, Any]) -> str:
+    """Return the ranks of an evaluation as lines of text; M has a column where there is one."""
+    shown = {"covariance of codes": answer["covariance"], "matrix M": answer["matrix"]}
+    shown = {title: part for title, part in shown.items() if part is not None}
+    cells = [("singular values above", list(shown))]
+    for threshold in answer["covariance"]["rank"]:
+        ranked = [str(part["rank"][threshold]) for part in shown.values()]
+        cells.append((f"  {threshold} of the largest", ranked))
+    for name in _SUMMARIES[: 1 + len(shown)]:
+        told = [f"{part[name]:.2f}" if name in part else "" for part in shown.values()]
+        cells.append((name.replace("_", " "), told))
+    rows = [
         (
-            f"effective rank           {covariance['effective_rank']:>20.2f} "
-            f"{matrix['effective_rank']:>10.2f}"
-        ),
-        f"participation ratio      {covariance['participation_ratio']:>20.2f}",
-        f"stable rank              {'':>20} {matrix['stable_rank']:>10.2f}",
-        f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples",
+            f"{name:25}" + " ".join(f"{c:>{len(t)}}" for c, t in zip(row, shown, strict=True))
+        ).rstrip()
+        for name, row in cells
     ]
+    rows.append(f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples")
     rows.append(
         "no reconstruction: the codes are the features of a critic"
         if found.reconstruction is None

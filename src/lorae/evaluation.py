@@ -95,8 +95,10 @@ def _spread(model: Autoencoder, samples: Tensor, batch_size: int) -> float:
     return float(torch.cat(made).float().var(0).sum() / real.float().var(0).sum())
 
 
-def ranks(found: Evaluation) -> dict[str, Any]:
+def ranks(found: Evaluation, *, matrix: bool = True) -> dict[str, Any]:
     """Return every rank of an evaluation, as values that JSON can hold.
+
+    Without `matrix`, for a model that learns no M, there is None in its place.
 
     The participation ratio is that of the variances, (sum v)^2 / sum v^2; the effective rank is
     the exponential of the entropy of the normalised singular values; thresholds are relative to
@@ -109,7 +111,9 @@ def ranks(found: Evaluation) -> dict[str, Any]:
         "covariance": _profile(found.covariance)
         | {"participation_ratio": float(spectral.participation_ratio(found.covariance))},
         "matrix": _profile(found.matrix)
-        | {"stable_rank": float(spectral.stable_rank(found.matrix))},
+        | {"stable_rank": float(spectral.stable_rank(found.matrix))}
+        if matrix
+        else None,
     }
 
 
