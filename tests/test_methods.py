@@ -121,6 +121,15 @@ class TestEveryModel:
         assert samples.shape == (9, *x.shape[1:])
         assert samples.isfinite().all()
 
+    def test_is_evaluated_in_its_own_precision(self, name, kind):
+        objective, x = made(name, kind)
+        model = objective.model.double().eval()
+        density = density_for(model).fit(model.encode(x).detach())
+        assert model.decode(density.sample(3)).dtype == torch.float64
+        found = evaluate(model, x)
+        assert found.covariance.isfinite().all()
+        assert (found.spread is None) == (not model.prior)
+
     def test_needs_the_batch_that_it_says(self, name, kind):
         objective, x = made(name, kind)
         least = objective.least_batch

@@ -271,4 +271,4 @@ def density_for(model: Autoencoder) -> Density:
 
     That is the prior where training made the codes follow one, and else a Gaussian.
     """
-    return Prior(model.bridge.directions()) if model.prior else Gaussian()
+    return Prior(model.bridge.directions().to(model.shift)) if model.prior else Gaussian()

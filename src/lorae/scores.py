@@ -36,7 +36,7 @@ DENSITIES: dict[str, Callable[[Autoencoder], Density]] = {
     "mixture-10": lambda _: GaussianMixture(10),
     "mixture-auto": lambda _: GaussianMixture((1, 2, 4, 8, 16, 32)),
     "flow": lambda _: Flow(),
-    "prior": lambda model: Prior(model.bridge.directions()),
+    "prior": lambda model: Prior(model.bridge.directions().to(model.shift)),
 }
 """The densities by name: a multivariate normal, mixtures of normals, a flow, the model's prior."""
 
