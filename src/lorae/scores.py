@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lorae import dimension, spectral
 from lorae.autoencoder import Autoencoder, batches, encode_all
+from lorae.cache import log
 from lorae.data import Data
 from lorae.densities import Density, Gaussian, Prior
 from lorae.distances import frechet, kernel_distance
@@ -183,6 +184,8 @@ def extractor_for(kind: str, data: Data, resize: str = "bicubic") -> Extractor:
             raise InputError(f"the data {data.name!r} have no classes: use --features inception")
         return Classifier(as_bytes(data.unit(data.train)), data.train_labels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        log.warning("Inception without a GPU takes about 0.2 s an image: fewer samples are quicker")
     return Inception(resize, None if kind == "inception" else Path(kind), device)
 
 
