@@ -341,9 +341,12 @@ def test_a_signal_reaches_the_command_and_no_traceback_shows(ready, sent):
 @posix
 def test_ctrl_c_while_installing_is_one_sentence(clone):
     source = (
-        "import runpy, subprocess, sys\n"
+        "import runpy, signal, subprocess, sys\n"
+        # A job in the background starts with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"dev = runpy.run_path({str(clone / 'dev.py')!r})\n"
-        "slow = [sys.executable, '-c', 'import time; print(1, flush=True); time.sleep(60)']\n"
+        "code = 'import signal, time; signal.signal(2, signal.SIG_DFL); print(1, flush=True);'\n"
+        "slow = [sys.executable, '-c', code + 'time.sleep(60)']\n"
         "dev['main'].__globals__['dispatch'] = lambda _: (print('in', flush=True),"
         " dev['run'](slow))[1]\n"
         "sys.exit(dev['main']())\n"
