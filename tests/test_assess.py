@@ -14,7 +14,7 @@ from launcher import flags
 from PIL import Image
 from small import SMALL, content, load
 
-from lorae import data, scores
+from lorae import autoencoder, data, scores
 from lorae.features import Classifier
 from lorae.options import Options
 
@@ -36,6 +36,13 @@ def table(lorae) -> Path:
     pl.DataFrame(values, schema=["a", "b", "c"]).write_csv("t.csv")
     lorae("train", "--data", "t.csv", "--steps", "5", "--latent", "2", "--out", "table")
     return Path("table")
+
+
+@pytest.fixture
+def plain(lorae) -> Path:
+    """A run without a matrix."""
+    lorae("train", "--out", "plain", *flags(dataclasses.replace(SMALL, model="ae", steps=2)))
+    return Path("plain")
 
 
 def test_evaluate_prints_and_keeps_scores(lorae, finished):
@@ -150,7 +157,25 @@ def test_fid_compares_any_two_sets(lorae, finished, weights):
     assert "25 images are no more than 27 features: FID is biased upwards" in err
 
 
+def test_fold_writes_the_small_model(lorae):
+    arguments = flags(dataclasses.replace(SMALL, model="rrae", settings={"rank": 2}))
+    lorae("train", "--out", "a", *arguments)
+    status, out, err = lorae("fold", "a", "--json")
+    assert status == 0, err
+    answer = json.loads(out)
+    assert answer["folded"]["latent"] == 2
+    assert answer["folded"]["parameters"] < answer["whole"]["parameters"]
+    assert answer["folded"]["error"] == pytest.approx(answer["whole"]["error"], rel=1e-4)
+    assert answer["largest_difference"] < 1e-5
+    model = autoencoder.load("a/folded.safetensors")
+    assert model.encode(torch.rand(3, 1, 8, 8)).shape == (3, 2)
+    status, out, _ = lorae("fold", "a", "--out", "b.safetensors")
+    assert "written to b.safetensors" in out
+
+
 BAD = {
+    "fold-none": (["fold", "AE"], "learns no matrix, so there is nothing to be cut"),
+    "fold-threshold": (["fold", "RUN", "--threshold", "2"], "threshold must be .* got 2"),
     "evaluate-part": (["evaluate", "RUN", "--only", "dimensoin"], "unknown part of an evaluation"),
     "evaluate-run": (["evaluate", "nowhere"], "there is no run at 'nowhere'"),
     "evaluate-density": (["evaluate", "RUN", "--densities", "gmm"], "unknown density 'gmm'"),
@@ -200,12 +225,12 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_done_is_told(case, lorae, finished, table):
+def test_what_cannot_be_done_is_told(case, lorae, finished, table, plain):
     arguments, pattern = BAD[case]
     Path("full").mkdir()
     Path("full/mine").touch()
     before = content(Path())
-    places = {"RUN": finished, "TABLE": table}
+    places = {"RUN": finished, "TABLE": table, "AE": plain}
     status, out, err = lorae(*[places.get(argument, argument) for argument in arguments])
     assert status == 2, err
     assert out == ""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from lorae import spectral
 from lorae.autoencoder import (
     BRIDGES,
     Architecture,
@@ -221,6 +222,69 @@ def test_a_clone_shares_nothing():
 def test_what_cannot_be_built_is_told(change, message):
     with pytest.raises(InputError, match=message):
         build(dataclasses.replace(Architecture("conv", (1, 8, 8), 4), **change))
+
+
+CUT = [a for a in FOLDABLE if a.bridge not in ("none", "gaussian")]
+
+
+@pytest.mark.parametrize("architecture", CUT, ids=name)
+class TestCut:
+    def test_leaves_as_many_dimensions_as_the_matrix_has(self, architecture, tmp_path):
+        model = trained(architecture).double()
+        low_rank(model, 2)
+        rank = int(torch.linalg.matrix_rank(model.bridge.matrix(), rtol=1e-6))
+        x = torch.randn(7, *architecture.shape, dtype=torch.float64)
+        small = model.cut()
+        assert rank <= 2
+        assert small.encode(x).shape == (7, rank)
+        torch.testing.assert_close(small(x), model(x))
+        small.float().save(tmp_path / "model.safetensors")
+        found = load(tmp_path)
+        assert torch.equal(found(x.float()), small(x.float()))
+        assert (
+            sum(p.numel() for p in small.parameters()) < sum(p.numel() for p in model.parameters())
+            or rank == architecture.latent
+        )
+
+    def test_keeps_what_is_above_the_threshold(self, architecture):
+        model = trained(architecture).double()
+        sigma = torch.linalg.svdvals(model.bridge.matrix())
+        for threshold in (0.0, 0.3, 0.9):
+            expected = int((sigma > threshold * sigma[0]).sum())
+            assert model.cut(threshold).bridge.latent == expected
+
+
+def low_rank(model: Autoencoder, rank: int) -> None:
+    """Give a bridge's matrix a rank of at most so many, where it is a parameter."""
+    bridge = model.bridge
+    with torch.no_grad():
+        for weight in [
+            p for n, p in bridge.named_parameters() if n in ("weight", "layers.0.weight")
+        ]:
+            weight.copy_(spectral.truncate(weight, rank))
+        if hasattr(bridge, "kept"):
+            bridge.kept.fill_(min(rank, bridge.latent))
+
+
+@pytest.mark.parametrize("bridge", ["none", "gaussian"])
+def test_a_model_without_a_matrix_cannot_be_cut(bridge):
+    with pytest.raises(InputError, match="learns no matrix"):
+        build(Architecture("mlp", (6,), 3, bridge)).cut()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, float("nan")])
+def test_a_threshold_that_is_none_is_refused(threshold):
+    with pytest.raises(InputError, match="threshold must be at least 0 and below 1"):
+        build(Architecture("mlp", (6,), 3, "low-rank")).cut(threshold)
+
+
+def test_a_decoder_that_cannot_be_cut_is_told():
+    model = Autoencoder(nn.Linear(6, 3), LowRank(3), nn.ReLU())
+    with pytest.raises(InputError, match="decoder must begin with a Linear or ConvTranspose2d"):
+        model.cut()
+    model = Autoencoder(nn.Linear(6, 3), LowRank(3), nn.Linear(4, 6))
+    with pytest.raises(InputError, match="begin with a layer of 3 inputs, it has 4"):
+        model.cut()
 
 
 def test_a_flow_cannot_be_folded():

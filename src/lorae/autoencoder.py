@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from lorae import layers, networks
+from lorae import layers, networks, spectral
 from lorae.bridges import Bridge, LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError, unknown
 from lorae.files import load_tensors, save_tensors
@@ -173,6 +173,45 @@ class Autoencoder(nn.Module):
                 self.architecture, bridge="none", settings={}, prior=copy.prior
             )
         return copy
+
+    def cut(self, threshold: float = 1e-3) -> "Autoencoder":
+        r"""Return a copy whose codes have only the dimensions that the bridge's matrix leaves.
+
+        With the left singular vectors U of M whose singular values exceed the threshold times the
+        largest, the codes become :math:`y = U^\top z` and the decoder that of U y: an encoder that
+        ends in r outputs, and a decoder that starts from r inputs. Where the rank of M is exact,
+        reconstructions equal those of this model to float32 rounding; else what lay in the
+        directions cut is lost.
+
+        Args:
+            threshold: relative, 0 or more and below 1; 1e-3 of M is 1e-6 of the covariance.
+
+        Raises:
+            InputError: if the bridge learns no matrix, or encoder or decoder cannot be cut.
+
+        Example:
+            >>> model = build(Architecture("mlp", (6,), 3, "truncated", {"rank": 2})).eval()
+            >>> x = torch.rand(4, 6)
+            >>> model.cut().encode(x).shape, torch.allclose(model.cut()(x), model(x), atol=1e-6)
+            (torch.Size([4, 2]), True)
+        """
+        if not self.bridge.learns_matrix:
+            raise InputError("the model learns no matrix, so there is nothing to be cut")
+        if not 0 <= threshold < 1:
+            raise InputError(f"threshold must be at least 0 and below 1, got {threshold:g}")
+        small = self.fold()
+        U, sigma, _ = torch.linalg.svd(self.bridge.matrix().detach().double().cpu())
+        rank = max(1, int(spectral.rank(sigma, threshold)))
+        U = U[:, :rank].to(self.shift.device)
+        small.encoder = layers.absorb(small.encoder, U.mT, U.new_zeros(rank))
+        small.decoder = layers.absorb_input(small.decoder, U)
+        small.bridge = NoBridge(rank).to(self.shift)
+        small.prior = self.prior and rank == self.bridge.directions().shape[1]
+        if small.architecture is not None:
+            small.architecture = dataclasses.replace(
+                small.architecture, latent=rank, prior=small.prior
+            )
+        return small
 
     def save(self, path: Path) -> None:
         """Write weights and architecture to one safetensors file, atomically."""

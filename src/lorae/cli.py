@@ -24,7 +24,7 @@ from lorae.evaluation import Evaluation, evaluate, ranks, summary
 from lorae.methods import METHODS
 from lorae.options import Options, data_of
 from lorae.output import Json, tell
-from lorae.produce import Interpolate, Sample
+from lorae.produce import Fold, Interpolate, Sample
 from lorae.runs import Run
 
 
@@ -177,6 +177,7 @@ Command = (
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Interpolate, tyro.conf.subcommand("interpolate")]
+    | Annotated[Fold, tyro.conf.subcommand("fold")]
     | Annotated[Classify, tyro.conf.subcommand("classify")]
     | Annotated[Fid, tyro.conf.subcommand("fid")]
     | Annotated[Models, tyro.conf.subcommand("models")]

@@ -72,6 +72,44 @@ def absorb(
     return _replaced(network, name, folded)
 
 
+@torch.no_grad()
+def absorb_input(network: nn.Module, matrix: Float[Tensor, "l r"]) -> nn.Module:
+    """Return z = U y followed by the network, as one network of r inputs; the rest is shared.
+
+    The first layer, W z + c or a transposed convolution of one pixel, becomes that of W U,
+    computed in float64; an `Unflatten` before it takes r channels.
+
+    Raises:
+        InputError: if the network does not begin with such a layer of l inputs.
+    """
+    before: list[tuple[str, nn.Unflatten]] = []
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.Unflatten):
+            before.append((name, module))
+        if isinstance(module, nn.Linear | nn.ConvTranspose2d):
+            break
+    else:
+        raise InputError("decoder must begin with a Linear or ConvTranspose2d layer to be cut")
+    inputs = module.in_features if isinstance(module, nn.Linear) else module.in_channels
+    if inputs != len(matrix):
+        raise InputError(
+            f"decoder must begin with a layer of {len(matrix)} inputs, it has {inputs}"
+        )
+    first, U = copy.deepcopy(module), matrix.double()
+    weight = module.weight.double()
+    if isinstance(first, nn.Linear):
+        first.weight = nn.Parameter((weight @ U).to(module.weight))
+        first.in_features = U.shape[1]
+    else:
+        kept = torch.einsum("lr,lohw->rohw", U, weight)
+        first.weight = nn.Parameter(kept.to(module.weight))
+        first.in_channels = U.shape[1]
+    for other, unflatten in before:
+        sizes = (U.shape[1], *tuple(unflatten.unflattened_size)[1:])
+        network = _replaced(network, other, nn.Unflatten(unflatten.dim, sizes))
+    return _replaced(network, name, first)
+
+
 def spectrally_normal(network: nn.Module) -> nn.Module:
     """Divide the weight of every layer by its largest singular value, in place, and return it.
 

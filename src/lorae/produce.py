@@ -1,4 +1,4 @@
-"""The commands that make something of a trained model: sample, interpolate."""
+"""The commands that make something of a trained model: sample, interpolate, fold."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +13,12 @@ import tyro
 from torch import Tensor
 
 from lorae import pictures, scores
-from lorae.autoencoder import encode_all
+from lorae.autoencoder import as_float, encode_all
 from lorae.cache import write_npy
 from lorae.data import Data
 from lorae.densities import density_for
 from lorae.errors import InputError, unknown
+from lorae.evaluation import evaluate
 from lorae.features import as_bytes
 from lorae.files import write_atomic
 from lorae.intervals import Interval
@@ -112,6 +113,49 @@ class Interpolate:
             return
         tell(f"{out}")
         tell(f"detour (length of the decoded path / distance of its ends, in pixels): {ratio}")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Turn a run into the small model that is left of it: as many latent dimensions as its rank."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of a finished training of a model with a matrix M."""
+    out: Path | None = None
+    """File of the small model; folded.safetensors in the run folder by default."""
+    threshold: float = 1e-3
+    """Keep the directions whose singular value of M exceeds this share of the largest (1e-3 of M
+    is 1e-6 of the covariance)."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Fold, cut, write, and compare with the whole model on the test samples."""
+        run = Run.open(self.run)
+        origin, whole = data_of(run), run.model()
+        small = whole.cut(self.threshold)
+        out = self.out or run.path / "folded.safetensors"
+        small.save(out)
+        x = as_float(origin.test[:1000])
+        with torch.no_grad():
+            apart = float((small(x) - whole(x)).abs().max())
+        rows = {
+            name: {
+                "latent": model.bridge.latent,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "error": evaluate(model, origin.test).reconstruction,
+            }
+            for name, model in (("whole", whole), ("folded", small))
+        }
+        if self.as_json:
+            tell(rows | {"file": str(out), "largest_difference": apart})
+            return
+        for name, row in rows.items():
+            tell(
+                f"{name:7} {row['latent']:5} dimensions {row['parameters']:9,} parameters "
+                f"test error {row['error']:.6f}"
+            )
+        tell(f"reconstructions differ by at most {apart:.2g}; written to {out}")
 
 
 def drawn(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
