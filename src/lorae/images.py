@@ -54,6 +54,12 @@ class Sides(NamedTuple):
     crop: int | None  # first a centred square of this side
     size: int | None  # then the largest centred square, resized to this side
 
+    def check(self) -> None:
+        """Raise an InputError if a side is too small."""
+        for name, side in (("size", self.size), ("crop", self.crop)):
+            if side is not None and side < LEAST:
+                raise InputError(f"{name} is {side}, but must be {LEAST} pixels or more")
+
     def after(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width that come out."""
         side = self.size or self.crop
@@ -92,24 +98,52 @@ def load(
         InputError: There are no images, files that are not images (unless ``skip_bad``), images
             of differing sizes (unless ``size``), or images that are too small.
     """
-    for name, side in (("size", size), ("crop", crop)):
-        if side is not None and side < LEAST:
-            raise InputError(f"{name} is {side}, but must be {LEAST} pixels or more")
     sides = Sides(crop, size)
-    with _files(path) as files:
+    sides.check()
+    with opened(path) as files:
         parts = _parts(files)
-        key = repr((VERSION, sides, skip_bad, sorted(files.stamps.items())))
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        entry = cache_folder() / "images" / f"{path.resolve().stem}-{digest}"
-        decode = partial(_decode_all, files, parts, sides, skip_bad=skip_bad)
-        kept = recall(entry) or remember(entry, decode)
+        origin, kept = decoded(files, parts, sides, skip_bad=skip_bad, classed=True)
     if len(parts) == 2:
         return Split.of(kept)
-    return hold_out(kept["train"], kept.get("train_labels"), test_fraction, seed, entry.name)
+    return hold_out(kept["train"], kept.get("train_labels"), test_fraction, seed, origin)
+
+
+def decoded(
+    files: Files,
+    parts: Mapping[str, list[str]],
+    sides: Sides,
+    *,
+    skip_bad: bool,
+    classed: bool = False,
+) -> tuple[str, dict[str, Array]]:
+    """Return the images of each part as N x C x H x W bytes, and a name for what they are.
+
+    They come memory-mapped from the cache, and go into it if they are not there yet.
+
+    Args:
+        files: The files of a folder or zip.
+        parts: The names in each part, in order.
+        sides: What becomes of height and width.
+        skip_bad: Skip files that are not readable images, with a warning.
+        classed: Add ``PART_labels`` where the names lie in folders that are classes.
+    """
+    stamped = {
+        part: [(name, files.stamps[name]) for name in part_] for part, part_ in parts.items()
+    }
+    key = repr((VERSION, sides, skip_bad, classed, stamped))
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    entry = cache_folder() / "images" / f"{files.path.resolve().stem}-{digest}"
+    write = partial(_decode_all, files, parts, sides, skip_bad=skip_bad, classed=classed)
+    return entry.name, recall(entry) or remember(entry, write)
 
 
 @contextmanager
-def _files(path: Path) -> Iterator[Files]:
+def opened(path: Path) -> Iterator[Files]:
+    """Yield the files of a folder or a zip.
+
+    Raises:
+        InputError: The zip cannot be read.
+    """
     if path.is_dir():
         found = (
             Path(folder, name).relative_to(path)
@@ -189,7 +223,13 @@ def _classes(parts: Mapping[str, Sequence[str]]) -> dict[str, int] | None:
 
 
 def _decode_all(
-    files: Files, parts: Mapping[str, list[str]], sides: Sides, folder: Path, *, skip_bad: bool
+    files: Files,
+    parts: Mapping[str, list[str]],
+    sides: Sides,
+    folder: Path,
+    *,
+    skip_bad: bool,
+    classed: bool,
 ) -> None:
     """Write the images of each part to an .npy file, and their labels if there are classes."""
     bad: dict[str, str] = {}
@@ -208,7 +248,7 @@ def _decode_all(
             write_npy(folder / f"{part}.npy", (len(chosen), *shape), "|u1", rows)
         if len(bad) == found:
             break
-    labels = _classes(good)
+    labels = _classes(good) if classed else None
     if labels is not None:
         for part, chosen in good.items():
             np.save(folder / f"{part}_labels.npy", np.array([labels[n] for n in chosen], "<i8"))
