@@ -10,8 +10,6 @@ import tyro
 from torch import Tensor
 
 from lorae import data, evaluations, networks, scores
-from lorae.autoencoder import Autoencoder, as_float, batches, encode_all
-from lorae.data import Data
 from lorae.distances import frechet, kernel_distance
 from lorae.errors import InputError, unknown
 from lorae.features import Inception, as_bytes, kept_features
@@ -20,7 +18,7 @@ from lorae.moments import Moments
 from lorae.neighbours import coverage
 from lorae.options import data_of
 from lorae.output import Json, tell, warn
-from lorae.probes import PROBES, Codes, supervised
+from lorae.probes import PROBES, Codes, labelled, supervised
 from lorae.produce import drawn
 from lorae.runs import Run
 from lorae.scores import Protocol
@@ -116,14 +114,14 @@ class Classify:
         origin = next(iter(sets.values()))
         rows: dict[str, dict[str, Interval]] = {}
         for run in runs:
-            codes = _labelled(run, origin, self.inputs)
+            codes = labelled(run.model(), origin, self.inputs)
             rows[run.name] = self._row(codes, PROBES[self.probe])
         if self.supervised:
             built = runs[0].model().architecture
             assert built is not None
             shape = built.network, built.shape, built.latent, built.width
             probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder)
-            rows["supervised"] = self._row(_labelled(None, origin), probe)
+            rows["supervised"] = self._row(labelled(None, origin), probe)
         if self.as_json:
             tell({name: {n: one.values for n, one in row.items()} for name, row in rows.items()})
             return
@@ -214,28 +212,6 @@ class Fid:
             raise InputError(f"fid compares images, and {name!r} holds none")
         whole = as_bytes(found.unit(images)) if images.dtype != torch.uint8 else images
         return scores.chosen(whole, self.samples or len(whole), self.seed)
-
-
-def _labelled(run: Run | None, origin: Data, inputs: str = "codes") -> Codes:
-    """Return what a probe is to see: codes of a run, outputs of its encoder, or the images."""
-    if origin.train_labels is None or origin.test_labels is None or origin.train_labels.ndim != 1:
-        raise InputError(f"classify needs one label for each sample, and {origin.name!r} has none")
-    labels = origin.train_labels, origin.test_labels
-    if run is None:
-        train, test = (
-            (as_float(x) - origin.shift) / origin.scale for x in (origin.train, origin.test)
-        )
-        return Codes(train, labels[0], test, labels[1], standardised=False)
-    model = run.model()
-    look = encode_all if inputs == "codes" else _outputs
-    return Codes(look(model, origin.train), labels[0], look(model, origin.test), labels[1])
-
-
-@torch.no_grad()
-def _outputs(model: Autoencoder, samples: Tensor) -> Tensor:
-    """Return E(x), before the bridge."""
-    parts = batches(samples, 500, model)
-    return torch.cat([model.encoder(model.scaled(x)).float() for x in parts])
 
 
 def _percent(accuracy: Interval) -> str:

@@ -25,6 +25,7 @@ from lorae.methods import METHODS
 from lorae.options import Options, data_of
 from lorae.output import Json, tell
 from lorae.produce import Fold, Interpolate, Sample
+from lorae.reproduce import Reproduce
 from lorae.runs import Run
 
 
@@ -182,6 +183,7 @@ Command = (
     | Annotated[Fold, tyro.conf.subcommand("fold")]
     | Annotated[Classify, tyro.conf.subcommand("classify")]
     | Annotated[Fid, tyro.conf.subcommand("fid")]
+    | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]
     | Annotated[Models, tyro.conf.subcommand("models")]
     | Annotated[DataCommand, tyro.conf.subcommand("data")]
 )

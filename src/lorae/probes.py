@@ -10,7 +10,7 @@ References:
     accuracy over training, which is a choice on the test set.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,6 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorae.autoencoder import Autoencoder, as_float, batches, encode_all
+from lorae.data import Data
 from lorae.errors import InputError
 
 Labels = Int[Tensor, " n"]
@@ -70,6 +72,34 @@ class Codes:
         return Codes(scaled[0], self.train_labels[chosen], scaled[1], self.test_labels)
 
 
+def labelled(model: Autoencoder | None, data: Data, inputs: str = "codes") -> Codes:
+    """Return what a probe is to see of labelled data.
+
+    Args:
+        model: whose codes, or None for the images themselves, scaled.
+        data: with one label for each sample.
+        inputs: "codes" (M E(x)) or "encoder" (E(x)).
+
+    Raises:
+        InputError: if the data have no such labels.
+    """
+    labels = data.train_labels, data.test_labels
+    if labels[0] is None or labels[1] is None or labels[0].ndim != 1:
+        raise InputError(f"a probe needs one label for each sample, and {data.name!r} has none")
+    if model is None:
+        train, test = ((as_float(x) - data.shift) / data.scale for x in (data.train, data.test))
+        return Codes(train, labels[0], test, labels[1], standardised=False)
+    look = encode_all if inputs == "codes" else _outputs
+    return Codes(look(model, data.train), labels[0], look(model, data.test), labels[1])
+
+
+@torch.no_grad()
+def _outputs(model: Autoencoder, samples: Tensor) -> Tensor:
+    """Return E(x), before the bridge."""
+    parts = batches(samples, 500, model)
+    return torch.cat([model.encoder(model.scaled(x)).float() for x in parts])
+
+
 def stratified(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor, " m"]:
     """Return the places of n samples, as many of each class as of any other, at random.
 
@@ -116,6 +146,19 @@ def head(codes: Codes, *, seed: int = 0, epochs: int = 100) -> float:
     return _accuracy(network, codes.test, codes.test_labels)
 
 
+def best_on_test(codes: Codes, *, seed: int = 0, epochs: int = 100) -> float:
+    """Return the highest test accuracy of the head over its epochs, as the authors' code reports.
+
+    It chooses on the test set, so it is no estimate of what the head gets right on new samples.
+    It is here to tell what that choice is worth.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(*_head(codes.train.shape[1], codes.classes))
+        trained = _epochs(network, codes.train, codes.train_labels, epochs)
+        return max(_accuracy(network, codes.test, codes.test_labels) for _ in trained)
+
+
 def supervised(
     codes: Codes, *, encoder: Callable[[], nn.Module], seed: int = 0, epochs: int = 20
 ) -> float:
@@ -149,9 +192,18 @@ def _fit(network: nn.Module, codes: Codes, epochs: int) -> None:
     kept = torch.ones(len(codes.train), dtype=torch.bool)
     if not few:
         kept[held_out] = False
-    x, y = codes.train[kept], codes.train_labels[kept]
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    best, weights, size = -1.0, {}, min(100, len(x))
+    best, weights = -1.0, {}
+    for _ in _epochs(network, codes.train[kept], codes.train_labels[kept], epochs):
+        now = _accuracy(network, codes.train[~kept], codes.train_labels[~kept]) if not few else 0.0
+        if now > best or few:
+            best = now
+            weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(weights)
+
+
+def _epochs(network: nn.Module, x: Tensor, y: Labels, epochs: int) -> Iterator[None]:
+    """Train a network, and stop after each epoch to let it be looked at."""
+    optimizer, size = torch.optim.Adam(network.parameters(), 1e-3), min(100, len(x))
     for _ in range(epochs):
         for _ in range(max(10, len(x) // size)):
             drawn = torch.randint(len(x), (size,))
@@ -159,11 +211,7 @@ def _fit(network: nn.Module, codes: Codes, epochs: int) -> None:
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-        now = _accuracy(network, codes.train[~kept], codes.train_labels[~kept]) if not few else 0.0
-        if now > best or few:
-            best = now
-            weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    network.load_state_dict(weights)
+        yield
 
 
 @torch.no_grad()

@@ -1,0 +1,29 @@
+"""The paper, regenerated: one recipe for each table, figure and theorem."""
+
+from lorae.recipes.figure2 import Figure2
+from lorae.recipes.figure3 import Figure3
+from lorae.recipes.frame import Recipe
+from lorae.recipes.table3 import Table3
+from lorae.recipes.table4 import Table4
+from lorae.recipes.table5 import Table5
+from lorae.recipes.table6 import Table6
+from lorae.recipes.table7 import Table7
+from lorae.recipes.table8 import Table8
+from lorae.recipes.tables1and2 import Table1, Table2
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Table1(),
+        Table2(),
+        Figure2(),
+        Figure3(),
+        Table3(),
+        Table4(),
+        Table5(),
+        Table6(),
+        Table7(),
+        Table8(),
+    )
+}
+"""The recipes by the names that the command takes, in the order of the paper."""

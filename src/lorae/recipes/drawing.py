@@ -1,0 +1,70 @@
+"""Curves for the pages of recipes, as SVG that stands alone."""
+
+import io
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from matplotlib import style
+from matplotlib.figure import Figure
+
+_STYLE = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "font.size": 9,
+    "svg.hashsalt": "lorae",
+}
+_DASHES = ((), (5, 2), (2, 2), (6, 2, 1, 2))
+
+
+class Curve(NamedTuple):
+    """A curve by its label."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+def drawing(
+    curves: Sequence[Curve],
+    title: str,
+    labels: tuple[str, str],
+    *,
+    log: str = "",
+    limits: tuple[float, float] | None = None,
+    points: bool = False,
+) -> bytes:
+    """Return curves as an SVG file on a white ground; the same numbers give the same bytes.
+
+    Args:
+        curves: at least one; values that a logarithmic axis cannot show are left out.
+        title: above them.
+        labels: of the abscissa and the ordinate.
+        log: which axes are logarithmic, "", "x", "y" or "xy".
+        limits: of the ordinate.
+        points: whether each point is marked.
+    """
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
+        axes = figure.add_subplot()
+        for k, curve in enumerate(curves):
+            axes.plot(
+                curve.x,
+                curve.y,
+                label=curve.label,
+                dashes=_DASHES[k // 5 % len(_DASHES)] or (None, None),
+                marker="o" if points else "",
+                markersize=4,
+            )
+        axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+        if "x" in log:
+            axes.set_xscale("log")
+        if "y" in log:
+            axes.set_yscale("log")
+        if limits is not None:
+            axes.set_ylim(*limits)
+        axes.legend(frameon=False, fontsize=8)
+        content = io.BytesIO()
+        figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
