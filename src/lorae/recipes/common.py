@@ -39,7 +39,7 @@ def generations(plan: Plan, rows: Sequence[str], sets: Sequence[str]) -> dict[Ke
     return {
         (row, data, seed): generation(plan, data, seed, MODELS[row])
         for data in sets
-        for seed in plan.seeds
+        for seed in plan.seeds_of(data)
         for row in rows
     }
 
@@ -75,7 +75,11 @@ def distances(
         entries[row] = {
             column: Entry(
                 values(
-                    found, (row, data), plan.seeds, name, score or plan.scale.sets[data].distance
+                    found,
+                    (row, data),
+                    plan.seeds_of(data),
+                    name,
+                    score or plan.scale.sets[data].distance,
                 ),
                 figure,
             )

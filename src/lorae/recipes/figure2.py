@@ -34,7 +34,7 @@ class Figure2(Recipe):
         return {
             (row, data, seed): Cell(spectrum, {}, plan.options(data, MODELS[row], seed))
             for data in plan.scale.sets
-            for seed in plan.seeds
+            for seed in plan.seeds_of(data)
             for row in _ROWS
         }
 
@@ -62,7 +62,7 @@ def _picture(data: str, curves: list[Curve]) -> Image:
 def _ranks(plan: Plan, found: Mapping[Key, Result], data: str) -> Table:
     rows = {
         row: {
-            f"rank at {t:.0e}": entry_of_rank(found, (row, data), plan.seeds, t)
+            f"rank at {t:.0e}": entry_of_rank(found, (row, data), plan.seeds_of(data), t)
             for t in _THRESHOLDS
         }
         for row in _ROWS

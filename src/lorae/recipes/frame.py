@@ -29,6 +29,7 @@ class Setting:
         samples: images that are made, and test images that they are compared with.
         features: "inception" or "classifier", what sets of images are compared by.
         mixture: components of the Gaussian mixture of codes.
+        seeds: seeds that this data set is run with, at most.
     """
 
     options: Mapping[str, Any]
@@ -36,6 +37,7 @@ class Setting:
     samples: int
     features: str
     mixture: int
+    seeds: int | None = None
 
     @property
     def densities(self) -> dict[str, str]:
@@ -88,6 +90,10 @@ class Plan:
     scale: Scale
     seeds: tuple[int, ...] = (0, 1, 2)
     protocol: str = "lorae"
+
+    def seeds_of(self, data: str) -> tuple[int, ...]:
+        """Return the seeds that a data set is run with at this scale."""
+        return self.seeds[: self.scale.sets[data].seeds]
 
     def options(self, data: str, model: str, seed: int, **changes: Any) -> Options:
         """Return the options of one training."""

@@ -36,10 +36,19 @@ def spectrum(run: Run) -> Result:
     return test
 
 
+def spectra(run: Run) -> Result:
+    """Return the same of every evaluation along the training, by the number of its step.
+
+    The learning rate does not change, so what a training was after some steps is what a training
+    of that length is. The samples are those that the run looked at along the way.
+    """
+    return {str(line["step"]): line["test"] for line in run.metrics() if not line["final"]}
+
+
 def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: str) -> Result:
     """Return the scores of images decoded from densities fitted to training codes.
 
-    They are compared with held-out test images, and come with the scores of reconstructions.
+    They are compared with held-out test images.
     """
     data = _data(run)
     protocol = Protocol(
@@ -51,11 +60,9 @@ def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: s
     )
     subject = Subject(run.model(), data, protocol, extractor_for(extractor, data))
     assert subject.extractor is not None
-    found: Result = {name: {} for name in (*densities, "reconstruction")}
+    found: Result = {name: {} for name in densities}
     for score in scores.generation(subject):
         found[score.of][score.name] = score.values[0]
-    for score in scores.reconstruction(subject):
-        found["reconstruction"][score.name] = score.values[0]
     return found | {"extractor": subject.extractor.identity, "images": len(subject.test)}
 
 

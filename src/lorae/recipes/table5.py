@@ -41,7 +41,7 @@ class Table5(Recipe):
                 },
                 plan.options(_DATA, model, seed),
             )
-            for seed in plan.seeds
+            for seed in plan.seeds_of(_DATA)
             for row, model in models.items()
         }
 
@@ -54,7 +54,7 @@ class Table5(Recipe):
                     values(
                         found,
                         (row,),
-                        plan.seeds,
+                        plan.seeds_of(_DATA),
                         "prior" if row in _PRIORS else setting.densities["MVG"],
                         setting.distance,
                     ),

@@ -34,7 +34,7 @@ class Table8(Recipe):
         """Return a training for each model, latent dimension and seed."""
         return {
             (row, latent, seed): generation(plan, _DATA, seed, MODELS[row], latent=latent)
-            for seed in plan.seeds
+            for seed in plan.seeds_of(_DATA)
             for latent in plan.scale.latents
             for row in _PUBLISHED
         }
@@ -48,7 +48,7 @@ class Table8(Recipe):
         for latent in latents:
             rows[str(latent)] = {
                 row: Entry(
-                    values(found, (row, latent), plan.seeds, density, setting.distance),
+                    values(found, (row, latent), plan.seeds_of(_DATA), density, setting.distance),
                     dict(zip(_LATENTS, figures, strict=True)).get(latent),
                 )
                 for row, figures in _PUBLISHED.items()
