@@ -28,6 +28,8 @@ VARIANTS = {
         settings={"patience": 3, "tolerance": 0.9, "rank": 5},
         steps=60,
     ),
+    "lorae-seldom": replace(SMALL, settings={"every": 4}),
+    "lorae-proximal-seldom": replace(SMALL, model="lorae-proximal", settings={"every": 4}),
     "vae-mixed": replace(SMALL, model="vae", precision="bf16-mixed"),
 } | {name: replace(SMALL, model=name) for name in METHODS}
 

@@ -50,6 +50,58 @@ def test_a_proximal_step_takes_from_each_singular_value_what_is_due(weight, stre
     np.testing.assert_allclose(after, expected, atol=1e-6)
 
 
+def factor(objective):
+    U, _, Vh = np.linalg.svd(objective.model.bridge.weight.detach().double().numpy())
+    return U @ Vh
+
+
+@pytest.mark.parametrize("name", ["lorae", "lorae-scale-free"])
+def test_a_subgradient_may_serve_for_several_steps(name):
+    objective, x = made(name, weight=0.7, every=3)
+    bridge, exact = objective.model.bridge, made(name, weight=0.7)[0]
+    for step in range(7):
+        if step % 3 == 0:
+            served = factor(objective)
+        np.testing.assert_allclose(objective.polar.numpy(), served, atol=1e-5)
+        term, matrix = objective(x)["nuclear_norm"], bridge.matrix()
+        assert term.item() == pytest.approx(0.7 * (objective.polar * matrix).sum().item())
+        exact.model.load_state_dict(objective.model.state_dict())
+        norm = exact(x)["nuclear_norm"].item()
+        assert term.item() <= norm + 1e-6
+        if step % 3 == 0:
+            assert term.item() == pytest.approx(norm, rel=1e-5)
+        with torch.no_grad():
+            bridge.weight.add_(0.01 * torch.randn_like(bridge.weight))
+        objective.after_step(0.1)
+
+
+def test_proximal_steps_may_gather():
+    objective, _ = made("lorae-proximal", weight=0.5, every=4)
+    weight = objective.model.bridge.weight
+    start = weight.detach().clone()
+    for k, strength in enumerate((0.0, 0.5, 1.0)):
+        objective.strength = strength
+        objective.after_step(learning_rate=0.1 * k)
+        assert torch.equal(weight, start)
+    objective.after_step(learning_rate=0.1)
+    due = 0.5 * (0.5 * 0.1 + 0.2 + 0.1)
+    np.testing.assert_allclose(weight.detach(), spectral.soft_threshold(start, due), atol=1e-6)
+    objective.after_step(learning_rate=0.1)
+    objective.settle()
+    settled = weight.detach().clone()
+    expected = spectral.soft_threshold(start, due + 0.05).detach()
+    np.testing.assert_allclose(settled, expected, atol=1e-6)
+    objective.settle()
+    assert torch.equal(weight, settled)
+
+
+@pytest.mark.parametrize("objective", [LoRAE, ProximalLoRAE])
+def test_the_steps_in_between_are_one_at_least(objective):
+    model = Autoencoder(nn.Linear(5, 3), LowRank(3), nn.Linear(3, 5))
+    with pytest.raises(InputError, match="every must be a finite number of at least 1, got 0"):
+        objective(model, every=0)
+
+
 def test_the_proximal_form_finds_an_exact_rank():
     objective, x = made("lorae-proximal", weight=3.0)
     trained(objective, x, steps=150)

@@ -9,6 +9,7 @@ from lorae.autoencoder import Architecture
 from lorae.data import DATASETS, Data, load
 from lorae.errors import InputError
 from lorae.methods import Method, method
+from lorae.polar import interval
 from lorae.runs import Run
 from lorae.truncated import RANK
 
@@ -228,7 +229,11 @@ class Options:
 
 def _settings(chosen: Method, network: str, latent: int) -> dict[str, int | float]:
     """Return the settings of a method whose defaults depend on network or latent dimension."""
-    defaults = {"depth": _PAPER_DEPTH.get(network), "rank": min(RANK, latent)}
+    defaults = {
+        "depth": _PAPER_DEPTH.get(network),
+        "rank": min(RANK, latent),
+        "every": interval(latent),
+    }
     return {
         name: value
         for name, value in defaults.items()

@@ -48,7 +48,7 @@ def singular_values(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batc
         >>> singular_values(torch.tensor([[0.0, 3.0], [-4.0, 0.0]]))
         tensor([4., 3.])
     """
-    with _wide(matrix) as A:
+    with wide(matrix) as A:
         sigma: Tensor = torch.linalg.svdvals(A)
         return sigma
 
@@ -66,7 +66,7 @@ def nuclear_norm(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]
         tensor([[1., 0.],
                 [0., 0.]])
     """
-    with _wide(matrix) as A:
+    with wide(matrix) as A:
         svd = _svd(A)
         polar = _polar(A, svd)
         norm: Tensor = _NuclearNorm.apply(A, svd[1], polar)  # type: ignore[no-untyped-call]
@@ -83,7 +83,7 @@ def polar_factor(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m
         >>> polar_factor(torch.diag(torch.tensor([3.0, -2.0, 0.0]))).diagonal()
         tensor([ 1., -1.,  0.])
     """
-    with _wide(matrix) as A:
+    with wide(matrix) as A:
         return _polar(A, _svd(A))
 
 
@@ -115,7 +115,7 @@ def soft_threshold(
         tensor([[1., 0.],
                 [0., 0.]])
     """
-    with _wide(matrix) as A:
+    with wide(matrix) as A:
         t = torch.as_tensor(threshold, dtype=A.dtype, device=A.device)
         if not bool((t >= 0).all()):
             raise InputError(f"threshold must not be negative, and was {threshold}")
@@ -149,7 +149,7 @@ def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*
     """
     if rank < 0:
         raise InputError(f"rank must not be negative, and was {rank}")
-    with _wide(matrix) as A:
+    with wide(matrix) as A:
         svd = _, sigma, _ = _svd(A)
         kept = (torch.arange(sigma.shape[-1], device=A.device) < rank).expand_as(sigma)
         return _spectral_map(A, svd, sigma * kept, kept, slope=1.0)
@@ -172,7 +172,7 @@ def rank(singular_values: Float[Tensor, "*batch k"], threshold: float) -> Int[Te
     """
     if not 0 <= threshold < 1:
         raise InputError(f"threshold must be in [0, 1), and was {threshold}")
-    with _wide(singular_values) as sigma:
+    with wide(singular_values) as sigma:
         return (sigma > threshold * sigma.amax(-1, keepdim=True)).sum(-1)
 
 
@@ -201,7 +201,7 @@ def effective_rank(singular_values: Float[Tensor, "*batch k"]) -> Float[Tensor, 
         >>> effective_rank(torch.tensor([2.0, 2.0, 0.0]))
         tensor(2.)
     """
-    with _wide(singular_values) as sigma:
+    with wide(singular_values) as sigma:
         total = sigma.sum(-1, keepdim=True)
         p = _ratio(sigma, total)
         entropy = -(p * p.where(p > 0, 1.0).log()).sum(-1)
@@ -220,7 +220,7 @@ def stable_rank(singular_values: Float[Tensor, "*batch k"]) -> Float[Tensor, "*b
         >>> stable_rank(torch.tensor([2.0, 1.0, 0.0]))
         tensor(1.2500)
     """
-    with _wide(singular_values) as sigma:
+    with wide(singular_values) as sigma:
         return _ratio(sigma, sigma.amax(-1, keepdim=True)).square().sum(-1)
 
 
@@ -233,13 +233,13 @@ def participation_ratio(eigenvalues: Float[Tensor, "*batch k"]) -> Float[Tensor,
         >>> participation_ratio(torch.tensor([2.0, 2.0, 0.0]))
         tensor(2.)
     """
-    with _wide(eigenvalues) as lam:
+    with wide(eigenvalues) as lam:
         p = _ratio(lam, lam.sum(-1, keepdim=True))
         return _ratio(p.sum(-1), p.square().sum(-1))
 
 
 @contextmanager
-def _wide(values: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
+def wide(values: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
     """Hand out the values in float32 or wider, with autocast off."""
     with torch.autocast(values.device.type, enabled=False):
         yield values.to(torch.promote_types(values.dtype, torch.float32))
@@ -346,7 +346,7 @@ class _SpectralMap(torch.autograd.Function):
         if grads[0] is None:  # the nuclear norm needs its polar factor, but not this derivative
             return (None,) * 7
         A, U, sigma, Vh, values, kept = ctx.saved_tensors
-        with _wide(grads[0]) as G:
+        with wide(grads[0]) as G:
             C = U.mT @ G @ Vh.mT
             even, odd = _quotients((U, sigma, Vh), values, kept, ctx.slope)
             symmetric = (C + C.mT) / 2
@@ -356,19 +356,20 @@ class _SpectralMap(torch.autograd.Function):
                 result = result + (G @ Vh.mT - U @ C) * ratio @ Vh
             if U.shape[-2] < Vh.shape[-1]:
                 result = result + U * ratio @ (U.mT @ G - C @ Vh)
-        result, by_value = _Once.apply(  # type: ignore[no-untyped-call]
-            result, C.diagonal(dim1=-2, dim2=-1), A
-        )
+        result, by_value = once(result, C.diagonal(dim1=-2, dim2=-1), A)
         return result, None, None, None, by_value, None, None
 
 
-class _Once(torch.autograd.Function):
-    """The identity on derivatives, which refuses to be differentiated.
+def once(by_matrix: Tensor, by_value: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
+    """Return two derivatives of a function of A, which refuse to be differentiated again.
 
-    The singular vectors are constants to autograd, so a second derivative would be silently
-    wrong, and `once_differentiable` is silent under `torch.func`.
+    Singular vectors are constants here, and `once_differentiable` is silent under `torch.func`.
     """
+    first, second = _Once.apply(by_matrix, by_value, A)  # type: ignore[no-untyped-call]
+    return first, second
 
+
+class _Once(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod

@@ -297,6 +297,7 @@ class Session:
 
     def _evaluate(self) -> None:
         """Write a line of metrics and a checkpoint."""
+        self.objective.settle()
         self._check()
         self.totals.agree(self.fabric)
         means = self.totals.means()
