@@ -15,6 +15,7 @@ A training that was cut off is gone on with from its last checkpoint.
 ========================= ==================================================================
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -130,6 +131,7 @@ class Sweep:
         """
         jobs: dict[str, list[Cell]] = {}
         for cell in cells:
+            self._drop_if_stale(cell)
             jobs.setdefault(cell.job, []).append(cell)
         missing: dict[str, str] = {}
         while jobs:
@@ -138,6 +140,15 @@ class Sweep:
             if jobs and not ended:
                 time.sleep(_PAUSE)
         return missing
+
+    def _drop_if_stale(self, cell: Cell) -> None:
+        """Drop a result of data that have changed since; where they are gone, it stays."""
+        record = None if cell.options is None else self.record(cell)
+        if record is None or cell.options is None:
+            return
+        with contextlib.suppress(InputError):
+            if loaded(cell.options).checksum != record["data"]:
+                self._path(cell).unlink(missing_ok=True)
 
     def _attempted(
         self,

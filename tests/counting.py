@@ -1,0 +1,20 @@
+"""Measurements that leave a trace of having been made."""
+
+import time
+from pathlib import Path
+
+from lorae.errors import Diverged
+from lorae.runs import Run
+
+
+def traced(run: Run | None = None, *, trace: str, value: float = 1.0, seconds: float = 0.0) -> dict:
+    """Add a line to a file, and take some time."""
+    time.sleep(seconds)
+    with Path(trace).open("a") as file:
+        file.write(f"{value:g}\n")
+    return {"value": value, "run": None if run is None else run.name}
+
+
+def diverging(*, trace: str) -> dict:
+    traced(trace=trace)
+    raise Diverged("the loss is no longer finite")
