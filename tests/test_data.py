@@ -1,5 +1,7 @@
 """The data layer as a whole: named sets, scaling, splits, checksums, the cache folder."""
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -308,3 +310,23 @@ def test_damaged_entries_are_absent(
     again = cache.recall(entry)
     assert again is not None
     assert np.array_equal(again["train"], np.arange(100))
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="needs a sparse file")
+def test_an_array_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    """The system refuses to map so large a file for writing, even copy-on-write."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with Path("/proc/meminfo").open() as file:
+        swap = next(int(line.split()[1]) for line in file if line.startswith("SwapTotal")) * 1024
+    count = (memory + swap) // 4096 + 10_000
+    with (tmp_path / "large.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 1, 64, 64)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(range(256)) * 16)
+        file.truncate(file.tell() + (count - 1) * 4096)
+    array = cache.mapped(tmp_path / "large.npy")
+    assert isinstance(array, np.memmap)
+    found = data._as_tensor(array)
+    assert found.shape == (count, 1, 64, 64)
+    assert found[0].sum() == 16 * sum(range(256))
+    assert found[-1].sum() == 0

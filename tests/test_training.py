@@ -140,7 +140,7 @@ def test_every_sample_comes_once_an_epoch(validation, size):
         torch.cat([sampler.batch(epoch * sampler.per_epoch + k) for k in range(sampler.per_epoch)])
         for epoch in range(3)
     ]
-    held_out = set(sampler.held_out.flatten().tolist())
+    held_out = set(sampler.held_out[:].flatten().tolist())
     assert len(held_out) == round(validation * 50)
     for order in orders:
         seen = order.flatten().tolist()

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorae.cache import Array, Split, cache_folder, recall, remember, write_npy
+from lorae.cache import Array, Split, cache_folder, mapped, recall, remember, write_npy
 from lorae.errors import InputError
 
 if TYPE_CHECKING:
@@ -191,10 +191,10 @@ def _npz(path: Path, fraction: float, seed: int) -> Split:
 
 def _npy(path: Path, fraction: float, seed: int) -> Split:
     with _reading(path):
-        mapped: Array = np.lib.format.open_memmap(path, mode="c")
+        array = mapped(path)
     stat = path.stat()
     origin = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
-    return hold_out(samples(mapped, str(path)), None, fraction, seed, origin)
+    return hold_out(samples(array, str(path)), None, fraction, seed, origin)
 
 
 @contextmanager

@@ -22,8 +22,11 @@ from lorae.probes import PROBES, Codes, labelled, supervised
 from lorae.produce import drawn
 from lorae.runs import Run
 from lorae.scores import Protocol
+from lorae.selection import Rows
 
 TABLES = (".csv", ".npy")
+PAIRS = 20_000
+"""Images at most of which each is compared with each, for KID and coverage; FID takes all."""
 
 
 @dataclass(frozen=True)
@@ -178,10 +181,16 @@ class Fid:
             kept_features(extractor, images, name)
             for images, name in zip(sets, (self.a, self.b), strict=True)
         )
-        kid, cover = kernel_distance(x, y), coverage(x, y)
         fid = frechet(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
+        few_x, few_y = (scores.chosen(found, PAIRS) for found in (x, y))
+        kid, cover = kernel_distance(few_x, few_y), coverage(few_x, few_y)
         answer = {"FID": fid, "KID": kid.value, "KID_error": kid.error} | vars(cover)
-        answer |= {"images": [len(x), len(y)], "extractor": extractor.identity, "seed": self.seed}
+        answer |= {
+            "images": [len(x), len(y)],
+            "paired": [len(few_x), len(few_y)],
+            "extractor": extractor.identity,
+            "seed": self.seed,
+        }
         few = min(len(x), len(y))
         if few <= x.shape[1]:
             warn(f"{few} images are no more than {x.shape[1]} features: FID is biased upwards")
@@ -192,26 +201,28 @@ class Fid:
         tell(f"KID x 1e3  {1e3 * kid.value:.4f} ± {1e3 * kid.error:.2g} (standard error)")
         for name, value in vars(cover).items():
             tell(f"{name:10} {value:.4f}")
+        if max(len(x), len(y)) > PAIRS:
+            tell(f"all but FID: of {len(few_x)} and {len(few_y)} of the images")
 
-    def _images(self, name: str) -> Tensor:
+    def _images(self, name: str) -> Rows:
         path = Path(name)
         if (path / "config.json").exists():
             run = Run.open(path)
             parts = drawn(run, data_of(run), self.samples or 10_000, self.density, self.seed)
-            return torch.cat(list(parts))
+            return Rows(torch.cat(list(parts)))
         named, _, split = name.partition(":")
         if named in data.DATASETS:
             found = data.load(named)
             if split not in ("", "train", "test"):
                 raise InputError(f"a set has the parts train and test, got {split!r}")
-            images = found.train if split == "train" else found.test
+            sets = [found.train if split == "train" else found.test]
         else:
             found = data.load(name, size=self.size, crop=self.crop, test_fraction=0.5)
-            images = torch.cat([found.train, found.test])
+            sets = [found.train, found.test]
         if len(found.shape) != 3:
             raise InputError(f"fid compares images, and {name!r} holds none")
-        whole = as_bytes(found.unit(images)) if images.dtype != torch.uint8 else images
-        return scores.chosen(whole, self.samples or len(whole), self.seed)
+        rows = Rows(*sets, each=lambda x: x if x.dtype == torch.uint8 else as_bytes(found.unit(x)))
+        return rows.drawn(self.samples or len(rows), self.seed)
 
 
 def _percent(accuracy: Interval) -> str:

@@ -24,6 +24,7 @@ from lorae.bridges import Bridge, LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError, unknown
 from lorae.files import load_tensors, save_tensors
 from lorae.posteriors import FlowPosterior, GaussianPosterior, TruncatedPosterior
+from lorae.selection import Rows
 from lorae.truncated import TruncatedSVD
 
 BRIDGES: dict[str, type[Bridge]] = {
@@ -293,14 +294,16 @@ def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return samples.float()
 
 
-def batches(samples: Tensor, size: int, model: Autoencoder) -> Iterator[Tensor]:
+def batches(samples: Tensor | Rows, size: int, model: Autoencoder) -> Iterator[Tensor]:
     """Yield the samples in order, `size` at a time, on the device of a model and of its type."""
     for start in range(0, len(samples), size):
         yield as_float(samples[start : start + size].to(model.shift.device)).to(model.shift.dtype)
 
 
 @torch.no_grad()
-def encode_all(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Float[Tensor, "n l"]:
+def encode_all(
+    model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500
+) -> Float[Tensor, "n l"]:
     """Return the codes of all samples, in evaluation mode, a batch at a time, on the CPU."""
     was_training = model.training
     model.eval()

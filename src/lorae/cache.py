@@ -6,6 +6,7 @@ interrupted run leaves nothing half done. Samples come back memory-mapped and ar
 their SHA-256; what fails the check counts as absent and is made anew.
 """
 
+import errno
 import hashlib
 import importlib.util
 import logging
@@ -216,8 +217,25 @@ def remember(entry: Path, write: Callable[[Path], None]) -> dict[str, Array]:
 
 
 def _mapped(folder: Path) -> dict[str, Array]:
-    """Open .npy files as copy-on-write memory maps, which torch takes without a warning."""
-    return {
-        path.stem: np.load(path, mmap_mode="c", allow_pickle=False)
-        for path in sorted(folder.glob("*.npy"))
-    }
+    return {path.stem: mapped(path) for path in sorted(folder.glob("*.npy"))}
+
+
+def mapped(path: Path) -> Array:
+    """Open an .npy file as a memory map: copy-on-write, or read-only where memory is too small.
+
+    The system promises memory for every page that could be written to, and refuses a file that is
+    larger than memory and swap.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no .npy file, or a pickle.
+    """
+    try:
+        copied: Array = np.lib.format.open_memmap(path, mode="c")
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+    else:
+        return copied
+    kept: Array = np.lib.format.open_memmap(path, mode="r")
+    return kept

@@ -22,7 +22,8 @@ from pathlib import Path, PurePosixPath
 
 from lorae.cache import Split, cache_folder, log
 from lorae.errors import InputError
-from lorae.images import Sides, decoded, opened
+from lorae.images import Sides, decoded
+from lorae.sources import opened
 
 CROP, SIZE = 148, 64
 IMAGES, PARTITION = "img_align_celeba", "list_eval_partition.txt"
@@ -43,7 +44,7 @@ def load(folder: Path | None = None, *, skip_bad: bool = False) -> Split:
     folder = fetch() if folder is None else folder
     partition = _partition(_within(folder, PARTITION) or folder / PARTITION)
     with opened(_images(folder)) as files:
-        found = {PurePosixPath(name).name: name for name in files.stamps}
+        found = {PurePosixPath(name).name: name for name in files.names}
         parts = {
             part: [found[name] for name in partition if name in found and partition[name] == part]
             for part in ("train", "test")

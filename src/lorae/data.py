@@ -9,6 +9,7 @@ mean 0 and standard deviation 1. Shift and scale come from the training samples 
 float64.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -232,8 +233,8 @@ def _data(name: str, split: Split, network: str, *, drop_constant: bool = False)
         shift, scale, value_range = _image_range(name, split.train)
     return Data(
         name=name,
-        train=torch.from_numpy(split.train),
-        test=torch.from_numpy(split.test),
+        train=_as_tensor(split.train),
+        test=_as_tensor(split.test),
         train_labels=_tensor(split.train_labels),
         test_labels=_tensor(split.test_labels),
         value_range=value_range,
@@ -246,7 +247,13 @@ def _data(name: str, split: Split, network: str, *, drop_constant: bool = False)
 
 
 def _tensor(array: Array | None) -> Tensor | None:
-    return None if array is None else torch.from_numpy(array)
+    return None if array is None else _as_tensor(array)
+
+
+def _as_tensor(array: Array) -> Tensor:
+    with warnings.catch_warnings():  # of a file mapped read-only: samples are not written to
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(array)
 
 
 def _check_finite(name: str, split: Split) -> None:

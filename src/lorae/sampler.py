@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lorae.autoencoder import as_float
 from lorae.options import Options
+from lorae.selection import Rows
 
 _VALIDATION, _PROBE = -1, -2  # purposes of a generator; those from 0 on are epochs
 
@@ -25,7 +26,7 @@ class Sampler:
         order = torch.arange(count)
         if validation:
             order = torch.randperm(count, generator=_generator(options.seed, _VALIDATION))
-        self.held_out = samples[order[:validation].sort().values]
+        self.held_out = Rows(samples, rows=order[:validation].sort().values)
         self.order = order[validation:]
         self.samples = _on_device(samples, fabric.device)
         self.per_epoch = len(self.order) // options.batch_size

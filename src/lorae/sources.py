@@ -1,0 +1,83 @@
+"""Folders and zips as files by name, in all subfolders, without what systems leave there.
+
+Of each file memory holds its name alone, so that a folder may have millions. A zip's directory
+takes more.
+"""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from lorae.errors import InputError
+
+CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a folder or a zip, by name relative to it, with "/" between folders."""
+
+    path: Path
+    names: Sequence[str]  # sorted
+    digest: str  # of the names with size, and time of change or checksum
+    open: Callable[[str], IO[bytes]]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Files]:
+    """Yield the files of a folder or a zip.
+
+    Raises:
+        InputError: The zip cannot be read.
+    """
+    if path.is_dir():
+        names = sorted(_walked(path))
+        stamps = (f"{name} {_stamp(path / name)}" for name in names)
+        yield Files(path, names, digest(stamps), lambda name: (path / name).open("rb"))
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as a zip ({error})") from error
+    with archive:
+        wanted = [
+            name
+            for name in sorted(set(archive.namelist()))
+            if not name.endswith("/") and all(map(_is_wanted, PurePosixPath(name).parts))
+        ]
+        stamps = (f"{archive.getinfo(n).file_size} {archive.getinfo(n).CRC} {n}" for n in wanted)
+        # Reading a member checks its CRC.
+        yield Files(path, wanted, digest(stamps), lambda name: BytesIO(archive.read(name)))
+
+
+def _walked(path: Path) -> Iterator[str]:
+    for folder, inner, names in os.walk(path):
+        inner[:] = filter(_is_wanted, inner)  # os.walk enters no others
+        start = "".join(f"{part}/" for part in Path(folder).relative_to(path).parts)
+        yield from (start + name for name in names if _is_wanted(name))
+
+
+def digest(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of lines of text, such as names, in hexadecimal."""
+    found = hashlib.sha256()
+    for line in lines:
+        found.update(f"{line}\n".encode(errors="surrogateescape"))  # a name may be no text
+    return found.hexdigest()
+
+
+def _is_wanted(name: str) -> bool:
+    return not name.startswith(".") and name not in CLUTTER
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError:  # a broken link: named among the unreadable files when it is opened
+        return (0, 0)
+    return stat.st_size, stat.st_mtime_ns
