@@ -78,7 +78,7 @@ def test_early_stopping_keeps_the_best_model(tmp_path):
     assert best == len(errors) - 1 - options.patience
     assert final["step"] == lines[-1]["step"] < options.steps
     data = options.load()
-    held_out = Sampler(data.train, options.resolved(data), training._fabric(options)).held_out
+    held_out = Sampler(data.train, options.resolved(data), training.fabric_for(options)).held_out
     assert len(held_out) == lines[0]["validation"]["samples"]
     assert evaluate(run.model(), held_out).reconstruction == pytest.approx(errors[best], rel=1e-6)
 

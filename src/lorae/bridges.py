@@ -235,5 +235,6 @@ class ScaleFree(Bridge):
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_variance.lerp_(variance.to(self.running_variance.dtype), self.momentum)
+        # lerp_ does the same, and has no rule for vmap.
+        self.running_mean.add_(mean - self.running_mean, alpha=self.momentum)
+        self.running_variance.add_(variance - self.running_variance, alpha=self.momentum)

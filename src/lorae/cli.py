@@ -26,7 +26,7 @@ from lorae.options import Options, data_of
 from lorae.output import Json, tell
 from lorae.produce import Fold, Interpolate, Sample
 from lorae.reproduce import Reproduce
-from lorae.runs import Run
+from lorae.runs import Run, free_folder
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,44 @@ class Train:
         else:
             tell(summary([run]))
             tell(f"run folder: {run.path} (next: lorae report {run.path})")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train one model with several seeds and weights at once, and leave a run folder of each."""
+
+    options: Annotated[Options, tyro.conf.arg(name="")] = field(default_factory=Options)
+    """What to train on what, and how."""
+    seeds: tuple[int, ...] = ()
+    """Seeds, each of which is trained; by default the one of --seed."""
+    weights: tuple[float, ...] = ()
+    """Weights lambda, each of which is trained with every seed; by default that of --weight."""
+    out: Path | None = None
+    """Folder of the run folders, new or empty; runs/DATA-MODEL-sweep by default."""
+    resume: Path | None = None
+    """Go on with the stopped sweep in this folder, with its own options."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Train, and say what came of each."""
+        from lorae.stacked import grid, members_of, train_together
+
+        if self.resume is None:
+            out = self.out or free_folder(
+                f"{Path(self.options.data).stem}-{self.options.model}-sweep"
+            )
+            members = grid(self.options, self.seeds, self.weights)
+        elif self == Sweep(resume=self.resume, as_json=self.as_json):
+            out, members = self.resume, members_of(self.resume)
+        else:
+            raise InputError("a sweep is resumed with its own options: give none beside resume")
+        runs = train_together(members, out, resume=self.resume is not None)
+        if self.as_json:
+            tell([{"run": str(run.path)} | run.last["test"] for run in runs])
+        else:
+            tell(summary(runs))
+            tell(f"run folders: {out} (next: lorae report {out}/*)")
 
 
 @dataclass(frozen=True)
@@ -175,6 +213,7 @@ class DataCommand:
 Command = (
     Annotated[Demo, tyro.conf.subcommand("demo")]
     | Annotated[Train, tyro.conf.subcommand("train")]
+    | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Spectrum, tyro.conf.subcommand("spectrum")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]

@@ -1,6 +1,7 @@
 """What a person sees of a training while it goes on, on standard error."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -45,13 +46,30 @@ class Display:
         if "spread" in test:
             self.shown["spread"] = f"{test['spread']:.2f}"
         self.shown["rank"] = str(test["rank"])
+        self._show(line["step"])
+        for warning in line["warnings"]:
+            self.warn(warning)
+
+    def evaluations(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Show the range of error and rank of several models at one step."""
+        ranks = [line["test"]["rank"] for line in lines]
+        errors = [line["test"]["reconstruction"] for line in lines]
+        if None not in errors:
+            self.shown["error"] = f"{min(errors):.5f} to {max(errors):.5f}"
+        self.shown["rank"] = f"{min(ranks)} to {max(ranks)}"
+        self._show(lines[0]["step"])
+
+    def warn(self, warning: str) -> None:
+        """Tell a warning."""
+        if self.show:
+            self._tell(f"warning: {warning}")
+
+    def _show(self, step: int) -> None:
         if self.bar is not None and not self.bar.disable:
             self.bar.set_postfix(self.shown)
         elif self.show:
             told = ", ".join(f"{name} {value}" for name, value in self.shown.items())
-            self._tell(f"step {line['step']}/{self.steps}, {told}")
-        for warning in line["warnings"] if self.show else []:
-            self._tell(f"warning: {warning}")
+            self._tell(f"step {step}/{self.steps}, {told}")
 
     def _tell(self, text: str) -> None:
         tqdm.write(f"{self.name}: {text}", file=sys.stderr)

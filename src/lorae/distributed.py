@@ -2,12 +2,20 @@
 
 Sample number i of a global batch of W n samples is number i // W of process i % W. What is drawn
 at random for a sample is drawn for the whole global batch by every process alike, which then takes
-its share, so that several processes do what one would have done.
+its share, so that several processes do what one would have done. Likewise, of several models that
+are trained together (:mod:`lorae.stacked`) each draws what it would have drawn alone.
 """
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
 
 import torch
 import torch.distributed
 from torch import Tensor
+
+_generators: ContextVar[Sequence[torch.Generator]] = ContextVar("generators", default=())
 
 
 def processes() -> int:
@@ -55,12 +63,62 @@ def share(x: Tensor) -> Tensor:
 
 def normal(like: Tensor) -> Tensor:
     """Return standard normal numbers for samples of the shape of `like`, float32 or wider."""
-    return share(torch.randn(_global_shape(like), device=like.device, dtype=_dtype(like)))
+    return _drawn(torch.randn, like)
 
 
 def uniform(like: Tensor) -> Tensor:
     """Return uniform numbers in [0, 1) for samples of the shape of `like`, float32 or wider."""
-    return share(torch.rand(_global_shape(like), device=like.device, dtype=_dtype(like)))
+    return _drawn(torch.rand, like)
+
+
+@contextmanager
+def drawing_from(*generators: torch.Generator) -> Iterator[None]:
+    """Draw from these generators instead of the global one: under `vmap`, one for each member.
+
+    Example:
+        >>> a, b, one = (torch.Generator().manual_seed(seed) for seed in (1, 2, 1))
+        >>> with drawing_from(a, b):
+        ...     both = torch.func.vmap(normal)(torch.zeros(2, 3))
+        >>> with drawing_from(one):
+        ...     torch.equal(normal(torch.zeros(3)), both[0])
+        True
+    """
+    token = _generators.set(generators)
+    try:
+        yield
+    finally:
+        _generators.reset(token)
+
+
+def _drawn(draw: Callable[..., Tensor], like: Tensor) -> Tensor:
+    if _generators.get():
+        own: Tensor = _Own.apply(like.detach(), draw)  # type: ignore[no-untyped-call]
+        return own
+    return share(draw(_global_shape(like), device=like.device, dtype=_dtype(like)))
+
+
+class _Own(torch.autograd.Function):
+    """Numbers from one's own generator, which is the one thing that `vmap` cannot do for each."""
+
+    @staticmethod
+    def forward(like: Tensor, draw: Callable[..., Tensor]) -> Tensor:
+        (generator,) = _generators.get()
+        return draw(like.shape, generator=generator, device=like.device, dtype=_dtype(like))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def vmap(
+        _: Any, in_dims: tuple[int, None], like: Tensor, draw: Callable[..., Tensor]
+    ) -> tuple[Tensor, int]:
+        of_one = like.select(in_dims[0], 0)
+        drawn = [
+            draw(of_one.shape, generator=generator, device=like.device, dtype=_dtype(like))
+            for generator in _generators.get()
+        ]
+        return torch.stack(drawn), 0
 
 
 def _global_shape(like: Tensor) -> tuple[int, ...]:

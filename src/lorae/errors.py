@@ -21,8 +21,8 @@ class Diverged(InputError):
 class Interrupted(Exception):
     """A training was stopped by a signal, after its state was saved."""
 
-    def __init__(self, run: Path, step: int, received: int) -> None:
-        super().__init__(f"stopped at step {step}; continue with: lorae train --resume {run}")
+    def __init__(self, run: Path, step: int, received: int, command: str = "train") -> None:
+        super().__init__(f"stopped at step {step}; continue with: lorae {command} --resume {run}")
         self.signal = received
 
 

@@ -211,26 +211,27 @@ class ProximalLoRAE(Objective):
         return {"reconstruction": self.error(z, target)}
 
     def after_step(self, learning_rate: float) -> None:
-        """Add learning_rate * weight to the threshold, and shrink M where that is due."""
-        self.pending += learning_rate * self.strength * self.weight
+        """Add to the length of step that is to be made up for, and shrink M where that is due."""
+        self.pending += learning_rate * self.strength
         self.age += 1
         if self.age == self.every:
             self.settle()
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Shrink the singular values of M by the threshold that has gathered."""
+        """Shrink the singular values of M by weight times the length of step that has gathered."""
         bridge = self.model.bridge
         if not isinstance(bridge, LowRank):
             raise InputError(
                 f"the proximal step needs a low-rank bridge, got {type(bridge).__name__}"
             )
         if self.pending:
-            bridge.weight.copy_(spectral.soft_threshold(bridge.weight, self.pending))
+            threshold = self.pending * self.weight
+            bridge.weight.copy_(spectral.soft_threshold(bridge.weight, threshold))
         self.age, self.pending = 0, 0.0
 
     def get_extra_state(self) -> Tensor:
-        """Return the steps and the threshold that have gathered, for a checkpoint."""
+        """Return the steps and their length that have gathered, for a checkpoint."""
         return torch.tensor([self.age, self.pending], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:

@@ -60,7 +60,7 @@ def train(
         torch.Size([1, 64])
     """
     options.check()
-    fabric = _fabric(options)
+    fabric = fabric_for(options)
     data = options.load()
     options = options.resolved(data)
     torch.manual_seed(options.seed)
@@ -89,7 +89,7 @@ def _prepared(
     if fabric.is_global_zero:
         run = Run(free_folder(f"{data.name}-{options.model}") if out is None else Path(out))
         try:
-            run.claim(_about(options, data), resume=resume)
+            run.claim(about(options, data), resume=resume)
             answer = (str(run.path), "")
         except InputError as error:
             answer = ("", str(error))
@@ -99,7 +99,7 @@ def _prepared(
     return Run(Path(path))
 
 
-def _about(options: Options, data: Data) -> dict[str, Any]:
+def about(options: Options, data: Data) -> dict[str, Any]:
     """Return what `config.json` says of a run."""
     return {
         "options": dataclasses.asdict(options),
@@ -113,7 +113,12 @@ def _about(options: Options, data: Data) -> dict[str, Any]:
     }
 
 
-def _fabric(options: Options) -> Fabric:
+def fabric_for(options: Options) -> Fabric:
+    """Return the device, the precision and the processes that options ask for.
+
+    Raises:
+        InputError: if they cannot be had.
+    """
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", options.devices))  # torchrun has the say
     nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
     try:
@@ -241,7 +246,7 @@ class Session:
         self.optimizer.step()
         self.objective.after_step(self.learning_rate)
         if self.average is not None and self.options.ema is not None:
-            _follow(self.average, self.objective.model, self.options.ema)
+            follow(self.average, self.objective.model, self.options.ema)
         return terms
 
     def save(self) -> None:
@@ -367,7 +372,7 @@ def _channels_last(module: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _follow(average: Autoencoder, model: Autoencoder, decay: float) -> None:
+def follow(average: Autoencoder, model: Autoencoder, decay: float) -> None:
     """Move the averaged weights by 1 - decay towards the model's, and take over its buffers."""
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
     for kept, new in zip(average.buffers(), model.buffers(), strict=True):
