@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import tyro
-from torch import Tensor
 
 from lorae import data, evaluations, networks, scores
 from lorae.distances import frechet, kernel_distance
