@@ -55,7 +55,7 @@ def test_it_never_has_more_than_it_started_with():
 
 def test_it_finds_two_directions_in_data_of_two():
     plane = torch.randn(64, 2) @ torch.randn(2, 13)
-    objective, _ = made("rrae-adaptive", patience=150)
-    trained(objective, plane / plane.std(), steps=2000)
+    objective, _ = made("rrae-adaptive", patience=60, tolerance=0.5)  # a goal with room below it
+    trained(objective, plane / plane.std(), steps=600)
     assert objective.settled
     assert objective.model.bridge.rank in (2, 3)
