@@ -49,7 +49,7 @@ ALIKE = {
     ("case", "at_once"), [(c, True) for c in ALIKE] + [("lorae", False), ("vae", False)]
 )
 def test_a_member_is_what_its_training_alone_leaves(case, at_once, tmp_path, monkeypatch):
-    monkeypatch.setattr("lorae.stacking.pays", lambda model: at_once)
+    monkeypatch.setattr("lorae.stacking.pays", lambda *_: at_once)
     options, weights = ALIKE[case]
     members = grid(options, (3, 4), weights)
     runs = train_together(members, tmp_path / "stack", show=False)

@@ -153,7 +153,8 @@ def test_a_member_that_is_not_finite_harms_no_other(at_once):
 )
 def test_large_convolutions_go_in_turn_on_a_cpu(network, shape, width, expected):
     model = build(Architecture(network, shape, 4, width=width))
-    assert pays(model) is expected
+    assert pays(model, 8) is expected
+    assert not pays(model, 2)
     assert model.training
 
 

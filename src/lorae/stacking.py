@@ -40,8 +40,11 @@ APART = {
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
-_LARGEST_AT_ONCE = 1_000_000
-"""Multiplications a sample in convolutions, from which on a CPU computes members in turn."""
+_FEWEST_AT_ONCE = 3
+"""Members, below which a CPU computes them in turn."""
+
+_LARGEST_AT_ONCE = 300_000
+"""Multiplications a sample in convolutions, above which a CPU computes them in turn."""
 
 
 class Stack:
@@ -77,7 +80,8 @@ class Stack:
         at_once: bool | None = None,
     ) -> None:
         self.members, self.generators = tuple(objectives), tuple(generators)
-        self.at_once = pays(self.members[0].model) if at_once is None else at_once
+        n = len(self.members)
+        self.at_once = pays(self.members[0].model, n) if at_once is None else at_once
         self.together = joined(self.members)
         if isinstance(getattr(self.together, "weight", None), float):
             weights = [getattr(member, "weight") for member in self.members]  # noqa: B009
@@ -163,9 +167,10 @@ def joined(modules: Sequence[_Module]) -> _Module:
     return together
 
 
-def pays(model: Autoencoder) -> bool:
-    """Return whether several of this model are quicker computed at once than in turn."""
-    return model.shift.device.type != "cpu" or _convolving(model) < _LARGEST_AT_ONCE
+def pays(model: Autoencoder, members: int) -> bool:
+    """Return whether so many of this model are quicker computed at once than in turn."""
+    few = members < _FEWEST_AT_ONCE
+    return model.shift.device.type != "cpu" or not (few or _convolving(model) > _LARGEST_AT_ONCE)
 
 
 @torch.no_grad()
