@@ -14,7 +14,7 @@ from launcher import flags
 from PIL import Image
 from small import SMALL, content, load
 
-from lorae import autoencoder, data, scores
+from lorae import data, scores
 from lorae.features import Classifier
 from lorae.options import Options
 
@@ -157,25 +157,7 @@ def test_fid_compares_any_two_sets(lorae, finished, weights):
     assert "25 images are no more than 27 features: FID is biased upwards" in err
 
 
-def test_fold_writes_the_small_model(lorae):
-    arguments = flags(dataclasses.replace(SMALL, model="rrae", settings={"rank": 2}))
-    lorae("train", "--out", "a", *arguments)
-    status, out, err = lorae("fold", "a", "--json")
-    assert status == 0, err
-    answer = json.loads(out)
-    assert answer["folded"]["latent"] == 2
-    assert answer["folded"]["parameters"] < answer["whole"]["parameters"]
-    assert answer["folded"]["error"] == pytest.approx(answer["whole"]["error"], rel=1e-4)
-    assert answer["largest_difference"] < 1e-5
-    model = autoencoder.load("a/folded.safetensors")
-    assert model.encode(torch.rand(3, 1, 8, 8)).shape == (3, 2)
-    status, out, _ = lorae("fold", "a", "--out", "b.safetensors")
-    assert "written to b.safetensors" in out
-
-
 BAD = {
-    "fold-none": (["fold", "AE"], "learns no matrix, so there is nothing to be cut"),
-    "fold-threshold": (["fold", "RUN", "--threshold", "2"], "threshold must be .* got 2"),
     "evaluate-part": (["evaluate", "RUN", "--only", "dimensoin"], "unknown part of an evaluation"),
     "evaluate-run": (["evaluate", "nowhere"], "there is no run at 'nowhere'"),
     "evaluate-density": (["evaluate", "RUN", "--densities", "gmm"], "unknown density 'gmm'"),

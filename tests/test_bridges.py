@@ -320,3 +320,17 @@ class TestPosteriors:
     def test_a_flow_refuses_what_it_cannot_be(self, arguments, message):
         with pytest.raises(InputError, match=message):
             BRIDGES["flow"](*arguments)
+
+
+@pytest.mark.parametrize("latent", SIZES)
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 100.0])
+def test_shrinking_takes_a_threshold_from_every_singular_value(latent, threshold):
+    bridge = LowRank(latent)
+    U, sigma, Vh = np.linalg.svd(bridge.weight.detach().double().numpy())
+    parameter = bridge.weight
+    bridge.shrink(threshold)
+    assert bridge.weight is parameter
+    assert parameter.requires_grad
+    assert parameter.grad_fn is None
+    expected = U @ np.diag(np.maximum(sigma - threshold, 0)) @ Vh
+    np.testing.assert_allclose(parameter.detach().numpy(), expected, atol=1e-6)

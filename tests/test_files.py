@@ -13,8 +13,16 @@ from hypothesis import strategies as st
 from launcher import needs_fork, start
 from safetensors.torch import save_file
 
+from lorae import files
 from lorae.errors import InputError
-from lorae.files import load_tensors, read_json, save_tensors, write_atomic, write_json
+from lorae.files import (
+    load_tensors,
+    read_json,
+    save_tensors,
+    whole_folder,
+    write_atomic,
+    write_json,
+)
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -120,6 +128,19 @@ def test_a_file_with_any_byte_altered_is_refused(saved):
             assert chr(whole[position]).isspace()
 
 
+def test_a_file_of_a_newer_version_is_told(saved, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "FORMAT", files.FORMAT + 1)
+        save_tensors(saved, {"x": torch.ones(2)}, None)
+        load_tensors(saved)
+    pattern = (
+        f"newer version of lorae .format {files.FORMAT + 1}; .* up to {files.FORMAT}.: upgrade"
+    )
+    with pytest.raises(InputError, match=pattern) as error:
+        load_tensors(saved)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\3\4", b"{}" * 50, os.urandom(500)])
 def test_a_file_of_another_kind_is_refused(content, tmp_path):
     (tmp_path / "a").write_bytes(content)
@@ -173,6 +194,40 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(name, error, tmp_pa
             write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "no space"), KeyboardInterrupt()])
+def test_a_folder_that_is_not_filled_is_not_there(error, tmp_path):
+    def fill():
+        with whole_folder(tmp_path / "a") as folder:
+            (folder / "half").write_bytes(b"x")
+            raise error
+
+    with pytest.raises(type(error)):
+        fill()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_there_once_it_is_filled(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for out in (tmp_path / "empty", tmp_path / "new" / "folder"):
+        with whole_folder(out) as folder:
+            (folder / "inner").mkdir()
+            (folder / "inner" / "file").write_bytes(b"x")
+            assert not (out / "inner").exists()
+        assert [path.name for path in out.rglob("*")] == ["inner", "file"]
+        (tmp_path / "plain").mkdir()
+        assert out.stat().st_mode == (tmp_path / "plain").stat().st_mode
+        (tmp_path / "plain").rmdir()
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "new"}
+
+
+def test_a_folder_that_is_taken_is_left_as_it_is(tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InputError, match="new or empty folder"), whole_folder(out):
+            pytest.fail("the folder is not empty")
+    assert (tmp_path / "file").read_bytes() == b"mine"
 
 
 def test_a_file_has_the_permissions_that_open_would_give(tmp_path):

@@ -15,6 +15,7 @@ from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
 from lorae.options import Options
 from lorae.runs import Run
+from lorae.wrapping import wrap
 
 if TYPE_CHECKING:
     from lorae.training import train
@@ -37,6 +38,7 @@ __all__ = [
     "evaluate",
     "load",
     "train",
+    "wrap",
 ]
 
 

@@ -9,6 +9,7 @@ Images have shift 0 and scale 1; the columns of a table are standardised. Both a
 weights, so a saved model takes and gives data as the user has them.
 """
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from lorae import layers, networks, spectral
+from lorae import hub, layers, networks, spectral
 from lorae.bridges import Bridge, LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError, unknown
 from lorae.files import load_tensors, save_tensors
@@ -45,8 +46,9 @@ class Architecture:
     """All that is needed to build an autoencoder again, apart from its weights.
 
     Args:
-        network: the encoder and decoder, a name in `lorae.networks.NETWORKS`.
-        shape: the shape of one sample, (C, H, W) or (D,).
+        network: the encoder and decoder, a name in `lorae.networks.NETWORKS`, or "own" for modules
+            of the user's own (:func:`lorae.wrap`).
+        shape: the shape of one sample, (C, H, W) or (D,); () if that of own modules is not known.
         latent: the dimension l of the codes.
         bridge: a name in `BRIDGES`.
         settings: further arguments of the bridge, by their names.
@@ -93,8 +95,8 @@ class Autoencoder(nn.Module):
         scale: divides a sample, broadcast over it; never 0.
         prior: whether codes follow N(0, I), so that new ones can be drawn from it.
         inverts: whether the decoder undoes the encoder; that of a GAN does not.
-        architecture: how encoder, bridge and decoder were built, if by :func:`build`; a model
-            without one can do everything but be saved.
+        architecture: how encoder, bridge and decoder were built, by :func:`build` or
+            :func:`lorae.wrap`; a model without one can do everything but be saved.
 
     Example:
         >>> model = build(Architecture("conv", (1, 8, 8), latent=4, bridge="low-rank"))
@@ -154,8 +156,8 @@ class Autoencoder(nn.Module):
         model in evaluation mode to float32 rounding; all tensors are copies.
 
         Raises:
-            InputError: if the encoder does not end in a linear or convolutional layer, or the
-                bridge is not affine.
+            InputError: if the encoder does not end in a linear or convolutional layer, that cannot
+                be made sure of, or the bridge is not affine.
 
         Example:
             >>> model = build(Architecture("mlp", (6,), latent=3, bridge="low-rank")).eval()
@@ -163,17 +165,17 @@ class Autoencoder(nn.Module):
             >>> torch.allclose(model.fold().encode(x), model.encode(x), atol=1e-6)
             True
         """
-        copy = clone(self).eval()
-        matrix, offset = (part.detach() for part in copy.bridge.affine())
-        copy.encoder = layers.absorb(copy.encoder, matrix, offset)
+        folded = clone(self).eval()
+        matrix, offset = (part.detach() for part in folded.bridge.affine())
+        folded.encoder = layers.absorb(folded.encoder, matrix, offset, self._noise())
         # Without its bridge a model no longer knows in which directions its prior lies.
-        copy.prior = self.prior and self.bridge.directions().shape[1] == self.bridge.latent
-        copy.bridge = NoBridge(self.bridge.latent).to(matrix)
+        folded.prior = self.prior and self.bridge.directions().shape[1] == self.bridge.latent
+        folded.bridge = NoBridge(self.bridge.latent).to(matrix)
         if self.architecture is not None:
-            copy.architecture = dataclasses.replace(
-                self.architecture, bridge="none", settings={}, prior=copy.prior
+            folded.architecture = dataclasses.replace(
+                self.architecture, bridge="none", settings={}, prior=folded.prior
             )
-        return copy
+        return folded
 
     def cut(self, threshold: float = 1e-3) -> "Autoencoder":
         r"""Return a copy whose codes have only the dimensions that the bridge's matrix leaves.
@@ -204,7 +206,7 @@ class Autoencoder(nn.Module):
         U, sigma, _ = torch.linalg.svd(self.bridge.matrix().detach().double().cpu())
         rank = max(1, int(spectral.rank(sigma, threshold)))
         U = U[:, :rank].to(self.shift.device)
-        small.encoder = layers.absorb(small.encoder, U.mT, U.new_zeros(rank))
+        small.encoder = layers.absorb(small.encoder, U.mT, U.new_zeros(rank), self._noise())
         small.decoder = layers.absorb_input(small.decoder, U)
         small.bridge = NoBridge(rank).to(self.shift)
         small.prior = self.prior and rank == self.bridge.directions().shape[1]
@@ -215,10 +217,22 @@ class Autoencoder(nn.Module):
         return small
 
     def save(self, path: Path) -> None:
-        """Write weights and architecture to one safetensors file, atomically."""
+        """Write weights and architecture to one safetensors file, atomically.
+
+        Of modules of the user's own, the file holds the weights alone: :func:`load` needs them.
+        """
         if self.architecture is None:
-            raise InputError("a model of the user's own modules has no architecture to be saved")
+            raise InputError(
+                "this model has no architecture to be saved: make it with lorae.build or lorae.wrap"
+            )
         save_tensors(path, self.state_dict(), dataclasses.asdict(self.architecture))
+
+    def _noise(self) -> Tensor | None:
+        """Return a few random samples in the units of the networks, if their shape is known."""
+        if self.architecture is None or not self.architecture.shape:
+            return None
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(4, *self.architecture.shape, generator=generator).to(self.shift)
 
 
 def build(
@@ -230,10 +244,8 @@ def build(
         InputError: if a name is unknown or a size is out of range.
     """
     a = architecture
-    if a.bridge not in BRIDGES:
-        raise unknown("bridge", a.bridge, BRIDGES)
     encoder, decoder = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
-    bridge = BRIDGES[a.bridge](a.latent, **a.settings)
+    bridge = bridge_of(a)
     return Autoencoder(
         encoder if bridge.inputs == a.latent else layers.with_outputs(encoder, bridge.inputs),
         bridge,
@@ -246,6 +258,18 @@ def build(
     )
 
 
+def bridge_of(architecture: Architecture) -> Bridge:
+    """Return the bridge of an architecture, with fresh weights.
+
+    Raises:
+        InputError: if it is unknown, or has no such settings.
+    """
+    a = architecture
+    if a.bridge not in BRIDGES:
+        raise unknown("bridge", a.bridge, BRIDGES)
+    return BRIDGES[a.bridge](a.latent, **a.settings)
+
+
 def _ended(decoder: nn.Sequential, architecture: Architecture) -> nn.Sequential:
     """Give a decoder the activation and the norms that its architecture asks for."""
     if architecture.probabilities:
@@ -255,30 +279,85 @@ def _ended(decoder: nn.Sequential, architecture: Architecture) -> nn.Sequential:
     return decoder
 
 
-def load(path: str | Path) -> Autoencoder:
-    """Return the model of a file or of a run folder, on the CPU and in evaluation mode.
+def load(
+    path: str | Path,
+    *,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    revision: str | None = None,
+) -> Autoencoder:
+    """Return a saved model, with the units of its data, on the CPU and in evaluation mode.
+
+    Args:
+        path: a file, the folder of a run, a folder of `lorae export --to hub`, or a repository
+            OWNER/NAME of the Hugging Face hub, where there is no such path (needs the package
+            huggingface-hub: `pip install lorae[hub]`). Only safetensors are ever read.
+        encoder: for a model of own modules (:func:`lorae.wrap`), an encoder like the one wrapped;
+            it is copied. Also for a model that was folded.
+        decoder: the decoder likewise.
+        revision: of the repository on the hub, a branch, a tag or a commit.
 
     Raises:
-        InputError: if there is no such file, or it is cut short, altered or no model of lorae.
+        InputError: if there is no such file or repository, it is cut short, altered, of a newer
+            version or no model of lorae, or modules are missing, superfluous or of other sizes.
     """
-    file = Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+    file = _file_of(path, revision)
     tensors, about = load_tensors(file)
     try:
-        architecture = Architecture.from_dict(about)
-        model = build(architecture, tensors["shift"], tensors["scale"])
+        model = _built(Architecture.from_dict(about), tensors, encoder, decoder)
         model.load_state_dict(tensors)
+    except InputError as error:
+        raise InputError(f"{str(file)!r} cannot be loaded: {error}") from None
     except (KeyError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())
         raise InputError(
-            f"{str(file)!r} holds no model this version can build ({reason})"
+            f"{str(file)!r} holds no model this version can build ({reason[:300]})"
         ) from None
     return model.eval()
 
 
+def _file_of(path: str | Path, revision: str | None) -> Path:
+    """Return the file of a model by its own path, that of its folder, or a repository's name."""
+    place = Path(path)
+    if isinstance(path, str) and hub.is_repository(path) and not place.parent.exists():
+        return hub.download(path, "model.safetensors", revision)
+    return place / "model.safetensors" if place.is_dir() else place
+
+
+def _built(
+    architecture: Architecture,
+    tensors: dict[str, Tensor],
+    encoder: nn.Module | None,
+    decoder: nn.Module | None,
+) -> Autoencoder:
+    """Return a model for a state, of modules given or built, in which to load it."""
+    units = {"shift": tensors["shift"], "scale": tensors["scale"]}
+    if architecture.network != "own":
+        if encoder is not None or decoder is not None:
+            raise InputError("encoder and decoder are not to be given, it holds its own")
+        return build(architecture, **units)
+    if encoder is None or decoder is None:
+        raise InputError(
+            "its encoder and decoder are modules of its author's own: give some like them, "
+            "lorae.load(path, encoder=..., decoder=...)"
+        )
+    state = {
+        part: {n.removeprefix(part): one for n, one in tensors.items() if n.startswith(part)}
+        for part in ("encoder.", "decoder.")
+    }
+    return Autoencoder(
+        layers.end_like(copy.deepcopy(encoder), state["encoder."]),
+        bridge_of(architecture),
+        layers.beginning_like(copy.deepcopy(decoder), state["decoder."]),
+        **units,
+        prior=architecture.prior,
+        inverts=architecture.inverts,
+        architecture=architecture,
+    )
+
+
 def clone(model: Autoencoder) -> Autoencoder:
     """Return a copy of a model that shares no tensor with it."""
-    import copy
-
     return copy.deepcopy(model)
 
 

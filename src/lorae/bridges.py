@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorae import spectral
 from lorae.distributed import average
 from lorae.errors import InputError
 
@@ -116,6 +117,24 @@ class LowRank(Bridge):
     def matrix(self) -> Float[Tensor, "l l"]:
         """Return M."""
         return self.weight
+
+    @torch.no_grad()
+    def shrink(self, threshold: float) -> None:
+        r"""Replace M by its proximal map, in place: every singular value less a threshold, or 0.
+
+        A step of proximal gradient descent on weight * ||M||_* is an optimizer's step without
+        the penalty, and then this with the learning rate times the weight for a threshold.
+
+        Args:
+            threshold: at least 0, in the units of M.
+
+        Example:
+            >>> bridge = LowRank(3)
+            >>> bridge.shrink(0.5)
+            >>> float(torch.linalg.svdvals(bridge.weight)[0].detach()) < 0.7
+            True
+        """
+        self.weight.copy_(spectral.soft_threshold(self.weight, threshold))
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
         """Return M and 0."""

@@ -18,13 +18,14 @@ import tyro
 from lorae import data
 from lorae.assess import Classify, Evaluate, Fid
 from lorae.demo import Demo
+from lorae.deploy import Fold
 from lorae.distributed import is_main
 from lorae.errors import InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate, ranks, summary
 from lorae.methods import METHODS
 from lorae.options import Options, data_of
 from lorae.output import Json, tell
-from lorae.produce import Fold, Interpolate, Sample
+from lorae.produce import Interpolate, Sample
 from lorae.reproduce import Reproduce
 from lorae.runs import Run, free_folder
 

@@ -1,16 +1,18 @@
 """Files that are whole or absent.
 
 A file is written under a temporary name beside its target, flushed to the disk and renamed, so a
-reader sees the old content or the new and never a part. Tensors go to safetensors, never pickle;
-the header holds a JSON text and a checksum over both, so that a cut or altered file is refused in
-one sentence.
+reader sees the old content or the new and never a part. A folder is filled beside its target and
+renamed. Tensors go to safetensors, never pickle; the header holds a JSON text, the number of the
+format and a checksum over all of it, so that a file that is cut, altered or of a later format is
+refused in one sentence.
 """
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lorae.errors import InputError
+
+FORMAT = 1
+"""The number of the format in which tensors are written; later ones are refused."""
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -40,6 +45,51 @@ def write_atomic(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_new_folder(out: Path) -> None:
+    """Check that there is nothing at a path, or an empty folder.
+
+    Raises:
+        InputError: if there is something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to be filled, which becomes `out` at the end, or is gone if that fails.
+
+    Raises:
+        InputError: if there is a file or a folder with content at `out`.
+
+    Example:
+        >>> out = Path(tempfile.mkdtemp()) / "new"
+        >>> with whole_folder(out) as folder:
+        ...     (folder / "a").touch()
+        ...     out.exists()
+        False
+        >>> [path.name for path in out.iterdir()]
+        ['a']
+    """
+    check_new_folder(out)
+    with beside(out) as folder:
+        whole = folder / "whole"
+        whole.mkdir()
+        yield whole
+        if out.exists():
+            out.rmdir()
+        whole.replace(out)
+
+
+@contextmanager
+def beside(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside a path, on the same disk."""
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as folder:
+        yield Path(folder)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -73,7 +123,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: object) -> No
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(about, sort_keys=True)
     # One entry, because safetensors writes several in no certain order.
-    header = json.dumps({"about": text, "checksum": _checksum(plain, text)})
+    checksum = _checksum(plain, f"{FORMAT}{text}")
+    header = json.dumps({"about": text, "checksum": checksum, "format": FORMAT})
     write_atomic(path, save(plain, {"lorae": header}))
 
 
@@ -81,7 +132,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Read a file of :func:`save_tensors`: the tensors on the CPU, and the description.
 
     Raises:
-        InputError: if the file is missing, cut short, altered, or of another origin.
+        InputError: if the file is missing, cut short, altered, or of another origin or a later
+            format.
     """
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}")
@@ -99,9 +151,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         )
     try:
         header = json.loads(metadata["lorae"])
-        intact = header["checksum"] == _checksum(tensors, header["about"])
-    except (ValueError, KeyError, TypeError):
-        intact = False
+        number = header.get("format", "")  # files of before 0.1 have none
+        later = number != "" and number > FORMAT
+        intact = later or header["checksum"] == _checksum(tensors, f"{number}{header['about']}")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        intact = later = False
+    if later:
+        raise InputError(
+            f"{str(path)!r} was written by a newer version of lorae (format {number}; this one "
+            f"reads up to {FORMAT}): upgrade lorae to read it"
+        )
     if not intact:
         raise InputError(f"{str(path)!r} was altered after it was written: its checksum is wrong")
     return tensors, json.loads(header["about"])

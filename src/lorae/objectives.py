@@ -217,7 +217,6 @@ class ProximalLoRAE(Objective):
         if self.age == self.every:
             self.settle()
 
-    @torch.no_grad()
     def settle(self) -> None:
         """Shrink the singular values of M by weight times the length of step that has gathered."""
         bridge = self.model.bridge
@@ -226,8 +225,7 @@ class ProximalLoRAE(Objective):
                 f"the proximal step needs a low-rank bridge, got {type(bridge).__name__}"
             )
         if self.pending:
-            threshold = self.pending * self.weight
-            bridge.weight.copy_(spectral.soft_threshold(bridge.weight, threshold))
+            bridge.shrink(self.pending * self.weight)
         self.age, self.pending = 0, 0.0
 
     def get_extra_state(self) -> Tensor:

@@ -1,8 +1,6 @@
-"""The commands that make something of a trained model: sample, interpolate, fold."""
+"""The commands that make something of a trained model: sample, interpolate."""
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,14 +11,13 @@ import tyro
 from torch import Tensor
 
 from lorae import pictures, scores
-from lorae.autoencoder import as_float, encode_all
+from lorae.autoencoder import encode_all
 from lorae.cache import write_npy
 from lorae.data import Data
 from lorae.densities import density_for
 from lorae.errors import InputError, unknown
-from lorae.evaluation import evaluate
 from lorae.features import as_bytes
-from lorae.files import write_atomic
+from lorae.files import beside, whole_folder, write_atomic
 from lorae.intervals import Interval
 from lorae.options import data_of
 from lorae.output import Json, tell
@@ -115,49 +112,6 @@ class Interpolate:
         tell(f"detour (length of the decoded path / distance of its ends, in pixels): {ratio}")
 
 
-@dataclass(frozen=True)
-class Fold:
-    """Turn a run into the small model that is left of it: as many latent dimensions as its rank."""
-
-    run: tyro.conf.Positional[Path]
-    """Run folder of a finished training of a model with a matrix M."""
-    out: Path | None = None
-    """File of the small model; folded.safetensors in the run folder by default."""
-    threshold: float = 1e-3
-    """Keep the directions whose singular value of M exceeds this share of the largest (1e-3 of M
-    is 1e-6 of the covariance)."""
-    as_json: Json = False
-    """Print the answer as JSON."""
-
-    def __call__(self) -> None:
-        """Fold, cut, write, and compare with the whole model on the test samples."""
-        run = Run.open(self.run)
-        origin, whole = data_of(run), run.model()
-        small = whole.cut(self.threshold)
-        out = self.out or run.path / "folded.safetensors"
-        small.save(out)
-        x = as_float(origin.test[:1000])
-        with torch.no_grad():
-            apart = float((small(x) - whole(x)).abs().max())
-        rows = {
-            name: {
-                "latent": model.bridge.latent,
-                "parameters": sum(p.numel() for p in model.parameters()),
-                "error": evaluate(model, origin.test).reconstruction,
-            }
-            for name, model in (("whole", whole), ("folded", small))
-        }
-        if self.as_json:
-            tell(rows | {"file": str(out), "largest_difference": apart})
-            return
-        for name, row in rows.items():
-            tell(
-                f"{name:7} {row['latent']:5} dimensions {row['parameters']:9,} parameters "
-                f"test error {row['error']:.6f}"
-            )
-        tell(f"reconstructions differ by at most {apart:.2g}; written to {out}")
-
-
 def drawn(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
     """Yield samples of a run, 500 at a time: images as bytes, rows of a table as they are."""
     model = run.model()
@@ -183,16 +137,9 @@ def _write_images(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> N
         return
     if out.suffix:
         raise InputError(f"out must be a folder or an .npy file for images, got {str(out)!r}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
-    with _beside(out) as folder:
-        whole = folder / out.name
-        whole.mkdir()
+    with whole_folder(out) as folder:
         for k, image in enumerate(one for part in parts for one in part):
-            (whole / f"{k:06}.png").write_bytes(pictures.png(image.permute(1, 2, 0).numpy()))
-        if out.exists():
-            out.rmdir()
-        whole.replace(out)
+            (folder / f"{k:06}.png").write_bytes(pictures.png(image.permute(1, 2, 0).numpy()))
 
 
 def _write_table(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
@@ -212,15 +159,6 @@ def _write_array(
     out: Path, shape: tuple[int, ...], dtype: str, blocks: Iterator["np.ndarray[Any, Any]"]
 ) -> None:
     """Write an .npy file a block at a time, under another name until it is whole."""
-    with _beside(out) as folder:
+    with beside(out) as folder:
         write_npy(folder / "array.npy", shape, dtype, blocks)
         (folder / "array.npy").replace(out)
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside a path, on the same disk."""
-    parent = out.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as folder:
-        yield Path(folder)
