@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lorae import polar, spectral
+from lorae import polar
 from lorae.autoencoder import Autoencoder
 from lorae.bridges import LowRank
 from lorae.errors import InputError
