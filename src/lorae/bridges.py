@@ -119,14 +119,14 @@ class LowRank(Bridge):
         return self.weight
 
     @torch.no_grad()
-    def shrink(self, threshold: float) -> None:
+    def shrink(self, threshold: float | Float[Tensor, "*#batch"]) -> None:
         r"""Replace M by its proximal map, in place: every singular value less a threshold, or 0.
 
         A step of proximal gradient descent on weight * ||M||_* is an optimizer's step without
         the penalty, and then this with the learning rate times the weight for a threshold.
 
         Args:
-            threshold: at least 0, in the units of M.
+            threshold: at least 0, in the units of M; one, or one for each matrix of a stack.
 
         Example:
             >>> bridge = LowRank(3)
