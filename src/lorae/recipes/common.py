@@ -110,10 +110,13 @@ def caption(plan: Plan, sets: Sequence[str]) -> str:
     for data in dict.fromkeys(sets):
         setting = plan.scale.sets[data]
         told.append(f"{data}: {setting.distance} over {setting.samples} images")
-    seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
+    count = max(len(plan.seeds_of(data)) for data in sets)
+    seeds = f"{count} seed{'s' if count > 1 else ''}"
+    other = any(plan.scale.sets[data].distance != "FID" for data in sets)
     return (
-        f"{'; '.join(told)}. Lower is better. Mean over {seeds} and half the 95% interval; in "
-        "brackets the paper's FID."
+        f"{'; '.join(told)}. Lower is better. Mean over {seeds} and half the 95% interval (of one "
+        "value there is none); in brackets the paper's FID"
+        + (", which is on another scale than the classifier distance." if other else ".")
     )
 
 

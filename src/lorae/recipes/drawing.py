@@ -19,11 +19,12 @@ _DASHES = ((), (5, 2), (2, 2), (6, 2, 1, 2))
 
 
 class Curve(NamedTuple):
-    """A curve by its label."""
+    """A curve by its label; its index sets colour and dashes."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
+    index: int = 0
 
 
 def drawing(
@@ -48,12 +49,13 @@ def drawing(
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(4.6, 3.3), layout="constrained")
         axes = figure.add_subplot()
-        for k, curve in enumerate(curves):
+        for curve in curves:
             axes.plot(
                 curve.x,
                 curve.y,
                 label=curve.label,
-                dashes=_DASHES[k // 5 % len(_DASHES)] or (None, None),
+                color=f"C{curve.index % 10}",
+                dashes=_DASHES[curve.index // 10 % len(_DASHES)] or (None, None),
                 marker="o" if points else "",
                 markersize=4,
             )

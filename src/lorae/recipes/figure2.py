@@ -43,8 +43,8 @@ class Figure2(Recipe):
         shown, tables = [], []
         for data in plan.scale.sets:
             curves = [
-                Curve(row, range(1, len(sigma) + 1), [s / sigma[0] for s in sigma])
-                for row in _ROWS
+                Curve(row, range(1, len(sigma) + 1), [s / sigma[0] for s in sigma], k)
+                for k, row in enumerate(_ROWS)
                 if (sigma := found.get((row, data, plan.seeds[0]), {}).get("covariance"))
             ]
             if curves:
