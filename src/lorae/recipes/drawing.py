@@ -19,12 +19,12 @@ _DASHES = ((), (5, 2), (2, 2), (6, 2, 1, 2))
 
 
 class Curve(NamedTuple):
-    """A curve by its label; its index sets colour and dashes."""
+    """A curve by its label; its hue sets colour and dashes."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
-    index: int = 0
+    hue: int = 0
 
 
 def drawing(
@@ -54,8 +54,8 @@ def drawing(
                 curve.x,
                 curve.y,
                 label=curve.label,
-                color=f"C{curve.index % 10}",
-                dashes=_DASHES[curve.index // 10 % len(_DASHES)] or (None, None),
+                color=f"C{curve.hue % 10}",
+                dashes=_DASHES[curve.hue // 10 % len(_DASHES)] or (None, None),
                 marker="o" if points else "",
                 markersize=4,
             )
