@@ -18,6 +18,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from lorae import memory
 from lorae.autoencoder import Autoencoder, build, clone, load
 from lorae.checkpoints import Stateful, load_checkpoint, save_checkpoint
 from lorae.data import Data
@@ -211,7 +212,7 @@ class Session:
         """
         self.objective.train()
         start = time.perf_counter() - self.state.seconds
-        with Interrupts() as interrupts, self.display.opened(self.state.step):
+        with Interrupts() as interrupts, self.display.opened(self.state.step), memory.kept():
             while not self.done:
                 self.advance()
                 if self.state.step % self.evaluate_every == 0 or self.state.step == self.steps:
