@@ -8,8 +8,9 @@ import torch
 from torch import nn
 from torch.distributions import Independent, Normal, kl_divergence
 
+from lorae import spectral
 from lorae.autoencoder import BRIDGES
-from lorae.bridges import LinearChain, LowRank, NoBridge, ScaleFree
+from lorae.bridges import Factored, LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError
 from lorae.posteriors import GaussianPosterior, Posterior, TruncatedPosterior
 from lorae.truncated import TruncatedSVD
@@ -20,6 +21,7 @@ MADE = {
     "flow": lambda latent: BRIDGES["flow"](max(latent, 2)),
     "truncated to half": lambda latent: TruncatedSVD(latent, rank=(latent + 1) // 2),
     "truncated gaussian to half": lambda latent: TruncatedPosterior(latent, rank=(latent + 1) // 2),
+    "factored to half": lambda latent: Factored(latent, inner=(latent + 1) // 2),
     "chain of one": lambda latent: LinearChain(latent, depth=1),
     "chain of three": lambda latent: LinearChain(latent, depth=3),
     "slow average": lambda latent: ScaleFree(latent, momentum=0.5, epsilon=1e-2),
@@ -139,6 +141,55 @@ def test_a_chain_is_the_product_of_its_layers(depth):
 def test_a_chain_without_layers_is_refused(depth):
     with pytest.raises(InputError, match=f"depth must be at least 1, got {depth}"):
         LinearChain(5, depth)
+
+
+class TestFactored:
+    @pytest.mark.parametrize("inner", [None, 5, 2, 1])
+    def test_starts_as_the_low_rank_bridge_or_what_is_left_of_it(self, inner):
+        torch.manual_seed(1)
+        M = LowRank(5).weight.detach()
+        torch.manual_seed(1)
+        bridge = Factored(5, inner).double()
+        expected = spectral.truncate(M.double(), 5 if inner is None else inner)
+        torch.testing.assert_close(bridge.matrix(), expected, atol=1e-6, rtol=0)
+
+    def test_has_the_nuclear_norm_for_a_penalty_at_balanced_factors_and_more_at_others(self):
+        bridge = Factored(5, 3).double()
+        norm = spectral.nuclear_norm(bridge.matrix())
+        torch.testing.assert_close(bridge.penalty(), norm, atol=1e-6, rtol=0)
+        for _ in range(5):
+            change = torch.eye(3).double() + 0.3 * torch.randn(3, 3, dtype=torch.float64)
+            with torch.no_grad():
+                bridge.left.copy_(bridge.left @ change)
+                bridge.right.copy_(bridge.right @ torch.linalg.inv(change).mT)
+            torch.testing.assert_close(spectral.nuclear_norm(bridge.matrix()), norm)
+            assert bridge.penalty() > norm
+
+    @pytest.mark.parametrize("threshold", [0.0, 0.3, 1.5, 100.0])
+    @pytest.mark.parametrize("inner", [6, 4, 1])
+    @pytest.mark.parametrize("kind", ["random", "dead", "zero"])
+    def test_shrinks_the_product_as_the_proximal_map_does(self, kind, inner, threshold):
+        bridge = Factored(6, inner).double()
+        with torch.no_grad():
+            for factor in bridge.parameters():
+                factor.copy_(torch.randn_like(factor) * (kind != "zero"))
+                factor[:, 0] *= kind != "dead"
+        before = bridge.matrix().detach()
+        bridge.shrink(threshold)
+        expected = spectral.soft_threshold(before, threshold)
+        torch.testing.assert_close(bridge.matrix(), expected, atol=1e-12, rtol=0)
+
+    def test_an_exact_rank_stays_where_directions_die(self):
+        bridge = Factored(6, 4)
+        third = spectral.singular_values(bridge.matrix().detach())[2]
+        bridge.shrink(float(third) + 1e-4)
+        sigma = torch.linalg.svdvals(bridge.matrix().detach().double())
+        assert spectral.rank(sigma, 1e-6) == 2
+
+    @pytest.mark.parametrize("inner", [0, 6])
+    def test_refuses_a_number_of_columns_that_is_none(self, inner):
+        with pytest.raises(InputError, match=f"inner must be 1 to 5, .* got {inner}"):
+            Factored(5, inner)
 
 
 class TestScaleFree:

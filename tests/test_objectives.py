@@ -8,9 +8,9 @@ from torch import nn
 
 from lorae import spectral
 from lorae.autoencoder import Autoencoder
-from lorae.bridges import LowRank, NoBridge, ScaleFree
+from lorae.bridges import Factored, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError
-from lorae.objectives import DecayedAE, LoRAE, ProximalLoRAE
+from lorae.objectives import DecayedAE, FactoredLoRAE, LoRAE, ProximalLoRAE
 
 
 @pytest.mark.parametrize("name", ["lorae", "lorae-scale-free"])
@@ -102,6 +102,35 @@ def test_the_steps_in_between_are_one_at_least(objective):
         objective(model, every=0)
 
 
+@pytest.mark.parametrize("weight", [0, 0.7])
+@pytest.mark.parametrize("strength", [0.25, 1.0])
+def test_the_penalty_on_factors_starts_as_that_on_the_norm(weight, strength):
+    objective, x = made("lorae-factored", weight=weight)
+    objective.strength = strength
+    norm = np.linalg.svd(objective.model.bridge.matrix().detach().numpy(), compute_uv=False).sum()
+    term = objective(x)["nuclear_norm"]
+    assert term.item() == pytest.approx(weight * strength * norm, rel=1e-5)
+    term.backward()
+    for factor in objective.model.bridge.parameters():
+        torch.testing.assert_close(factor.grad, weight * strength * factor.detach())
+
+
+def test_the_penalty_on_factors_needs_factors():
+    objective = FactoredLoRAE(Autoencoder(nn.Linear(5, 3), LowRank(3), nn.Linear(3, 5)))
+    with pytest.raises(InputError, match="needs a factored bridge, got LowRank"):
+        objective(torch.zeros(2, 5))
+
+
+def test_the_proximal_step_works_on_factors_too():
+    low, factored = LowRank(3), Factored(3)
+    with torch.no_grad():
+        low.weight.copy_(factored.matrix())
+    for bridge in (low, factored):
+        objective = ProximalLoRAE(Autoencoder(nn.Linear(5, 3), bridge, nn.Linear(3, 5)), 2.0)
+        objective.after_step(0.1)
+    torch.testing.assert_close(factored.matrix(), low.matrix(), atol=1e-6, rtol=0)
+
+
 def test_the_proximal_form_finds_an_exact_rank():
     objective, x = made("lorae-proximal", weight=3.0)
     trained(objective, x, steps=150)
@@ -148,7 +177,7 @@ def test_the_papers_penalty_does_see_the_scale_which_the_encoder_can_hide_in():
 
 
 @pytest.mark.parametrize("weight", [-1e-9, -1.0, float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("objective", [LoRAE, ProximalLoRAE, DecayedAE])
+@pytest.mark.parametrize("objective", [LoRAE, ProximalLoRAE, DecayedAE, FactoredLoRAE])
 def test_a_weight_that_is_no_weight_is_refused(objective, weight):
     model = Autoencoder(nn.Linear(5, 3), LowRank(3), nn.Linear(3, 5))
     with pytest.raises(InputError, match="weight must be a finite number of at least 0, got"):

@@ -21,7 +21,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lorae import hub, layers, networks, spectral
-from lorae.bridges import Bridge, LinearChain, LowRank, NoBridge, ScaleFree
+from lorae.bridges import Bridge, Factored, LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError, unknown
 from lorae.files import load_tensors, save_tensors
 from lorae.posteriors import FlowPosterior, GaussianPosterior, TruncatedPosterior
@@ -31,6 +31,7 @@ from lorae.truncated import TruncatedSVD
 BRIDGES: dict[str, type[Bridge]] = {
     "none": NoBridge,
     "low-rank": LowRank,
+    "factored": Factored,
     "chain": LinearChain,
     "scale-free": ScaleFree,
     "truncated": TruncatedSVD,

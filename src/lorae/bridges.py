@@ -141,6 +141,77 @@ class LowRank(Bridge):
         return self.weight, self.weight.new_zeros(self.weight.shape[0])
 
 
+class Factored(Bridge):
+    r"""z = A B^T e with two factors of r columns, so that the rank of M = A B^T is r at most.
+
+    Half the sum of squares of the factors is never below the nuclear norm of their product, and
+    reaches it for some factors of every matrix of rank r or less,
+
+    .. math:: \|M\|_* = \min_{A B^\top = M} \tfrac12 (\|A\|_F^2 + \|B\|_F^2),
+
+    so a penalty on it is one on the norm, without any decomposition. The factors start as such
+    ones, :math:`U \sqrt\Sigma` and :math:`V \sqrt\Sigma`, of the matrix that :class:`LowRank`
+    would start with, or of its part of rank r.
+
+    Reference:
+        Srebro, Rennie and Jaakkola, Maximum-margin matrix factorization (NeurIPS 2004), lemma 1.
+
+    Args:
+        latent: the dimension l of the codes.
+        inner: the number r of columns, 1 to l; l by default.
+
+    Example:
+        >>> bridge = Factored(5, inner=2)
+        >>> spectral.rank(spectral.singular_values(bridge.matrix()), 1e-4)
+        tensor(2)
+    """
+
+    learns_matrix = True
+
+    def __init__(self, latent: int, inner: int | None = None) -> None:
+        super().__init__(latent)
+        inner = latent if inner is None else inner
+        if not 1 <= inner <= latent:
+            raise InputError(f"inner must be 1 to {latent}, the latent dimension, got {inner}")
+        start = nn.Linear(latent, latent, bias=False).weight.detach()
+        U, sigma, Vh = torch.linalg.svd(start)
+        self.left = nn.Parameter(U[:, :inner] * sigma[:inner].sqrt())
+        self.right = nn.Parameter(Vh.mT[:, :inner] * sigma[:inner].sqrt())
+
+    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Return A B^T e."""
+        return functional.linear(e @ self.right, self.left)
+
+    def matrix(self) -> Float[Tensor, "l l"]:
+        """Return A B^T."""
+        return self.left @ self.right.mT
+
+    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return A B^T and 0."""
+        matrix = self.matrix()
+        return matrix, matrix.new_zeros(self.latent)
+
+    def penalty(self) -> Float[Tensor, ""]:
+        """Return half the sum of squares of the factors."""
+        return (self.left.square().sum() + self.right.square().sum()) / 2
+
+    @torch.no_grad()
+    def shrink(self, threshold: float | Float[Tensor, "*#batch"]) -> None:
+        r"""Take the threshold from every singular value of M, as far as there is so much.
+
+        With M = U diag(sigma) V^T and :math:`g^2 = \max(1 - t / \sigma, 0)` the factors become
+        U g U^T A and V g V^T B, which moves them as little as it can. U and V follow from the QR
+        decompositions of the factors and an SVD of r x r, so this costs l r^2.
+        """
+        (left, L), (right, R) = torch.linalg.qr(self.left), torch.linalg.qr(self.right)
+        U, sigma, Vh = torch.linalg.svd(L @ R.mT)
+        t = torch.as_tensor(threshold, dtype=sigma.dtype, device=sigma.device).unsqueeze(-1)
+        kept = sigma > t
+        gain = (1 - t / sigma.where(kept, 1.0)).where(kept, 0.0).sqrt().unsqueeze(-2)
+        self.left.copy_(left @ (U * gain @ (U.mT @ L)))
+        self.right.copy_(right @ (Vh.mT * gain @ (Vh @ R)))
+
+
 class LinearChain(Bridge):
     """z = M_k ... M_1 e, the implicit rank minimisation of IRMAE.
 

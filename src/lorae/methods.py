@@ -9,7 +9,7 @@ from lorae.adaptive import AdaptiveRRAE
 from lorae.adversarial import GAN, LSGAN, NSGAN
 from lorae.autoencoder import BRIDGES, Autoencoder
 from lorae.errors import InputError, unknown
-from lorae.objectives import AE, DecayedAE, LoRAE, Objective, ProximalLoRAE
+from lorae.objectives import AE, DecayedAE, FactoredLoRAE, LoRAE, Objective, ProximalLoRAE
 from lorae.regularized import RAEGP, RAEL2, RAESN, WAE, LeastVolume, NestedDropout
 from lorae.variational import VAE, BernoulliVAE
 
@@ -168,6 +168,13 @@ METHODS: dict[str, Method] = {
         "LoRAE on M / ‖M‖_F, which no scaling of the networks evades",
         "a count of dimensions with a sharp edge, at little cost in error",
         "this package",
+    ),
+    "lorae-factored": Method(
+        FactoredLoRAE,
+        "factored",
+        "LoRAE by the sum of squares of two factors of M",
+        "the paper's penalty with no decomposition, for very large codes; another path to it",
+        "Srebro, Rennie and Jaakkola, NeurIPS 2004",
     ),
     "rrae": Method(
         AE,

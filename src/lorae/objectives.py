@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from lorae import polar
 from lorae.autoencoder import Autoencoder
-from lorae.bridges import LowRank
+from lorae.bridges import Factored, LowRank
 from lorae.errors import InputError
 
 
@@ -194,7 +194,7 @@ class ProximalLoRAE(Objective):
         Candes and Shen (2010), theorem 2.1.
 
     Args:
-        model: an autoencoder over a low-rank bridge.
+        model: an autoencoder over a low-rank bridge, factored or not.
         weight: lambda, at least 0; the threshold of a step is the learning rate times this.
         every: k, at least 1; by default as :func:`lorae.polar.interval` says.
     """
@@ -220,7 +220,7 @@ class ProximalLoRAE(Objective):
     def settle(self) -> None:
         """Shrink the singular values of M by weight times the length of step that has gathered."""
         bridge = self.model.bridge
-        if not isinstance(bridge, LowRank):
+        if not isinstance(bridge, LowRank | Factored):
             raise InputError(
                 f"the proximal step needs a low-rank bridge, got {type(bridge).__name__}"
             )
@@ -235,6 +235,36 @@ class ProximalLoRAE(Objective):
     def set_extra_state(self, state: Tensor) -> None:
         """Take up what a checkpoint had gathered."""
         self.age, self.pending = int(state[0]), float(state[1])
+
+
+class FactoredLoRAE(Objective):
+    r"""LoRAE by two factors: reconstruction + weight / 2 * (||A||_F^2 + ||B||_F^2), M = A B^T.
+
+    At its minima the penalty is weight * ||M||_*, and it has a gradient everywhere that costs
+    nothing: a small singular value shrinks in proportion to its size, not at a constant speed.
+
+    Reference:
+        Srebro, Rennie and Jaakkola (NeurIPS 2004); see :class:`lorae.bridges.Factored`.
+
+    Args:
+        model: an autoencoder over a factored bridge.
+        weight: lambda, at least 0.
+    """
+
+    def __init__(self, model: Autoencoder, weight: float = 1e-3) -> None:
+        super().__init__(model)
+        self.weight = at_least("weight", weight, 0)
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error and half the weighted sum of squares of the factors."""
+        bridge = self.model.bridge
+        if not isinstance(bridge, Factored):
+            raise InputError(f"this penalty needs a factored bridge, got {type(bridge).__name__}")
+        target, z = self.codes(x)
+        return {
+            "reconstruction": self.error(z, target),
+            "nuclear_norm": self.strength * self.weight * bridge.penalty(),
+        }
 
 
 def _every(model: Autoencoder, every: int | None) -> int:

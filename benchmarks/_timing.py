@@ -1,0 +1,80 @@
+"""How the benchmarks take time: side by side, in turns, and by the processor's own clock.
+
+On a CPU it is the time that this process had the processor (of one thread, unless OMP_NUM_THREADS
+says otherwise), so that what else runs there counts little; with a GPU it is the wall's.
+"""
+
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+
+def clock() -> float:
+    """Return seconds, when all that was asked for is done."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def seconds(work: Callable[[], object], times: int = 1) -> float:
+    """Return the seconds that one call takes, the mean over some."""
+    start = clock()
+    for _ in range(times):
+        work()
+    return (clock() - start) / times
+
+
+def in_turns(
+    work: Mapping[str, Callable[[], float]], rounds: int, warm: int = 1
+) -> dict[str, list[float]]:
+    """Return what each function measures in each round; the order turns about with the rounds."""
+    found: dict[str, list[float]] = {name: [] for name in work}
+    for round_ in range(-warm, rounds):
+        names = list(work) if round_ % 2 else list(reversed(work))
+        for name in names:
+            value = work[name]()
+            if round_ >= 0:
+                found[name].append(value)
+    return found
+
+
+def ratio(times: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:
+    """Return the quartiles of the ratio, taken round by round: lower, median, upper."""
+    ratios = [a / b for a, b in zip(times, others, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return low, middle, high
+
+
+def milliseconds(times: Sequence[float]) -> float:
+    """Return the median in milliseconds."""
+    return 1e3 * statistics.median(times)
+
+
+def machine() -> str:
+    """Return a line that says what was measured, on what."""
+    root = Path(__file__).parent
+    answer = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=root, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    return (
+        f"commit {answer.stdout.strip() or 'unknown'}, torch {torch.__version__}, {device}, "
+        f"{torch.get_num_threads()} thread(s)"
+    )
+
+
+def processor() -> str:
+    """Return the name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()

@@ -1,0 +1,166 @@
+"""Cost of the nuclear norm and its gradient by every way to it, and their errors.
+
+For each latent dimension l: the milliseconds that a way adds to a training step, the share of a
+step of the paper's MNIST network (full width, batch 100, float32, channels last, fused Adam), and
+two errors against float64, of the norm of a fresh M (relative) and of the factor U V^T on the
+directions of a trained M that are alive (its spectral norm; the trained M has l/8 singular values
+from 1 to 0.1 and a tail at 1e-5). "torch" is `torch.linalg.matrix_norm(M, "nuc")` with autograd,
+which the others are compared with.
+
+    python3 dev.py bench penalty
+    python3 dev.py bench penalty --latent 128 --rounds 20
+"""
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from _timing import in_turns, machine, milliseconds, ratio, seconds
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lorae import polar, spectral
+from lorae.autoencoder import Architecture, build
+from lorae.bridges import Factored, LowRank
+
+BATCH = 100
+EVERY = 16
+LIVE = 32
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def fresh(latent: int) -> Tensor:
+    """Return M as training starts with it."""
+    torch.manual_seed(0)
+    return LowRank(latent).weight.detach().to(DEVICE)
+
+
+def trained(latent: int) -> Tensor:
+    """Return a matrix in float64 with the spectrum of a trained M."""
+    torch.manual_seed(0)
+    U, V = (torch.linalg.qr(torch.randn(latent, latent, dtype=torch.float64)).Q for _ in range(2))
+    alive = latent // 8
+    sigma = torch.cat([torch.logspace(0, -1, alive), torch.full((latent - alive,), 1e-5)])
+    return (U * sigma.double() @ V.mT).to(DEVICE)
+
+
+def step_of_network(latent: int) -> Callable[[], object]:
+    """Return a function that makes one step of the paper's MNIST network without any penalty."""
+    model = build(Architecture("mnist", (1, 32, 32), latent, "low-rank")).to(DEVICE)
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=True)
+    x = torch.rand(BATCH, 1, 32, 32, device=DEVICE)
+
+    def step() -> None:
+        loss = functional.mse_loss(model(x), x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def by_gradient(M: Tensor, norm: Callable[[Tensor], Tensor]) -> Callable[[], object]:
+    """Return a function that takes the gradient of a norm."""
+    parameter = nn.Parameter(M)
+    return lambda: torch.autograd.grad(norm(parameter), parameter)
+
+
+def every(M: Tensor, steps: int) -> Callable[[], object]:
+    """Return a function that takes `steps` gradients with one polar factor."""
+
+    def work() -> None:
+        factor = polar.polar_factor(M)
+        gradient = by_gradient(M, lambda A: (factor * A).sum())
+        for _ in range(steps):
+            gradient()
+
+    return work
+
+
+def factored(latent: int) -> Callable[[], object]:
+    """Return a function that takes the gradient through z = A B^T e and its sum of squares."""
+    bridge, e = Factored(latent).to(DEVICE), torch.randn(BATCH, latent, device=DEVICE)
+    e.requires_grad_()
+
+    def work() -> None:
+        (bridge(e).sum() + bridge.penalty()).backward()
+
+    return work
+
+
+def unfactored(latent: int) -> Callable[[], object]:
+    """Return a function that takes the gradient through z = M e, without any penalty."""
+    bridge, e = LowRank(latent).to(DEVICE), torch.randn(BATCH, latent, device=DEVICE)
+    e.requires_grad_()
+    return lambda: bridge(e).sum().backward()
+
+
+def few_directions(latent: int) -> Callable[[], object]:
+    """Return a function that shrinks the product of two factors of few columns."""
+    bridge = Factored(latent, min(LIVE, latent)).to(DEVICE)
+    return lambda: bridge.shrink(1e-9)
+
+
+def ways(latent: int, times: int) -> dict[str, Callable[[], float]]:
+    """Return what is measured, each as a function that returns the seconds it adds to a step."""
+    M = fresh(latent)
+    both = factored(latent), unfactored(latent)
+    work: dict[str, Callable[[], object]] = {
+        "torch": by_gradient(M, lambda A: torch.linalg.matrix_norm(A, "nuc")),
+        "svd": by_gradient(M, lambda A: polar.nuclear_norm(A, "svd")),
+        "gram": by_gradient(M, lambda A: polar.nuclear_norm(A, "gram")),
+        "minimax": by_gradient(M, lambda A: polar.nuclear_norm(A, "minimax")),
+        "proximal": lambda: spectral.soft_threshold(M, 1e-4),
+        f"few ({LIVE})": few_directions(latent),
+        "network": step_of_network(latent),
+    }
+    measured = {name: (lambda w=w: seconds(w, times)) for name, w in work.items()}
+    lazy = every(M, EVERY)
+    return measured | {
+        f"factor/{EVERY}": lambda: seconds(lazy) / EVERY,
+        "factored": lambda: max(0.0, seconds(both[0], times) - seconds(both[1], times)),
+    }
+
+
+def errors(latent: int) -> dict[str, tuple[float, float]]:
+    """Return the error of the norm of a fresh matrix, and of a trained one's factor."""
+    M, T = fresh(latent), trained(latent)
+    norm = torch.linalg.svdvals(M.double()).sum()
+    U, sigma, Vh = torch.linalg.svd(T)
+    alive = sigma > 0.05
+    found = {}
+    for way in polar.WAYS:
+        error = polar.nuclear_norm(M, way).double() / norm - 1
+        P = polar.polar_factor(T.float(), way).double()
+        part = U[:, alive].mT @ P @ Vh[alive].mT - torch.eye(int(alive.sum()), device=DEVICE)
+        found[way] = (float(error.abs()), float(torch.linalg.matrix_norm(part, 2)))
+    A = nn.Parameter(M)
+    (Q,) = torch.autograd.grad(torch.linalg.matrix_norm(A, "nuc"), A)
+    found["torch"] = (float(((Q * M).sum().double() / norm - 1).abs()), float("nan"))
+    return found
+
+
+def main() -> None:
+    """Print a row for each latent dimension and way."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--latent", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    print(f"{machine()}; medians of {arguments.rounds} rounds\n")
+    print("| l | way | ms a step | of torch's | of a step | error of norm | of factor |")
+    print("|---|---|---|---|---|---|---|")
+    for latent in arguments.latent:
+        times = in_turns(ways(latent, max(1, 256 // latent)), arguments.rounds)
+        wrong = errors(latent)
+        for name, taken in times.items():
+            share = ratio(taken, times["network"])[1]
+            told = " | ".join(f"{x:.0e}" for x in wrong[name]) if name in wrong else "- | -"
+            print(
+                f"| {latent} | {name} | {milliseconds(taken):.2f} | "
+                f"{ratio(taken, times['torch'])[1]:.3f} | {share:.1%} | {told} |"
+            )
+
+
+if __name__ == "__main__":
+    main()

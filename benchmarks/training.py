@@ -1,0 +1,223 @@
+"""Time of a step of LoRAE's training on the paper's MNIST network: our loop and everybody else's.
+
+The same modules, images, batch size and optimizer (Adam at 1e-4) go through
+
+- "bare, ours": a loop by hand over our objective, with channels-last weights and fused Adam;
+- "lorae, equal": our loop at the same settings, so that only the loop differs;
+- "lorae": our loop at its defaults;
+- "bare": a loop by hand in float32, as one writes it without this package, with
+  `torch.linalg.matrix_norm(M, "nuc")`, Adam as it comes, and the images in memory;
+- "pythae": the trainer of pythae 0.1.2 over a model with that loss;
+- "script": a loop as the paper's authors have it, which is the bare one over a DataLoader that
+  does not shuffle.
+
+They take turns by blocks of steps, in an order that turns about, and a ratio is the median of
+those of the rounds. pythae runs in a process and an environment of its own, made when first
+asked for; it shares this one's PyTorch.
+
+    python3 dev.py bench training
+    python3 dev.py bench training --latent 1024 --rounds 10
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import venv
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+
+import torch
+from _timing import in_turns, machine, milliseconds, ratio, seconds
+from _training import Task, norm_of
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
+
+from lorae import memory
+from lorae.cache import cache_folder
+from lorae.runs import Run
+from lorae.training import Session
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+PYTHAE = [
+    "pythae==0.1.2",
+    "pydantic==2.14.4",
+    "pydantic-core==2.50.5",
+    "annotated-types==0.8.0",
+    "typing-inspection==0.4.5",
+    "imageio==2.38.1",
+]
+Step = Callable[[], object]
+
+
+def ours(task: Task, precision: str | None, folder: Path) -> Step:
+    """Return a step of our loop."""
+    options = task.options(precision)
+    fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
+    session = Session(options, Run(folder), options.load(), fabric, task.objective(), show=False)
+    session.objective.train()
+    session.display.opened(0)
+    return session.advance
+
+
+def shuffled(samples: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield batches of samples that lie in memory, in a new order each epoch."""
+    for _ in count():
+        order = torch.randperm(len(samples), device=samples.device)
+        for start in range(0, len(samples) - size + 1, size):
+            yield samples[order[start : start + size]]
+
+
+def loaded(samples: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield batches from a DataLoader, in one order."""
+    loader = DataLoader(TensorDataset(samples), batch_size=size)
+    for _ in count():
+        for (x,) in loader:
+            yield x.to(DEVICE)
+
+
+def bare_over_ours(task: Task) -> Step:
+    """Return a step of a bare loop over our objective, at the settings of ours."""
+    objective = task.objective().to(DEVICE)
+    objective.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(objective.parameters(), task.learning_rate, fused=True)
+    batches = shuffled(task.samples().to(DEVICE), task.batch)
+
+    def step() -> None:
+        loss = torch.stack(list(objective(next(batches)).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        objective.after_step(task.learning_rate)
+
+    return step
+
+
+def bare(task: Task, batches: Callable[[Tensor, int], Iterator[Tensor]]) -> Step:
+    """Return a step of a loop as one writes it without this package."""
+    model = task.model().to(DEVICE)
+    optimizer = torch.optim.Adam(model.parameters(), task.learning_rate)
+    samples = task.samples()
+    source = batches(samples.to(DEVICE) if batches is shuffled else samples, task.batch)
+
+    def step() -> None:
+        x = next(source)
+        loss = functional.mse_loss(model(x), x) + task.weight * norm_of(model)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def environment() -> Path:
+    """Return the Python of an environment with pythae, made where there is none."""
+    folder = cache_folder() / "benchmarks" / "pythae-0.1.2"
+    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    done = folder / "done"
+    if not done.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--no-deps", *PYTHAE]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        done.touch()
+    found = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    # Everything else, PyTorch above all, is that of the environment this runs in.
+    here = sysconfig.get_path("purelib")
+    Path(found.stdout.strip(), "beside.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    return python
+
+
+class Pythae:
+    """pythae's trainer in its process, step by step."""
+
+    def __init__(self, task: Task) -> None:
+        script = Path(__file__).with_name("_pythae.py")
+        self.process = subprocess.Popen(
+            [environment(), script, json.dumps(asdict(task))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def seconds(self, steps: int) -> float:
+        """Let it make some steps; return the seconds that each took."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(steps, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def end(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def timed(step: Step, steps: int, context: Callable[[], AbstractContextManager[None]]) -> float:
+    """Return the seconds of a step, after one that fills what the context keeps."""
+    with context():
+        step()
+        return seconds(step, steps)
+
+
+def compare(task: Task, rounds: int, block: int, *, with_pythae: bool) -> dict[str, list[float]]:
+    """Return the seconds of a step of every loop in every round."""
+    with tempfile.TemporaryDirectory() as folder:
+        steps: dict[str, Step] = {
+            "bare, ours": bare_over_ours(task),
+            "lorae, equal": ours(task, "32-true", Path(folder, "equal")),
+            "bare": bare(task, shuffled),
+            "script": bare(task, loaded),
+        }
+        at_defaults = ours(task, None, Path(folder, "defaults"))
+        work = {n: (lambda s=s: timed(s, block, nullcontext)) for n, s in steps.items()}
+        work["lorae"] = lambda: timed(at_defaults, block, memory.kept)
+        if not with_pythae:
+            return in_turns(work, rounds)
+        pythae = Pythae(task)
+        try:
+            return in_turns(work | {"pythae": lambda: pythae.seconds(block)}, rounds)
+        finally:
+            pythae.end()
+
+
+def main() -> None:
+    """Print a row for each latent dimension and loop."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--latent", type=int, nargs="*", default=[128, 1024])
+    parser.add_argument("--width", type=float, default=1.0, help="1 is the paper's")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--block", type=int, default=3, help="steps between two changes")
+    parser.add_argument("--no-pythae", action="store_true", help="leave pythae out")
+    arguments = parser.parse_args()
+    print(
+        f"{machine()}; width {arguments.width:g}, batch 100, {arguments.rounds} rounds of "
+        f"{arguments.block} steps\n"
+    )
+    print("| l | loop | ms a step | of lorae's (quartiles) | of the bare one's |")
+    print("|---|---|---|---|---|")
+    for latent in arguments.latent:
+        task = Task(latent, arguments.width)
+        times = compare(
+            task, arguments.rounds, arguments.block, with_pythae=not arguments.no_pythae
+        )
+        for name, taken in times.items():
+            low, middle, high = ratio(taken, times["lorae"])
+            base = times["bare, ours" if name == "lorae, equal" else "bare"]
+            print(
+                f"| {latent} | {name} | {milliseconds(taken):.1f} | "
+                f"{middle:.2f} ({low:.2f} to {high:.2f}) | {ratio(taken, base)[1]:.3f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
