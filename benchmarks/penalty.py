@@ -5,7 +5,10 @@ step of the paper's MNIST network (full width, batch 100, float32, channels last
 two errors against float64, of the norm of a fresh M (relative) and of the factor U V^T on the
 directions of a trained M that are alive (its spectral norm; the trained M has l/8 singular values
 from 1 to 0.1 and a tail at 1e-5). "torch" is `torch.linalg.matrix_norm(M, "nuc")` with autograd,
-which the others are compared with.
+which the others are compared with. "factor/8" is a polar factor (as `lorae.polar` has it on this
+device) that serves for 8 steps, "proximal" the proximal step and "proximal/8" one in 8 steps,
+"factored" what two factors and their sum of squares cost more than M alone, and "few (32)" a
+proximal step of a product of factors of 32 columns.
 
     python3 dev.py bench penalty
     python3 dev.py bench penalty --latent 128 --rounds 20
@@ -24,7 +27,7 @@ from lorae.autoencoder import Architecture, build
 from lorae.bridges import Factored, LowRank
 
 BATCH = 100
-EVERY = 16
+EVERY = 8
 LIVE = 32
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -116,9 +119,10 @@ def ways(latent: int, times: int) -> dict[str, Callable[[], float]]:
         "network": step_of_network(latent),
     }
     measured = {name: (lambda w=w: seconds(w, times)) for name, w in work.items()}
-    lazy = every(M, EVERY)
+    lazy, shrink = every(M, EVERY), work["proximal"]
     return measured | {
         f"factor/{EVERY}": lambda: seconds(lazy) / EVERY,
+        f"proximal/{EVERY}": lambda: seconds(shrink) / EVERY,
         "factored": lambda: max(0.0, seconds(both[0], times) - seconds(both[1], times)),
     }
 
