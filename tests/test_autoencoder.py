@@ -259,7 +259,7 @@ def low_rank(model: Autoencoder, rank: int) -> None:
     bridge = model.bridge
     with torch.no_grad():
         for weight in [
-            p for n, p in bridge.named_parameters() if n in ("weight", "layers.0.weight")
+            p for n, p in bridge.named_parameters() if n in ("weight", "left", "layers.0.weight")
         ]:
             weight.copy_(spectral.truncate(weight, rank))
         if hasattr(bridge, "kept"):
