@@ -53,6 +53,10 @@ def test_evaluate_prints_and_keeps_scores(lorae, finished):
         assert re.search(rf"^{part}$", out, re.MULTILINE)
     assert re.search(r"classifier distance +gaussian +[\d.]+ ± [\d.]+", out)
     assert "FID" not in out
+    assert re.search(
+        r"^reconstruction, .*: .*test samples; seeds 0 to 1; features: cla", out, re.MULTILINE
+    )
+    assert re.search(r"rank at 1e-02 +M +\d+$", out, re.MULTILINE)
     status, out, _ = lorae("evaluate", finished, "--only", "dimension", "--json", *quick)
     assert status == 0
     assert json.loads(out) == json.loads((finished / "evaluation.json").read_text())

@@ -33,6 +33,7 @@ def assert_refused(answer: tuple[int, str, str], pattern: str) -> None:
 BAD_TRAIN = {
     "data-name": (["--data", "digts"], r"unknown data set 'digts' \(did you mean 'digits'\?\)"),
     "data-path": (["--data", "no/such.csv"], "no/such.csv.* does not exist"),
+    "data-folder": (["--data", "nowhere/"], "nowhere/ does not exist"),
     "model": (["--model", "lorea"], r"unknown model 'lorea' \(did you mean 'lorae'\?\)"),
     "network": (["--network", "conf"], r"unknown network 'conf' \(did you mean 'conv'\?\)"),
     "network-shape": (["--network", "mnist"], r"takes samples of shape \(1, 32, 32\)"),

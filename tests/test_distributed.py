@@ -158,3 +158,39 @@ def test_several_processes_gather_and_draw_as_one_does(tmp_path):
         torch.testing.assert_close(torch.tensor(found["gradient"]), 2 * everything.grad[rank::2])
         assert torch.equal(torch.tensor(found["noise"]), noise)
         assert torch.equal(torch.tensor(found["uniform"]), uniform)
+
+
+MEASURED = """
+import json, torch
+from lightning_fabric import Fabric
+from lorae.distances import frechet
+from lorae.features import Extractor, features
+from lorae.moments import Moments
+
+class Squares(Extractor):
+    name, identity, batch_size, seen = "squares", "squares", 8, 0
+    def __call__(self, images):
+        self.seen += len(images)
+        return images.float().flatten(1).square()
+
+torch.manual_seed(0)
+sets = torch.randint(256, (2, 21, 1, 2, 2), dtype=torch.uint8)  # no multiple of 2, nor of 8
+def distance(extractor):
+    return frechet(*(Moments(4).update(features(extractor, one)) for one in sets))
+
+one, two = Squares(), Squares()
+alone = distance(one)
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
+fabric.launch()
+print(json.dumps([alone, distance(two), one.seen, two.seen]))
+"""
+
+
+@needs_fork
+def test_several_processes_share_the_images_and_find_the_same_distance(tmp_path):
+    both = start_group(folder=tmp_path, code=MEASURED)
+    assert [process.wait() for process in both] == [0, 0], both[0].err + both[1].err
+    for process in both:
+        alone, shared, all_, own = json.loads(process.out)
+        assert shared == alone
+        assert (all_, own) == (42, 22)

@@ -143,13 +143,17 @@ class TestInception:
         other = Inception(weights=tmp_path / "other.pt")
         assert Inception(weights=weights).identity != other.identity
 
+    def test_tells_the_checksum_of_other_weights(self, weights, caplog):
+        Inception(weights=weights)
+        assert features.sha256(weights) in caplog.text
+
     def test_refuses_what_it_cannot_use(self, weights, tmp_path):
         with pytest.raises(InputError, match=r"resize must be one of .* got 'nearest'"):
             Inception("nearest", weights)
         with pytest.raises(InputError, match="there is no file of Inception weights"):
             Inception(weights=tmp_path / "none.pt")
         weights.write_bytes(weights.read_bytes()[:100])
-        with pytest.raises(InputError, match="is not a TorchScript file"):
+        with pytest.raises(InputError, match=r"is not a TorchScript file .* its SHA-256 is \w{64}"):
             Inception(weights=weights)
 
     def test_takes_no_two_channels(self, weights):

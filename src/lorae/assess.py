@@ -77,6 +77,7 @@ class Evaluate:
             return
         shown = [s for s in evaluations.scores_of(run) if not self.only or s.part in self.only]
         tell(evaluations.table(shown))
+        tell("\n".join(evaluations.protocols(run, self.only)))
         tell(f"written to {run.path / evaluations.FILE}")
 
 

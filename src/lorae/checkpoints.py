@@ -61,7 +61,7 @@ def load_checkpoint(
             part.load_state_dict(_below(tensors, f"{name}."))
         _restore_optimizer(optimizer, tensors)
     except (KeyError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[-1].strip()  # the first says no more than that
         raise InputError(f"{str(path)!r} is a checkpoint of another model ({reason})") from None
     _restore_generators(tensors)
     return dict(about)

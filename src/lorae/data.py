@@ -177,7 +177,7 @@ def load(
     if path.is_file():
         split = arrays.load(path, test_fraction, seed)
         return _data(path.stem, _counted(split, count, seed), "conv", drop_constant=drop_constant)
-    if path.suffix or len(path.parts) > 1:
+    if path.suffix or len(path.parts) > 1 or name.endswith("/"):
         raise InputError(
             f"data {name} does not exist: give a path that does, or one of {', '.join(DATASETS)}"
         )

@@ -144,18 +144,20 @@ def kernel_distance(
         the mean over random subsets of 1,000 instead.
 
     Args:
-        x: n samples, at least 2 for each block.
+        x: n samples, at least 4.
         y: m samples, likewise; in an order that has nothing to do with what they are.
-        blocks: how many blocks, at least 2.
+        blocks: how many blocks, at least 2; fewer where there are not two samples for each.
 
     Raises:
         InputError: if there are too few samples.
     """
-    if blocks < 2 or min(len(x), len(y)) < 2 * blocks:
+    few = min(len(x), len(y))
+    if blocks < 2 or few < 4:
         raise InputError(
             f"a kernel distance needs at least 2 blocks of 2 samples of each kind, got {blocks} "
             f"blocks of {len(x)} and {len(y)} samples"
         )
+    blocks = min(blocks, few // 2)
     xs, ys = (s.double().tensor_split(blocks) for s in (x, y))
     within, across = (_sums(xs, xs), _sums(ys, ys)), _sums(xs, ys)
     sizes = [torch.tensor([len(part) for part in parts]) for parts in (xs, ys)]

@@ -57,6 +57,11 @@ class Entry:
         return self.metrics[-1]
 
     @property
+    def named_by_model(self) -> bool:
+        """Whether the name says which model it is."""
+        return bool(self.name == self.options["model"])
+
+    @property
     def inverts(self) -> bool:
         """Whether the decoder undoes the encoder, so that there is an error."""
         return self.model.inverts

@@ -84,6 +84,26 @@ def scores_of(run: Run) -> list[Score]:
     ]
 
 
+def told(stated: dict[str, Any]) -> str:
+    """Return a protocol as a sentence."""
+    seeds, extractor = stated["seeds"], stated["extractor"]
+    network = "" if extractor is None else f" features: {extractor.split()[0]}"
+    if extractor is not None and extractor.startswith("inception"):
+        network += f", images resized {extractor.split()[-1]}"
+    return (
+        f"{stated['compared']:,} test samples; seeds {seeds[0]} to {seeds[-1]};{network}"
+    ).rstrip(";")
+
+
+def protocols(run: Run, parts: Sequence[str] = ()) -> list[str]:
+    """Return a line for each protocol of a run's scores: of which parts, and all that it states."""
+    by_line: dict[str, list[str]] = {}
+    for part, found in recorded(run).items():
+        if not parts or part in parts:
+            by_line.setdefault(told(found["protocol"]), []).append(part)
+    return [f"{', '.join(names)}: {line}" for line, names in by_line.items()]
+
+
 def table(scores: Sequence[Score]) -> str:
     """Return scores as lines of text, a part after the other."""
     width = max((len(score.name) for score in scores), default=0)

