@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -330,3 +332,17 @@ def test_an_array_larger_than_memory_is_mapped(tmp_path: Path) -> None:
     assert found.shape == (count, 1, 64, 64)
     assert found[0].sum() == 16 * sum(range(256))
     assert found[-1].sum() == 0
+
+
+def test_of_several_processes_one_makes_an_entry(own_cache: Path) -> None:
+    made = []
+
+    def write(folder: Path) -> None:
+        made.append(folder)
+        time.sleep(0.2)
+        np.save(folder / "train.npy", np.arange(9))
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: cache.kept(own_cache / "sets" / "entry", write), range(4)))
+    assert len(made) == 1
+    assert all(np.array_equal(one["train"], np.arange(9)) for one in found)

@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from launcher import flags, needs_fork, start_group
-from small import SMALL
+from launcher import flags, needs_fork, start, start_group
+from small import SMALL, outcome
 
 from lorae import distributed
 from lorae.methods import METHODS
@@ -74,15 +74,113 @@ def test_two_processes_refuse_alike(tmp_path):
     assert not (tmp_path / "odd").exists()
 
 
+STOPPED = """
+from lorae.options import Options
+from lorae.training import Session, train
+
+step = Session.step
+
+def stopping(self, x):
+    if self.state.step == 5:
+        raise KeyboardInterrupt
+    return step(self, x)
+
+Session.step = stopping
+try:
+    train(Options(**{options}), "two", show=False)
+except KeyboardInterrupt:
+    pass
+"""
+
+
 @needs_fork
-def test_two_processes_go_on_where_one_stopped(tmp_path):
-    options = replace(STEPS, model="lorae-scale-free")
-    one = train(options, tmp_path / "one", show=False)
-    run = train(options, tmp_path / "two", show=False)
-    (run.path / "model.safetensors").unlink()  # as if it had been killed before its last line
-    both = start_group("train", "--resume", "two", folder=tmp_path)
+@pytest.mark.parametrize("model", ["lorae-proximal", "gan"])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(model, before, after, tmp_path):
+    """The last checkpoint is that of step 3, and two steps are made again."""
+    options = replace(STEPS, model=model)
+    code = STOPPED.replace("{options}", repr(asdict(options)))
+    for process in start_group(folder=tmp_path, size=before, code=code):
+        assert process.wait() == 0, process.err
+    run = Run(tmp_path / "two")
+    assert [line["step"] for line in run.metrics()] == [3]
+    assert not run.finished
+    resumed = start_group("train", "--resume", "two", folder=tmp_path, size=after)
+    assert [process.wait() for process in resumed] == [0] * after, resumed[0].err
+    if before != after:
+        assert_same(run, train(options, tmp_path / "one", show=False))
+        return
+    whole = start_group("train", "--out", "whole", *flags(options), folder=tmp_path, size=after)
+    assert [process.wait() for process in whole] == [0] * after, whole[0].err
+    assert outcome(run) == outcome(Run(tmp_path / "whole"))
+
+
+IDENTICAL = """
+import hashlib
+from dataclasses import asdict, replace
+from lorae.options import Options
+from lorae.training import Session, train
+
+finish = Session._finish
+
+def told(self):
+    digest = hashlib.sha256()
+    for name, value in sorted(self.objective.state_dict().items()):
+        digest.update(value.contiguous().numpy().tobytes())
+    print(self.options.model, digest.hexdigest())
+    finish(self)
+
+Session._finish = told
+for model in ("lorae", "lorae-proximal", "lorae-scale-free", "rrae-adaptive", "gan", "ls-gan"):
+    train(replace(Options(**{options}), model=model), model, show=False)
+"""
+
+
+@needs_fork
+def test_all_processes_hold_the_same_weights_to_the_bit(tmp_path):
+    """Each makes the proximal step, and moves both players, by itself."""
+    code = IDENTICAL.replace("{options}", repr(asdict(STEPS)))
+    both = start_group(folder=tmp_path, code=code)
     assert [process.wait() for process in both] == [0, 0], both[0].err + both[1].err
-    assert_same(run, one)
+    assert len(both[0].out.splitlines()) == 6
+    assert both[0].out == both[1].out
+
+
+EVALUATED = """
+import json, torch
+from lightning_fabric import Fabric
+from lorae import distributed
+from lorae.autoencoder import Architecture, build
+from lorae.evaluation import evaluate
+
+torch.manual_seed(0)
+model, samples = build(Architecture("mlp", (7,), 5, "low-rank")), torch.randn(103, 7)
+if {several}:
+    Fabric(accelerator="cpu", devices=2, strategy="ddp").launch()
+for size in (10, 60, 500):
+    seen = []
+    hook = model.encoder.register_forward_hook(lambda _, x, y: seen.append(len(y)))
+    found = evaluate(model, samples, size)
+    hook.remove()
+    print(json.dumps([sum(seen), found.reconstruction, found.covariance.tolist()]))
+"""
+
+
+@needs_fork
+def test_processes_share_an_evaluation(tmp_path):
+    """The last size leaves nothing to the second process."""
+    [one] = [start(folder=tmp_path, code=EVALUATED.replace("{several}", "False"))]
+    both = start_group(folder=tmp_path, code=EVALUATED.replace("{several}", "True"))
+    assert [process.wait() for process in (one, *both)] == [0] * 3, both[0].err + both[1].err
+    alone, first, second = (
+        [json.loads(line) for line in process.out.splitlines() if line.startswith("[")]
+        for process in (one, *both)
+    )
+    for whole, a, b, seen in zip(alone, first, second, [(53, 50), (60, 43), (103, 0)], strict=True):
+        assert (a[0], b[0]) == seen
+        assert a[1:] == b[1:]
+        assert a[1] == pytest.approx(whole[1], rel=1e-6)  # float32 sums of other batches
+        assert a[2] == pytest.approx(whole[2], rel=1e-10)
 
 
 @pytest.mark.slow

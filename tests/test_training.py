@@ -14,6 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from lorae import training
 from lorae.errors import Diverged, InputError
 from lorae.evaluation import evaluate
+from lorae.machines import fabric_for
 from lorae.methods import METHODS, Method
 from lorae.objectives import AE
 from lorae.options import Options
@@ -78,7 +79,7 @@ def test_early_stopping_keeps_the_best_model(tmp_path):
     assert best == len(errors) - 1 - options.patience
     assert final["step"] == lines[-1]["step"] < options.steps
     data = options.load()
-    held_out = Sampler(data.train, options.resolved(data), training.fabric_for(options)).held_out
+    held_out = Sampler(data.train, options.resolved(data), fabric_for(options)).held_out
     assert len(held_out) == lines[0]["validation"]["samples"]
     assert evaluate(run.model(), held_out).reconstruction == pytest.approx(errors[best], rel=1e-6)
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lorae.cache import Array, Split, cache_folder, mapped, recall, remember, write_npy
+from lorae.cache import Array, Split, cache_folder, kept, mapped, write_npy
 from lorae.errors import InputError
 
 if TYPE_CHECKING:
@@ -98,11 +98,11 @@ def hold_out(
     if isinstance(array, np.memmap) and array.nbytes >= BIG:
         digest = hashlib.sha256(repr((origin, fraction, seed)).encode()).hexdigest()[:16]
         entry = cache_folder() / "parts" / digest
-        parts = recall(entry) or remember(entry, partial(_write_parts, array, rows))
+        parts = kept(entry, partial(_write_parts, array, rows))
     else:
         parts = {part: stored(array, chosen) for part, chosen in rows.items()}
-    kept = {} if labels is None else {f"{part}_labels": labels[rows[part]] for part in rows}
-    return Split.of({**parts, **kept})
+    classes = {} if labels is None else {f"{part}_labels": labels[rows[part]] for part in rows}
+    return Split.of({**parts, **classes})
 
 
 def _write_parts(array: Array, rows: Mapping[str, Array], folder: Path) -> None:

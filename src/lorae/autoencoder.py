@@ -374,9 +374,14 @@ def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return samples.float()
 
 
-def batches(samples: Tensor | Rows, size: int, model: Autoencoder) -> Iterator[Tensor]:
-    """Yield the samples in order, `size` at a time, on the device of a model and of its type."""
-    for start in range(0, len(samples), size):
+def batches(
+    samples: Tensor | Rows, size: int, model: Autoencoder, first: int = 0, every: int = 1
+) -> Iterator[Tensor]:
+    """Yield the samples in order, `size` at a time, on the device of a model and of its type.
+
+    Of the batches the `first`, counted from 0, and then one of `every`.
+    """
+    for start in range(first * size, len(samples), every * size):
         yield as_float(samples[start : start + size].to(model.shift.device)).to(model.shift.dtype)
 
 

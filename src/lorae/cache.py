@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import platformdirs
 import pooch
+from filelock import FileLock
 
 from lorae.errors import InputError
 
@@ -195,6 +196,28 @@ def recall(entry: Path) -> dict[str, Array] | None:
         pass
     log.warning("the cached samples in %s are damaged and will be made anew", entry)
     return None
+
+
+def kept(entry: Path, write: Callable[[Path], None]) -> dict[str, Array]:
+    """Return the arrays of ``entry``, made if need be; of several processes one makes them.
+
+    Args:
+        entry: Folder of the cache.
+        write: Writes an .npy file for each array into the folder that it is given.
+    """
+    found = recall(entry)
+    if found is not None:
+        return found
+    name = hashlib.sha256(str(entry).encode()).hexdigest()[:16]
+    locks = cache_folder() / "locks"
+    with _writing(locks):
+        locks.mkdir(exist_ok=True)
+        lock = FileLock(locks / f"{name}.lock")
+        lock.acquire()
+    try:
+        return recall(entry) or remember(entry, write)
+    finally:
+        lock.release()
 
 
 def remember(entry: Path, write: Callable[[Path], None]) -> dict[str, Array]:

@@ -56,6 +56,15 @@ def gathered(x: Tensor) -> Tensor:
     return _total(spread)
 
 
+def stacked(x: Tensor) -> Tensor:
+    """Return the tensors of all processes, which have one shape, as rows in their order."""
+    if processes() == 1:
+        return x[None]
+    parts = [torch.empty_like(x) for _ in range(processes())]
+    torch.distributed.all_gather(parts, x.contiguous())
+    return torch.stack(parts)
+
+
 def share(x: Tensor) -> Tensor:
     """Return this process's samples of a global batch; with one process, all of them."""
     return x[rank() :: processes()]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorae import spectral
+from lorae import distributed, spectral
 from lorae.autoencoder import Autoencoder, batches
 from lorae.densities import density_for
 from lorae.moments import Moments
@@ -61,20 +61,24 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) -> Evaluation:
-    """Return reconstruction error and spectra over samples, in evaluation mode, streaming."""
+    """Return reconstruction error and spectra over samples, in evaluation mode, streaming.
+
+    Several processes that train together share the batches, and all of them return the figures of
+    the whole.
+    """
     was_training = model.training
     model.eval()
-    moments, squares, elements = None, 0.0, 0
-    for x in batches(samples, batch_size, model):
+    moments, squares, elements = Moments(model.bridge.latent), 0.0, 0
+    share = distributed.rank(), distributed.processes()
+    for x in batches(samples, batch_size, model, *share):
         target = model.scaled(x)
         codes = model.bridge(model.encoder(target))
-        moments = moments or Moments(codes.shape[1])
         moments.update(codes.float())
         if model.inverts:
             error = model.decoder(codes).float() - target
             squares += float(error.square().sum(dtype=torch.float32))
             elements += error.numel()
-    assert moments is not None
+    moments, squares, elements = _of_all(moments, squares, elements, model.shift.device)
     matrix = spectral.singular_values(model.bridge.matrix())
     found = Evaluation(
         samples=len(samples),
@@ -85,6 +89,22 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
     )
     model.train(was_training)
     return found
+
+
+def _of_all(
+    moments: Moments, squares: float, elements: int, device: torch.device
+) -> tuple[Moments, float, int]:
+    """Return moments and sums over all processes, the same ones on each."""
+    if distributed.processes() == 1:
+        return moments, squares, elements
+    sums = torch.tensor([squares, elements], dtype=torch.float64)
+    state = {name: part.to(device) for name, part in (moments.tensors() | {"sums": sums}).items()}
+    parts = {name: distributed.stacked(part) for name, part in state.items()}
+    whole = Moments(moments.dimension)
+    for k in range(distributed.processes()):
+        whole.merge(Moments.from_tensors({name: part[k] for name, part in parts.items()}))
+    total = parts["sums"].sum(0)
+    return whole, float(total[0]), int(total[1])
 
 
 def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> float:

@@ -31,9 +31,8 @@ from lorae.cache import (
     cache_folder,
     checksum,
     download_wheel,
+    kept,
     log,
-    recall,
-    remember,
     sha256,
     workspace,
     write_npy,
@@ -244,18 +243,14 @@ def kept_features(
     """
     content = _content(images)
     entry = cache_folder() / "features" / _short(f"{content} {extractor.identity}")
-    found = recall(entry)
-    if found is None:
-        blocks = _blocks(extractor, images, what)
+    blocks = _blocks(extractor, images, what)
 
-        def write(folder: Path) -> None:
-            first = next(blocks)
-            arrays = (block.numpy() for block in chain([first], blocks))
-            shape = len(images), first.shape[1]
-            write_npy(folder / "features.npy", shape, "float32", arrays)
+    def write(folder: Path) -> None:
+        first = next(blocks)
+        arrays = (block.numpy() for block in chain([first], blocks))
+        write_npy(folder / "features.npy", (len(images), first.shape[1]), "float32", arrays)
 
-        found = remember(entry, write)
-    return torch.from_numpy(found["features"])
+    return torch.from_numpy(kept(entry, write)["features"])
 
 
 def _content(images: Tensor | Rows) -> str:

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from lorae.arrays import hold_out, listed
-from lorae.cache import Array, Split, cache_folder, log, recall, remember, write_npy
+from lorae.cache import Array, Split, cache_folder, kept, log, write_npy
 from lorae.errors import InputError
 from lorae.sources import Files, digest, opened
 
@@ -89,10 +89,10 @@ def load(
     sides.check()
     with opened(path) as files:
         parts = _parts(files)
-        origin, kept = decoded(files, parts, sides, skip_bad=skip_bad, classed=True)
+        origin, found = decoded(files, parts, sides, skip_bad=skip_bad, classed=True)
     if len(parts) == 2:
-        return Split.of(kept)
-    return hold_out(kept["train"], kept.get("train_labels"), test_fraction, seed, origin)
+        return Split.of(found)
+    return hold_out(found["train"], found.get("train_labels"), test_fraction, seed, origin)
 
 
 def decoded(
@@ -118,7 +118,7 @@ def decoded(
     key = repr((VERSION, sides, skip_bad, classed, files.digest, named))
     entry = cache_folder() / "images" / f"{files.path.resolve().stem}-{digest([key])[:16]}"
     write = partial(_decode_all, files, parts, sides, skip_bad=skip_bad, classed=classed)
-    return entry.name, recall(entry) or remember(entry, write)
+    return entry.name, kept(entry, write)
 
 
 def _parts(files: Files) -> dict[str, list[str]]:

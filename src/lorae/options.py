@@ -16,6 +16,7 @@ from lorae.truncated import RANK
 _PAPER_EPOCHS = {"mnist": 50, "celeba": 100, "shapes": 100}
 _PAPER_LATENT = {"mnist": 128, "celeba": 128, "shapes": 32}
 _PAPER_DEPTH = {"mnist": 8, "celeba": 4, "shapes": 2}
+STRATEGIES = ("auto", "ddp")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
@@ -88,7 +89,12 @@ class Options:
     device: str = "auto"
     """Where to train: auto, cpu, cuda or mps."""
     devices: int = 1
-    """Number of devices (processes) on this machine."""
+    """Number of devices (processes) on each machine; torchrun or srun has the say."""
+    nodes: int = 1
+    """Number of machines, on each of which the command is started."""
+    strategy: str = "auto"
+    """How processes share the work: auto or ddp (distributed data parallel), which auto is where
+    there are several."""
     precision: str = "32-true"
     """Arithmetic: 32-true, 64-true or bf16-mixed."""
 
@@ -135,16 +141,22 @@ class Options:
         _in_range("probe", self.probe, 2, None)
         _in_range("seed", self.seed, 0, 2**31 - 1)
         _in_range("devices", self.devices, 1, None)
+        _in_range("nodes", self.nodes, 1, None)
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"give steps or epochs, not both (got {self.steps} and {self.epochs})")
         if self.patience is not None and self.validation == 0:
             raise InputError("patience needs validation samples: give validation, such as 0.1")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
-        if self.batch_size % self.devices:
+        if self.strategy not in STRATEGIES:
             raise InputError(
-                f"batch_size must be a multiple of devices, got {self.batch_size} "
-                f"and {self.devices}"
+                f"strategy must be one of {STRATEGIES}, got {self.strategy!r}; a model is never "
+                "sharded, for the penalty of its matrix needs the whole of it"
+            )
+        if self.batch_size % (self.devices * self.nodes):
+            raise InputError(
+                f"batch_size must be a multiple of devices times nodes, got {self.batch_size} "
+                f"and {self.devices} times {self.nodes}"
             )
         if self.model == "lorae-scale-free" and self.batch_size // self.devices < 2:
             raise InputError("batch_size must be at least 2 for lorae-scale-free, got 1")

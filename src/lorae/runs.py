@@ -24,7 +24,8 @@ from lorae.autoencoder import Autoencoder
 from lorae.errors import InputError
 from lorae.files import read_json, write_atomic, write_json
 
-_FREE = {"device", "devices"}  # options that may differ when a run is gone on with
+MACHINES = {"device", "devices", "nodes", "strategy"}
+"""Options of where a run is made, which may differ when it is gone on with."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Run:
 
     def _check_same(self, about: dict[str, Any]) -> None:
         then, now = self.options, about["options"]
-        differing = [k for k in now if k not in _FREE and then.get(k) != now[k]]
+        differing = [k for k in now if k not in MACHINES and then.get(k) != now[k]]
         if differing:
             changes = "; ".join(f"{k} was {then.get(k)} and is now {now[k]}" for k in differing)
             raise InputError(f"run {str(self.path)!r} was made with other options: {changes}")

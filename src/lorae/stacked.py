@@ -28,6 +28,7 @@ from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import evaluate
 from lorae.files import read_json, write_json
 from lorae.interrupts import Interrupts
+from lorae.machines import fabric_for
 from lorae.methods import method
 from lorae.objectives import Objective
 from lorae.options import Options
@@ -35,7 +36,7 @@ from lorae.runs import Run
 from lorae.sampler import Sampler, drawn
 from lorae.stacking import APART, Stack, joined
 from lorae.totals import Totals
-from lorae.training import LOG_EVERY, about, fabric_for, figures, follow
+from lorae.training import LOG_EVERY, about, figures, follow
 
 _OWN = ("seed", "weight")  # the options in which members may differ
 

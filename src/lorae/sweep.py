@@ -33,9 +33,8 @@ from lorae.data import Data
 from lorae.errors import Diverged, InputError
 from lorae.files import read_json, write_json
 from lorae.options import Options
-from lorae.runs import Run, environment
+from lorae.runs import MACHINES, Run, environment
 
-_FREE = {"device", "devices"}  # options that change nothing but the time a training takes
 _PAUSE = 1.0  # seconds between two looks at what others are working on
 
 Result = dict[str, Any]
@@ -260,7 +259,7 @@ def distinct(cells: Iterable[Cell]) -> Iterator[Cell]:
 
 
 def _told(options: Options) -> dict[str, Any]:
-    return {k: v for k, v in dataclasses.asdict(options).items() if k not in _FREE}
+    return {k: v for k, v in dataclasses.asdict(options).items() if k not in MACHINES}
 
 
 def _digest(content: object) -> str:

@@ -8,7 +8,6 @@ and resumed ends with the weights it would have had.
 
 import dataclasses
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from lorae.display import Display
 from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
 from lorae.interrupts import Interrupts
+from lorae.machines import fabric_for
 from lorae.methods import method
 from lorae.objectives import Objective
 from lorae.options import Options
@@ -112,35 +112,6 @@ def about(options: Options, data: Data) -> dict[str, Any]:
             "shape": list(data.shape),
         },
     }
-
-
-def fabric_for(options: Options) -> Fabric:
-    """Return the device, the precision and the processes that options ask for.
-
-    Raises:
-        InputError: if they cannot be had.
-    """
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", options.devices))  # torchrun has the say
-    nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
-    try:
-        fabric = Fabric(
-            accelerator=options.device,
-            devices=devices,
-            num_nodes=nodes,
-            precision=options.precision,  # type: ignore[arg-type]
-        )
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        if "accelerator is not available" in reason:
-            reason = "this machine has none that torch can use"
-        raise InputError(f"device {options.device!r} cannot be used: {reason}") from None
-    if options.batch_size % fabric.world_size:  # torchrun's number, which options cannot know
-        raise InputError(
-            f"batch_size must be a multiple of the number of processes, got "
-            f"{options.batch_size} and {fabric.world_size}"
-        )
-    fabric.launch()
-    return fabric
 
 
 @dataclass
@@ -331,8 +302,8 @@ class Session:
         """Evaluate the model that is kept on the whole test set, and write it."""
         if self.options.patience is not None and self.run.best.exists():
             self.model.load_state_dict(load(self.run.best).state_dict())
+        self._log(self._position() | figures(evaluate(self.model, self.data.test), final=True))
         if self.fabric.is_global_zero:
-            self._log(self._position() | figures(evaluate(self.model, self.data.test), final=True))
             self.model.save(self.run.path / "model.safetensors")
         self.fabric.barrier()
 
