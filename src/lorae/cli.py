@@ -18,7 +18,7 @@ import tyro
 from lorae import data
 from lorae.assess import Classify, Evaluate, Fid
 from lorae.demo import Demo
-from lorae.deploy import Fold
+from lorae.deploy import Export, Fold
 from lorae.distributed import is_main
 from lorae.errors import InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate, ranks, summary
@@ -221,6 +221,7 @@ Command = (
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Interpolate, tyro.conf.subcommand("interpolate")]
     | Annotated[Fold, tyro.conf.subcommand("fold")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Classify, tyro.conf.subcommand("classify")]
     | Annotated[Fid, tyro.conf.subcommand("fid")]
     | Annotated[Reproduce, tyro.conf.subcommand("reproduce")]

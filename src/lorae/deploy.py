@@ -1,4 +1,4 @@
-"""The commands that make a trained model ready to be used elsewhere: fold."""
+"""The commands that make a trained model ready to be used elsewhere: fold, export."""
 
 import statistics
 from dataclasses import dataclass, field
@@ -10,11 +10,15 @@ import torch
 import tyro
 from torch import Tensor
 
-from lorae import timing
+from lorae import export, hub, timing
 from lorae.autoencoder import Autoencoder, as_float
+from lorae.card import Card
+from lorae.data import Data
+from lorae.errors import InputError, unknown
 from lorae.evaluation import evaluate
+from lorae.files import check_new_folder, whole_folder
 from lorae.options import data_of
-from lorae.output import Json, tell
+from lorae.output import Json, tell, warn
 from lorae.runs import Run
 
 BATCHES = (1, 1000)
@@ -66,6 +70,91 @@ class Fold:
             return
         tell(comparison.table())
         tell(f"written to {out}")
+
+
+TARGETS = ("onnx", "torch", "hub")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run's model for use elsewhere: as ONNX, as a PyTorch program, or for the hub."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of a finished training."""
+    to: str
+    """onnx (encoder.onnx, decoder.onnx), torch (encoder.pt2, decoder.pt2 of torch.export), or hub
+    (a model repository of the Hugging Face hub, with a model card)."""
+    out: Path | None = None
+    """A new or empty folder; named after the target in the run folder by default."""
+    folded: bool = False
+    """The small model that folding leaves, instead of the whole one."""
+    threshold: float = 1e-3
+    """With folded: as for lorae fold."""
+    push: str | None = None
+    """With hub: send the folder to this repository, OWNER/NAME (needs pip install lorae[hub])."""
+    private: bool = False
+    """With push: make the repository private, if it is new."""
+    license: str | None = None
+    """With hub: licence of the model, a name that the hub knows, such as apache-2.0."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Export, check against the model, and print what was written."""
+        self._check()
+        run = Run.open(self.run)
+        out = self.out or run.path / self.to
+        check_new_folder(out)
+        model = run.model()
+        kept = model.cut(self.threshold) if self.folded else model
+        cut = str(Cut.of(model, self.threshold, kept.bridge.latent)) if self.folded else ""
+        with whole_folder(out) as folder:
+            found = self._write(run, kept, cut, folder)
+        answer: dict[str, Any] = {
+            "folder": str(out),
+            "latent": kept.bridge.latent,
+            "bytes": {path.name: path.stat().st_size for path in sorted(out.iterdir())},
+            "largest_difference": found,
+        }
+        if self.push is not None:
+            answer["address"] = hub.push(out, self.push, private=self.private)
+        tell(answer if self.as_json else _told(answer))
+
+    def _check(self) -> None:
+        if self.to not in TARGETS:
+            raise unknown("target of an export", self.to, TARGETS)
+        given = {"push": self.push, "license": self.license, "private": self.private or None}
+        for name, value in given.items():
+            if value is not None and self.to != "hub":
+                raise InputError(f"{name} is for --to hub, got it with --to {self.to}")
+        if self.private and self.push is None:
+            raise InputError("private is for --push OWNER/NAME, got it without")
+        if self.push is not None:
+            hub.check_repository(self.push)
+
+    def _write(self, run: Run, model: Autoencoder, cut: str, folder: Path) -> dict[str, float]:
+        if self.to == "onnx":
+            return export.onnx(model, folder)
+        if self.to == "torch":
+            return export.torch_program(model, folder)
+        try:
+            data: Data | None = data_of(run)
+        except InputError as error:
+            warn(f"the card has no picture and no error of its own: {error}")
+            data = None
+        Card(run, model, data, cut, self.push or "OWNER/NAME", self.license).write(folder)
+        return {}
+
+
+def _told(answer: dict[str, Any]) -> str:
+    lines = [f"{answer['folder']}: codes of {answer['latent']} dimensions"]
+    for name, size in answer["bytes"].items():
+        apart = answer["largest_difference"].get(Path(name).stem)
+        checked = "" if apart is None else f"   differs from the model by at most {apart:.2g}"
+        lines.append(f"  {name:20}{size:12,} bytes{checked}")
+    if "address" in answer:
+        lines.append(f"sent to {answer['address']}")
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)
