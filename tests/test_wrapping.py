@@ -155,7 +155,7 @@ every = pytest.mark.parametrize(("name", "bridge"), dict.fromkeys(PAIRS), ids=st
 class TestOwnModules:
     def test_come_back_from_a_file(self, name, bridge, tmp_path):
         model = made(name, bridge)
-        model.save(tmp_path / "model.safetensors")
+        model.save(str(tmp_path / "model.safetensors"))
         given = MODULES[name][0]()
         before = [copy.deepcopy(module.state_dict()) for module in given]
         found = lorae.load(tmp_path, encoder=given[0], decoder=given[1])

@@ -217,7 +217,7 @@ class Autoencoder(nn.Module):
             )
         return small
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write weights and architecture to one safetensors file, atomically.
 
         Of modules of the user's own, the file holds the weights alone: :func:`load` needs them.
@@ -226,7 +226,7 @@ class Autoencoder(nn.Module):
             raise InputError(
                 "this model has no architecture to be saved: make it with lorae.build or lorae.wrap"
             )
-        save_tensors(path, self.state_dict(), dataclasses.asdict(self.architecture))
+        save_tensors(Path(path), self.state_dict(), dataclasses.asdict(self.architecture))
 
     def _noise(self) -> Tensor | None:
         """Return a few random samples in the units of the networks, if their shape is known."""
