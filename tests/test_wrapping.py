@@ -120,6 +120,7 @@ BETWEEN = {
     "none": {},
     "low-rank": {},
     "chain": {"depth": 2},
+    "factored": {"inner": 2},
     "scale-free": {},
     "truncated": {"rank": 2},
     "truncated-gaussian": {"rank": 2},
