@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from lorae import memory
-from lorae.autoencoder import Autoencoder, build, clone, load
+from lorae.autoencoder import Autoencoder, build, load
 from lorae.checkpoints import Stateful, load_checkpoint, save_checkpoint
 from lorae.data import Data
 from lorae.display import Display
@@ -31,6 +31,7 @@ from lorae.objectives import Objective
 from lorae.options import Options
 from lorae.runs import Run, free_folder
 from lorae.sampler import Sampler, drawn
+from lorae.stepping import Stepper
 from lorae.totals import Totals
 
 LOG_EVERY = 50
@@ -153,21 +154,13 @@ class Session:
         self.state, self.totals = State(), Totals()
         self.sampler = Sampler(data.train, options, fabric)
         self.probe = drawn(data.test, options.probe, options.seed)
-        self.objective = objective.to(fabric.device)
-        _channels_last(self.objective)
-        self.plain_optimizer = torch.optim.Adam(
-            objective.groups(self.learning_rate),
-            weight_decay=options.weight_decay,
-            fused=True,
-        )
-        self.wrapped, self.optimizer = fabric.setup(objective, self.plain_optimizer)
-        self.average = None if options.ema is None else clone(objective.model)
+        self.objective, self.stepper = objective, Stepper(objective, options, fabric)
         self.display = Display(run.name, self.steps, show=show and fabric.is_global_zero)
 
     @property
     def model(self) -> Autoencoder:
         """The model that is evaluated and kept: the moving average where there is one."""
-        return self.objective.model if self.average is None else self.average
+        return self.stepper.model
 
     @property
     def done(self) -> bool:
@@ -210,18 +203,7 @@ class Session:
 
     def step(self, x: Tensor) -> dict[str, Tensor]:
         """Make one optimizer step on one batch and return the terms of the loss."""
-        terms: dict[str, Tensor] = self.wrapped(x)
-        self.optimizer.zero_grad()
-        self.fabric.backward(torch.stack(list(terms.values())).sum())
-        if self.options.clip_norm is not None:
-            self.fabric.clip_gradients(
-                self.wrapped, self.optimizer, max_norm=self.options.clip_norm
-            )
-        self.optimizer.step()
-        self.objective.after_step(self.learning_rate)
-        if self.average is not None and self.options.ema is not None:
-            follow(self.average, self.objective.model, self.options.ema)
-        return terms
+        return self.stepper.step(x)
 
     def save(self) -> None:
         """Write a checkpoint, unless a weight is not finite.
@@ -234,20 +216,23 @@ class Session:
         self.totals.agree(self.fabric)
         if self.fabric.is_global_zero:
             about = {"state": dataclasses.asdict(self.state)}
-            save_checkpoint(self.run.checkpoint, self._parts(), self.plain_optimizer, about)
+            save_checkpoint(self.run.checkpoint, self._parts(), self.stepper.plain_optimizer, about)
         self.fabric.barrier()
 
     def restore(self) -> None:
         """Go back to the last checkpoint, or to the start where none was written yet."""
         if self.run.checkpoint.exists():
-            about = load_checkpoint(self.run.checkpoint, self._parts(), self.plain_optimizer)
+            about = load_checkpoint(
+                self.run.checkpoint, self._parts(), self.stepper.plain_optimizer
+            )
             self.state = State(**about["state"])
         if self.fabric.is_global_zero:
             self.run.rewind_metrics(self.state.step)
 
     def _parts(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {"objective": self.objective, "totals": self.totals}
-        return parts if self.average is None else parts | {"average": self.average}
+        average = self.stepper.average
+        return parts if average is None else parts | {"average": average}
 
     def _agreed(self, received: int) -> int:
         """Return the signal that any process has received; several ask only now and then."""
@@ -336,18 +321,3 @@ def figures(
         "test": test | ({} if found.spread is None else {"spread": found.spread}),
         "warnings": (warnings or []) + found.warnings,
     }
-
-
-def _channels_last(module: nn.Module) -> None:
-    """Lay out convolution weights with channels last, as fast convolutions want them."""
-    for parameter in module.parameters():
-        if parameter.dim() == 4:
-            parameter.data = parameter.data.to(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def follow(average: Autoencoder, model: Autoencoder, decay: float) -> None:
-    """Move the averaged weights by 1 - decay towards the model's, and take over its buffers."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-    for kept, new in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(new)
