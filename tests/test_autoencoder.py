@@ -24,7 +24,7 @@ from lorae.errors import InputError
 from lorae.files import save_tensors
 from lorae.networks import PAPER_SHAPES
 
-SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,)}
+SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,), "residual": (11,)}
 ARCHITECTURES = [
     Architecture(network, SHAPES[network], latent=5, bridge=bridge, width=0.05)
     for network, bridge in product(SHAPES, BRIDGES)

@@ -9,7 +9,7 @@ from lorae.errors import InputError
 from lorae.layers import absorb, last_linear, spectrally_normal, with_outputs
 from lorae.networks import NETWORKS, PAPER_SHAPES, build
 
-SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,)}
+SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,), "residual": (11,)}
 NORMALISED = {
     "linear": (nn.Linear(7, 5), 0),
     "convolution": (nn.Conv2d(3, 6, 4, 2, 1), 0),

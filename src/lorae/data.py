@@ -230,7 +230,7 @@ def _data(name: str, split: Split, network: str, *, drop_constant: bool = False)
         shift, scale = standardisation(split.train)
         value_range, network = None, "mlp"
     else:
-        shift, scale, value_range = _image_range(name, split.train)
+        shift, scale, value_range = image_range(name, split.train)
     return Data(
         name=name,
         train=_as_tensor(split.train),
@@ -306,7 +306,7 @@ def standardisation(vectors: Array) -> tuple[Array, Array]:
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def _image_range(name: str, train: Array) -> tuple[Array, Array, tuple[float, float]]:
+def image_range(name: str, train: Array) -> tuple[Array, Array, tuple[float, float]]:
     """Return shift, scale and the range of scaled values, from the training images."""
     low, high = float(train.min()), float(train.max())
     if low == high:

@@ -74,6 +74,16 @@ def is_chain(network: nn.Module) -> bool:
     )
 
 
+def _in_chain(network: nn.Module, name: str) -> bool:
+    """Return whether all that holds the layer of this name is an `nn.Sequential`.
+
+    Then the layer that stands first or last is run first or last, whatever the others are.
+    """
+    parts = name.split(".")[:-1] if name else []
+    holders = [network, *(network.get_submodule(".".join(parts[: k + 1])) for k in range(len(parts)))]
+    return not name or all(type(holder) is nn.Sequential for holder in holders)
+
+
 def with_outputs(network: nn.Module, outputs: int, *, bias: bool | None = None) -> nn.Module:
     """Return the network with a fresh last layer of that many outputs; the rest is shared.
 
@@ -114,7 +124,7 @@ def absorb(
             f"bridge, to be folded, it has {len(layer.weight)}"
         )
     A, b = matrix.double(), offset.double()
-    if is_chain(network):
+    if _in_chain(network, name):
         return _replaced(network, name, _followed(layer, A, b))
     if samples is None:
         raise InputError(
@@ -132,15 +142,18 @@ def absorb(
 
 
 @torch.no_grad()
-def absorb_input(network: nn.Module, matrix: Float[Tensor, "l r"]) -> nn.Module:
-    """Return z = U y followed by the network, as one network of r inputs; the rest is shared.
+def absorb_input(
+    network: nn.Module, matrix: Float[Tensor, "l r"], offset: Float[Tensor, " l"] | None = None
+) -> nn.Module:
+    """Return z = U y + b followed by the network, as one of r inputs; the rest is shared.
 
     The first layer, W z + c or a transposed convolution of one pixel, becomes that of W U,
-    computed in float64; an `Unflatten` before it takes r channels. A network that is not a chain
-    of layers is checked on random codes.
+    computed in float64, with the bias W b + c; an `Unflatten` before it takes r channels. Where it
+    is not certain that the network begins with it, the result is checked on random codes.
 
     Raises:
-        InputError: if the network does not begin with such a layer of l inputs.
+        InputError: if the network does not begin with such a layer of l inputs, or with a
+            convolution where there is an offset.
     """
     name, layer = first_linear(network)
     inputs = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
@@ -151,8 +164,10 @@ def absorb_input(network: nn.Module, matrix: Float[Tensor, "l r"]) -> nn.Module:
     U = matrix.double()
     y = torch.randn(4, U.shape[1], generator=torch.Generator().manual_seed(0), dtype=U.dtype)
     y = y.to(U.device)
-    expected = None if is_chain(network) else network((y @ U.mT).to(layer.weight))
-    small = _replaced(_unflattened(network, U.shape[1]), name, _of_inputs(layer, U))
+    z = y @ U.mT if offset is None else y @ U.mT + offset.double()
+    expected = None if _in_chain(network, name) else network(z.to(layer.weight))
+    first = _of_inputs(layer, U, offset)
+    small = _replaced(_unflattened(network, U.shape[1]), name, first)
     if expected is not None and not _alike(small, y.to(layer.weight), expected):
         raise InputError(
             f"decoder must use its codes in its first layer {name!r} alone to be cut, and "
@@ -238,14 +253,21 @@ def _followed(layer: Linear, A: Float[Tensor, "l k"], b: Float[Tensor, " l"]) ->
 
 
 def _of_inputs(
-    layer: nn.Linear | nn.ConvTranspose2d, U: Float[Tensor, "l r"]
+    layer: nn.Linear | nn.ConvTranspose2d,
+    U: Float[Tensor, "l r"],
+    offset: Float[Tensor, " l"] | None = None,
 ) -> nn.Linear | nn.ConvTranspose2d:
-    """Return a copy of a layer that acts on y as the layer does on U y."""
+    """Return a copy of a layer that acts on y as the layer does on U y + b."""
     other, weight = _plain(layer), layer.weight.double()
     U = U.double()
     if isinstance(other, nn.Linear):
         other.weight = nn.Parameter((weight @ U).to(layer.weight))
         other.in_features = U.shape[1]
+        if offset is not None:
+            bias = 0 if layer.bias is None else layer.bias.double()
+            other.bias = nn.Parameter((weight @ offset.double() + bias).to(layer.weight))
+    elif offset is not None:
+        raise InputError("decoder must begin with a Linear layer to take an offset of its codes")
     else:
         other.weight = nn.Parameter(torch.einsum("lr,lohw->rohw", U, weight).to(layer.weight))
         other.in_channels = U.shape[1]

@@ -10,8 +10,8 @@ over what is left of the image and a `Flatten`), so that a linear map behind it,
 matrix M of LoRAE, can be folded into that last layer. A decoder ends in the activation whose
 image is the range of the values it is to reproduce.
 
-`mnist`, `celeba` and `shapes` are the networks of the paper; `convolutional` and
-`fully_connected` fit any other shape. `width` multiplies every hidden number of channels or
+`mnist`, `celeba` and `shapes` are the networks of the paper; `convolutional`, `fully_connected` and
+`residual` fit any other shape. `width` multiplies every hidden number of channels or
 units (rounded, at least 1), and 1 is the network as published. Parameters have PyTorch's default
 initialization, drawn from its global generator.
 
@@ -27,7 +27,9 @@ from typing import NamedTuple
 
 from torch import nn
 
+from lorae import residual as linear_path
 from lorae.errors import InputError, unknown
+from lorae.residual import dense
 
 Shape = tuple[int, ...]
 ValueRange = tuple[float, float] | None
@@ -223,12 +225,33 @@ def fully_connected(
     """
     _check_vector(shape)
     _check_size(shape, latent, width)
-    dim = shape[0]
-    h = min(max(1 << (4 * dim - 1).bit_length(), 128), 1024)
-    outer, inner = _scaled([h, max(h // 2, 128)], width)
+    dim, (outer, inner) = shape[0], _units(shape[0], width)
     return Pair(
-        nn.Sequential(*_dense(dim, outer, inner, latent)),
-        nn.Sequential(*_dense(latent, inner, outer, dim), _activation(value_range)),
+        nn.Sequential(*dense(dim, outer, inner, latent)),
+        nn.Sequential(*dense(latent, inner, outer, dim), _activation(value_range)),
+    )
+
+
+def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = None) -> Pair:
+    """Return networks for vectors with a linear path beside the layers (:mod:`lorae.residual`).
+
+    The layers are those of :func:`fully_connected`, and so are the arguments.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = residual((13,), 4)
+        >>> decoder(encoder(torch.zeros(5, 13))).shape
+        torch.Size([5, 13])
+    """
+    _check_vector(shape)
+    _check_size(shape, latent, width)
+    dim, hidden = shape[0], _units(shape[0], width)
+    decoder = linear_path.decoder(latent, hidden, dim)
+    return Pair(
+        linear_path.encoder(dim, hidden, latent), nn.Sequential(*decoder, _activation(value_range))
     )
 
 
@@ -248,6 +271,7 @@ NETWORKS: dict[str, Callable[..., Pair]] = {
     "shapes": shapes,
     "conv": convolutional,
     "mlp": fully_connected,
+    "residual": residual,
 }
 """The functions of this module under the names that `build` knows."""
 
@@ -319,6 +343,13 @@ def choose(shape: Shape) -> str:
 # Layers
 
 
+def _units(dim: int, width: float) -> tuple[int, int]:
+    """Return the numbers of units of the outer and the inner hidden layer for D values."""
+    h = min(max(1 << (4 * dim - 1).bit_length(), 128), 1024)
+    outer, inner = _scaled([h, max(h // 2, 128)], width)
+    return outer, inner
+
+
 def _scaled(channels: Sequence[int], width: float) -> list[int]:
     return [max(1, round(width * c)) for c in channels]
 
@@ -357,14 +388,6 @@ def _doublings(
     for (a, b), size in zip(steps, sizes or [(0, 0)] * len(steps), strict=True):
         layers += [_doubling(a, b, size), nn.ReLU()]
     return layers
-
-
-def _dense(*units: int) -> list[nn.Module]:
-    """Return linear layers between neighbouring numbers of units, with a ReLU between them."""
-    layers: list[nn.Module] = []
-    for a, b in pairwise(units):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    return layers[:-1]
 
 
 def _activation(value_range: ValueRange) -> nn.Module:

@@ -124,24 +124,24 @@ class Options:
                 f"validation is by reconstruction, which {self.model} does not do, got "
                 f"{self.validation:g}"
             )
-        _in_range("weight", self.weight, 0, None)
-        _in_range("warmup", self.warmup, 0, None)
-        _in_range("width", self.width, 0, 64, open_low=True)
-        _in_range("latent", self.latent, 1, None)
-        _in_range("epochs", self.epochs, 0, None, open_low=True)
-        _in_range("steps", self.steps, 1, None)
-        _in_range("batch_size", self.batch_size, 1, None)
-        _in_range("learning_rate", self.learning_rate, 0, 1, open_low=True)
-        _in_range("weight_decay", self.weight_decay, 0, None)
-        _in_range("clip_norm", self.clip_norm, 0, None, open_low=True)
-        _in_range("ema", self.ema, 0, 1, open_low=True, open_high=True)
-        _in_range("validation", self.validation, 0, 0.5)
-        _in_range("patience", self.patience, 1, None)
-        _in_range("evaluate_every", self.evaluate_every, 1, None)
-        _in_range("probe", self.probe, 2, None)
-        _in_range("seed", self.seed, 0, 2**31 - 1)
-        _in_range("devices", self.devices, 1, None)
-        _in_range("nodes", self.nodes, 1, None)
+        in_range("weight", self.weight, 0, None)
+        in_range("warmup", self.warmup, 0, None)
+        in_range("width", self.width, 0, 64, open_low=True)
+        in_range("latent", self.latent, 1, None)
+        in_range("epochs", self.epochs, 0, None, open_low=True)
+        in_range("steps", self.steps, 1, None)
+        in_range("batch_size", self.batch_size, 1, None)
+        in_range("learning_rate", self.learning_rate, 0, 1, open_low=True)
+        in_range("weight_decay", self.weight_decay, 0, None)
+        in_range("clip_norm", self.clip_norm, 0, None, open_low=True)
+        in_range("ema", self.ema, 0, 1, open_low=True, open_high=True)
+        in_range("validation", self.validation, 0, 0.5)
+        in_range("patience", self.patience, 1, None)
+        in_range("evaluate_every", self.evaluate_every, 1, None)
+        in_range("probe", self.probe, 2, None)
+        in_range("seed", self.seed, 0, 2**31 - 1)
+        in_range("devices", self.devices, 1, None)
+        in_range("nodes", self.nodes, 1, None)
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"give steps or epochs, not both (got {self.steps} and {self.epochs})")
         if self.patience is not None and self.validation == 0:
@@ -264,7 +264,7 @@ def data_of(run: Run) -> Data:
     return data
 
 
-def _in_range(
+def in_range(
     name: str,
     value: float | None,
     low: float,
@@ -273,6 +273,11 @@ def _in_range(
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
+    """Check that an option, if given, is a finite number within its bounds.
+
+    Raises:
+        InputError: naming it.
+    """
     if value is None:
         return
     above = value > low if open_low else value >= low

@@ -12,6 +12,9 @@ from lorae.autoencoder import Autoencoder, clone
 from lorae.objectives import Objective
 from lorae.options import Options
 
+LOG_EVERY = 50
+"""Steps between readings of the loss, which on an accelerator make it wait."""
+
 
 class Stepper:
     """An objective with its optimizer, and the moving average of its weights where asked for.

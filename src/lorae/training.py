@@ -31,11 +31,8 @@ from lorae.objectives import Objective
 from lorae.options import Options
 from lorae.runs import Run, free_folder
 from lorae.sampler import Sampler, drawn
-from lorae.stepping import Stepper
+from lorae.stepping import LOG_EVERY, Stepper
 from lorae.totals import Totals
-
-LOG_EVERY = 50
-"""Steps between readings of the loss, which on an accelerator make it wait."""
 
 
 def train(
