@@ -5,6 +5,7 @@ imported before: threads that wait by spinning make a training step on a shared 
 times slower.
 """
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from lorae.runs import Run
 from lorae.wrapping import wrap
 
 if TYPE_CHECKING:
+    from lorae.estimator import LowRankAutoencoder
     from lorae.training import train
 
 __version__ = "0.1.0"
@@ -29,6 +31,7 @@ __all__ = [
     "Evaluation",
     "InputError",
     "Interrupted",
+    "LowRankAutoencoder",
     "Options",
     "Run",
     "__version__",
@@ -42,10 +45,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the training loop when it is first asked for: Fabric takes seconds to import."""
-    if name == "train":
-        from lorae.training import train
+_LATER = {
+    "LowRankAutoencoder": "lorae.estimator",
+    "train": "lorae.training",
+}
 
-        return train
+
+def __getattr__(name: str) -> Any:
+    """Import what trains when it is first asked for: Fabric takes seconds to import."""
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
     raise AttributeError(f"module 'lorae' has no attribute {name!r}")

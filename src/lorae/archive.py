@@ -6,7 +6,7 @@ sentence; an older one is read as long as this module says how.
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,7 +30,6 @@ _ARRAYS = (
     "components_",
     "mean_",
 )
-E_ = TypeVar("E_", bound="LowRankAutoencoder")
 
 
 def save(estimator: "LowRankAutoencoder", path: Path) -> None:
@@ -60,8 +59,8 @@ def save(estimator: "LowRankAutoencoder", path: Path) -> None:
 
 
 def load(
-    cls: type[E_], path: Path, encoder: nn.Module | None = None, decoder: nn.Module | None = None
-) -> E_:
+    cls: Any, path: Path, encoder: nn.Module | None = None, decoder: nn.Module | None = None
+) -> Any:
     """Return the fitted estimator of a file, on the CPU; its path is not kept.
 
     Raises:

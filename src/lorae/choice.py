@@ -58,7 +58,7 @@ def one_standard_error(point: Point, points: Sequence[Point], mean_error: float)
     return point.error <= best.error + allowed
 
 
-def rule_for(n_components: float | str) -> Rule:
+def rule_for(n_components: object) -> Rule:
     """Return the rule for a share, or for "auto".
 
     Raises:

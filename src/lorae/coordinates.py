@@ -24,6 +24,7 @@ values of a sample.
 """
 
 import dataclasses
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,7 @@ from lorae.bridges import LowRank, NoBridge
 from lorae.moments import Moments
 
 _LEAST = 1e-12  # share of the largest variance, of codes or in data space, to still divide by
+_ONE_AT_A_TIME = threading.Lock()  # the level of forward differentiation is shared by threads
 _ROOM = 2**25  # numbers in the Jacobians held at a time
 
 
@@ -91,7 +93,8 @@ def _pushed(decoder: nn.Module, codes: Float[Tensor, "n l"], k: int) -> Float[Te
     """Return the derivative of what codes decode to by their entry k."""
     tangent = torch.zeros_like(codes)
     tangent[:, k] = 1
-    pushed: Tensor = torch.func.jvp(decoder, (codes,), (tangent,))[1]
+    with _ONE_AT_A_TIME:
+        pushed: Tensor = torch.func.jvp(decoder, (codes,), (tangent,))[1]
     return pushed.flatten(1)
 
 
@@ -156,7 +159,7 @@ def gauged(model: Autoencoder, at: Coordinates) -> Autoencoder:
         model: its bridge is none; it is not changed.
         at: its coordinates.
     """
-    deviations = at.variances.clamp(min=_LEAST * float(at.variances.max())).sqrt()
+    deviations = at.variances.clamp(min=max(_LEAST * float(at.variances.max()), _LEAST)).sqrt()
     unit = at.to / deviations[:, None]
     copy = recoded(model, unit, -unit @ at.mean, at.back, at.mean)
     bridge = LowRank(len(deviations))

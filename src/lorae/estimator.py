@@ -110,25 +110,25 @@ class LowRankAutoencoder(
         ((150, 2), True)
     """
 
-    def __init__(
+    def __init__(  # as scikit-learn has it, `fit` checks what is stored here
         self,
         *,
-        n_components: float | str = "auto",
-        latent: int | None = None,
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
-        width: float = 1.0,
-        steps: int | None = None,
-        batch_size: int = 100,
-        learning_rate: float = 1e-3,
-        validation_fraction: float = 0.1,
-        standardize: bool = True,
-        whiten: bool = False,
-        image_shape: tuple[int, ...] | None = None,
-        density: str = "mixture-auto",
-        warm_start: bool = False,
-        device: str = "auto",
-        random_state: int | np.random.RandomState | None = None,
+        n_components: Any = "auto",
+        latent: Any = None,
+        encoder: Any = None,
+        decoder: Any = None,
+        width: Any = 1.0,
+        steps: Any = None,
+        batch_size: Any = 100,
+        learning_rate: Any = 1e-3,
+        validation_fraction: Any = 0.1,
+        standardize: Any = True,
+        whiten: Any = False,
+        image_shape: Any = None,
+        density: Any = "mixture-auto",
+        warm_start: Any = False,
+        device: Any = "auto",
+        random_state: Any = None,
     ) -> None:
         self.n_components = n_components
         self.latent = latent
@@ -383,7 +383,8 @@ class LowRankAutoencoder(
             InputError: if the file is missing, cut short, altered, of a newer version or of other
                 modules.
         """
-        return archive.load(cls, Path(path), encoder, decoder)
+        loaded: Self = archive.load(cls, Path(path), encoder, decoder)
+        return loaded
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

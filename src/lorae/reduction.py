@@ -86,12 +86,14 @@ class Trainer:
         device: auto, cpu, cuda or mps.
 
     Attributes:
+        held_out: the samples that are not trained on.
         history: a line for every few steps: phase, step, loss, and the rank while it goes down.
     """
 
     def __init__(self, samples: Tensor, options: Options, device: str = "auto") -> None:
         self.options, self.fabric = options, _fabric(device)
         self.sampler = Sampler(samples, options, self.fabric)
+        self.held_out = self.sampler.held_out[:]
         self.history: list[dict[str, Any]] = []
         self.step = 0
         self.began = time.perf_counter()
@@ -121,6 +123,7 @@ class Trainer:
             self.step += 1
             if k + 1 == steps or (k + 1) % LOG_EVERY == 0:
                 self._log(phase, objective, totals)
+        objective.settle()
         objective.eval()
         if not all(bool(torch.isfinite(p).all()) for p in objective.parameters()):
             raise self._diverged("a weight")
@@ -146,12 +149,11 @@ class Trainer:
 
     def mean_error(self, model: Autoencoder) -> float:
         """Return the held-out error of the mean of the samples that are trained on."""
-        return float(squares(model, self.sampler.held_out, mean_of(self.seen))[1].mean())
+        return float(squares(model, self.held_out, mean_of(self.seen))[1].mean())
 
     def judged(self, model: Autoencoder, weight: float) -> Point:
         """Return the point of a model, by the held-out samples."""
-        held_out = self.sampler.held_out
-        errors, _ = squares(model, held_out, as_float(held_out[0]))
+        errors, _ = squares(model, self.held_out, as_float(self.held_out[0]))
         n = len(errors)
         return Point(
             weight=weight,

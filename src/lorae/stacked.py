@@ -35,8 +35,9 @@ from lorae.options import Options
 from lorae.runs import Run
 from lorae.sampler import Sampler, drawn
 from lorae.stacking import APART, Stack, joined
+from lorae.stepping import LOG_EVERY, follow
 from lorae.totals import Totals
-from lorae.training import LOG_EVERY, about, figures, follow
+from lorae.training import about, figures
 
 _OWN = ("seed", "weight")  # the options in which members may differ
 

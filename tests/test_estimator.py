@@ -1,0 +1,413 @@
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from torch import nn
+
+import lorae
+from lorae import InputError, LowRankAutoencoder
+from lorae.files import load_tensors, save_tensors
+
+THRESHOLDS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+IRIS = load_iris().data
+DIGITS = (load_digits().images[:120] * 15).astype(np.uint8)
+
+
+def quick(**arguments) -> LowRankAutoencoder:
+    return LowRankAutoencoder(**{"n_components": 2, "steps": 30, "random_state": 0} | arguments)
+
+
+def stacks() -> dict[str, object]:
+    """The same few images in every layout, type and container that an estimator takes."""
+    gray = DIGITS[:40].astype(np.float32) / 255
+    colour = np.stack([gray, 1 - gray, gray**2], 1)
+    return {
+        "nhw": gray,
+        "nhw bytes": DIGITS[:40],
+        "nhwc": np.ascontiguousarray(colour.transpose(0, 2, 3, 1)),
+        "nchw": colour,
+        "nchw tensor": torch.from_numpy(colour),
+        "nhw bytes tensor": torch.from_numpy(DIGITS[:40]),
+        "nhw float64": gray.astype(np.float64),
+        "nhw beyond [-1, 1]": gray * 300 - 20,
+    }
+
+
+# scikit-learn's contract
+
+
+# The array API's own check runs in the slow test below, in a process that has it switched on.
+@parametrize_with_checks([quick(n_components=1, steps=4)])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+CHECKS = """
+import sys
+from sklearn.utils.estimator_checks import check_estimator
+from lorae import LowRankAutoencoder
+found = [one for estimator in (
+    LowRankAutoencoder(steps=20),
+    LowRankAutoencoder(n_components=1, steps=20, whiten=True),
+    LowRankAutoencoder(n_components=0.9, steps=20, standardize=False, warm_start=True),
+) for one in check_estimator(estimator, on_fail=None, on_skip=None)]
+bad = [(one["check_name"], repr(one["exception"])) for one in found if one["status"] != "passed"]
+print(len(found), bad)
+sys.exit(bool(bad))
+"""
+
+
+@pytest.mark.slow
+def test_check_estimator_passes_whole_with_none_skipped():
+    environment = os.environ | {"SCIPY_ARRAY_API": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", CHECKS], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[0]) >= 120
+
+
+def test_works_in_pipeline_grid_search_and_joblib():
+    X, y = load_iris(return_X_y=True)
+    whole = make_pipeline(quick(), LogisticRegression())
+    search = GridSearchCV(
+        whole, {"lowrankautoencoder__n_components": [1, 2]}, cv=2, error_score="raise"
+    )
+    search.fit(X, y)
+    assert search.best_score_ > 0.8
+    codes = joblib.Parallel(n_jobs=2, backend="threading")(
+        joblib.delayed(lambda: quick().fit_transform(X))() for _ in range(2)
+    )
+    np.testing.assert_array_equal(codes[0], codes[1])
+
+
+def test_pickled_by_a_user_it_is_the_same_and_leaves_torch_s_generator_alone():
+    state = torch.get_rng_state()
+    fitted = quick().fit(IRIS)
+    assert torch.equal(state, torch.get_rng_state())
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.transform(IRIS), fitted.transform(IRIS))
+
+
+# Coordinates
+
+
+@pytest.mark.parametrize("standardize", [False, True])
+def test_linear_networks_are_principal_component_analysis(standardize: bool):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 5)) * [3, 2, 1, 0.1, 0.1] @ rng.normal(size=(5, 5)) + 7
+    own = {"encoder": nn.Linear(5, 5), "decoder": nn.Linear(5, 5)}
+    fitted = LowRankAutoencoder(
+        n_components=3,
+        steps=1000,
+        learning_rate=2e-2,
+        standardize=standardize,
+        random_state=0,
+        **own,
+    ).fit(X)
+    units = (X - X.mean(0)) / X.std(0) if standardize else X
+    pca = PCA(3).fit(units)
+    np.testing.assert_allclose(fitted.explained_variance_, pca.explained_variance_, rtol=1e-2)
+    np.testing.assert_allclose(
+        fitted.explained_variance_ratio_, pca.explained_variance_ratio_, rtol=1e-2
+    )
+    np.testing.assert_allclose(fitted.singular_values_, pca.singular_values_, rtol=1e-2)
+    cosines = np.linalg.svd(fitted.components_ @ pca.components_.T, compute_uv=False)
+    np.testing.assert_allclose(cosines, 1, atol=5e-3)
+    mean = np.abs(fitted.transform(X)) - np.abs(pca.transform(units))
+    assert np.abs(mean).max() < 0.02 * np.sqrt(pca.explained_variance_[0])
+
+
+def test_untrained_nonlinear_part_starts_from_components():
+    # One step of a tiny rate leaves the networks of a table where they start: at PCA.
+    fitted = quick(steps=1, learning_rate=1e-9, latent=2, standardize=False).fit(IRIS)
+    pca = PCA(2).fit(IRIS)
+    np.testing.assert_allclose(fitted.transform(IRIS), pca.transform(IRIS), atol=1e-4)
+    np.testing.assert_allclose(fitted.components_, pca.components_, atol=1e-5)
+    np.testing.assert_allclose(fitted.mean_, pca.mean_, rtol=1e-6)
+    wrong = ((pca.inverse_transform(pca.transform(IRIS)) - IRIS) ** 2).mean()
+    assert fitted.reconstruction_error_ == pytest.approx(wrong, rel=1e-5)
+
+
+@pytest.mark.parametrize("X", [IRIS, DIGITS], ids=["table", "images"])
+@pytest.mark.parametrize("whiten", [False, True])
+def test_coordinates_are_centred_uncorrelated_ordered_and_of_the_variance_said(X, whiten):
+    fitted = quick(n_components=3, steps=60, whiten=whiten).fit(X)
+    codes = fitted.transform(X).astype(np.float64)
+    variances = np.ones(3) if whiten else fitted.explained_variance_
+    largest = np.sqrt(fitted.explained_variance_[0])
+    np.testing.assert_allclose(codes.mean(0), 0, atol=1e-5 * max(1, largest))
+    np.testing.assert_allclose(codes.var(0, ddof=1), variances, rtol=1e-4)
+    np.testing.assert_allclose(np.corrcoef(codes.T), np.eye(3), atol=1e-3)
+    assert np.all(np.diff(fitted.explained_variance_) <= 0)
+    share = 1 - fitted.score_samples(X).sum() / ((scaled(fitted, X)) ** 2).mean(1).sum()
+    assert fitted.explained_variance_ratio_.sum() == pytest.approx(share, abs=1e-4)
+    assert fitted.score(X) == pytest.approx(share, abs=1e-4)
+
+
+def scaled(fitted: LowRankAutoencoder, X: np.ndarray) -> np.ndarray:
+    model = fitted.model_
+    x = lorae.as_float(torch.from_numpy(X)).view(len(X), *fitted.container_.shape)
+    flat = model.scaled(x).flatten(1).double().numpy()
+    return flat - flat.mean(0)
+
+
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_rank_is_the_same_at_every_threshold(n_components: int):
+    fitted = quick(n_components=n_components).fit(IRIS)
+    assert {fitted.ranks_["whitened"][t] for t in THRESHOLDS} == {n_components}
+    assert fitted.n_components_ == n_components
+    assert fitted.model_.bridge.latent == n_components
+    whitened = clone(fitted).set_params(whiten=True).fit(IRIS).transform(IRIS)
+    sigma = np.linalg.svd(np.cov(whitened.T).reshape(n_components, -1), compute_uv=False)
+    assert all((sigma > t * sigma[0]).sum() == n_components for t in THRESHOLDS)
+
+
+def test_first_coordinates_can_be_used_alone():
+    X = IRIS @ np.random.default_rng(0).normal(size=(4, 12))
+    fitted = LowRankAutoencoder(n_components=4, steps=300, random_state=0).fit(X)
+    codes = fitted.transform(X)
+    errors = [((fitted.inverse_transform(codes[:, :k]) - X) ** 2).mean() for k in range(1, 5)]
+    assert errors == sorted(errors, reverse=True)
+    cut = codes.copy()
+    cut[:, 2:] = 0
+    np.testing.assert_array_equal(
+        fitted.inverse_transform(codes[:, :2]), fitted.inverse_transform(cut)
+    )
+
+
+# Containers
+
+
+@pytest.mark.parametrize("kind", stacks())
+def test_images_come_back_as_they_were_given(kind: str):
+    X = stacks()[kind]
+    fitted = quick(width=0.1).fit(X)
+    codes = fitted.transform(X)
+    back = fitted.inverse_transform(codes)
+    assert type(codes) is type(back) is type(X)
+    assert codes.shape == (40, 2)
+    assert tuple(back.shape) == tuple(X.shape)
+    assert back.dtype == X.dtype
+    assert fitted.n_features_in_ == np.prod(X.shape[1:])
+    assert fitted.score_samples(X).shape == (40,)
+    drawn = fitted.sample(3, random_state=0)
+    assert type(drawn) is type(X)
+    assert tuple(drawn.shape) == (3, *X.shape[1:])
+    way = fitted.interpolate(X[:2], X[2:4], steps=5)
+    assert tuple(way.shape) == (2, 5, *X.shape[1:])
+
+
+def test_flat_images_are_the_same_as_stacked_ones():
+    stacked = DIGITS.astype(np.float32) / 255
+    flat = stacked.reshape(len(stacked), -1)
+    one = quick(width=0.1).fit(stacked)
+    other = quick(width=0.1, image_shape=(8, 8)).fit(flat)
+    np.testing.assert_array_equal(one.transform(stacked), other.transform(flat))
+    assert other.inverse_transform(other.transform(flat)).shape == flat.shape
+
+
+@pytest.mark.parametrize("package", [pd, pl], ids=["pandas", "polars"])
+def test_data_frames_in_and_out(package):
+    names = ["a", "b", "c", "d"]
+    frame = package.DataFrame({name: IRIS[:, k] for k, name in enumerate(names)})
+    fitted = quick().fit(frame)
+    assert list(fitted.feature_names_in_) == names
+    back = fitted.inverse_transform(fitted.transform(frame))
+    assert isinstance(back, package.DataFrame)
+    assert list(back.columns) == names
+    framed = fitted.set_output(transform=package.__name__).transform(frame)
+    assert isinstance(framed, package.DataFrame)
+    assert list(framed.columns) == list(fitted.get_feature_names_out())
+    assert list(fitted.get_feature_names_out()) == ["lowrankautoencoder0", "lowrankautoencoder1"]
+
+
+def test_tensors_in_and_out():
+    X = torch.from_numpy(IRIS)
+    fitted = quick().fit(X)
+    codes = fitted.transform(X)
+    assert isinstance(codes, torch.Tensor)
+    assert codes.dtype == torch.float64
+    assert isinstance(fitted.inverse_transform(codes), torch.Tensor)
+
+
+# Going on, saving
+
+
+def test_partial_fit_trains_on_and_keeps_the_rank():
+    fitted = quick().partial_fit(IRIS[::2])
+    before = fitted.model_
+    fitted.partial_fit(IRIS[1::2])
+    assert fitted.model_ is not before
+    assert fitted.n_components_ == 2
+    assert np.abs(fitted.transform(IRIS[1::2]).mean(0)).max() < 1e-5
+    assert fitted.history_[-1]["phase"] == "partial fit"
+
+
+def test_warm_start_goes_on_and_comes_down():
+    fitted = quick(n_components=3, warm_start=True).fit(IRIS)
+    first = fitted.reconstruction_error_
+    fitted.fit(IRIS)
+    assert fitted.reconstruction_error_ < 1.05 * first
+    fitted.set_params(n_components=2).fit(IRIS)
+    assert fitted.n_components_ == 2
+    fitted.set_params(n_components=3).fit(IRIS)  # more than there were: from the start
+    assert fitted.n_components_ == 3
+
+
+@pytest.mark.parametrize("X", [IRIS, DIGITS], ids=["table", "images"])
+def test_saved_and_loaded_it_is_the_same(X, tmp_path: Path):
+    fitted = quick(width=0.1, whiten=True).fit(X)
+    fitted.save(tmp_path / "a.safetensors")
+    again = LowRankAutoencoder.load(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(again.transform(X), fitted.transform(X))
+    codes = fitted.transform(X)
+    np.testing.assert_array_equal(again.inverse_transform(codes), fitted.inverse_transform(codes))
+    np.testing.assert_array_equal(again.sample(3), fitted.sample(3))
+    for name in ("explained_variance_", "components_", "mean_", "ranks_", "history_"):
+        np.testing.assert_equal(getattr(again, name), getattr(fitted, name))
+    assert str(again.get_params()) == str(fitted.get_params())
+    again.partial_fit(X)
+
+
+def test_modules_of_the_user_s_own(tmp_path: Path):
+    encoder, decoder = nn.Sequential(nn.Linear(4, 6), nn.Tanh()), nn.Sequential(nn.Linear(6, 4))
+    before = encoder[0].weight.clone()
+    fitted = quick(encoder=encoder, decoder=decoder).fit(IRIS)
+    assert torch.equal(encoder[0].weight, before)
+    fitted.save(tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="give encoder and decoder"):
+        LowRankAutoencoder.load(tmp_path / "a.safetensors")
+    again = LowRankAutoencoder.load(tmp_path / "a.safetensors", encoder=encoder, decoder=decoder)
+    np.testing.assert_array_equal(again.transform(IRIS), fitted.transform(IRIS))
+    assert clone(fitted).fit(IRIS).n_components_ == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "newer", "other", "absent"])
+def test_damaged_files_are_refused(damage: str, tmp_path: Path):
+    path = tmp_path / "a.safetensors"
+    quick().fit(IRIS).save(path)
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[:-10])
+    elif damage == "altered":
+        path.write_bytes(content[:-10] + bytes(10))
+    elif damage == "newer":
+        tensors, about = load_tensors(path)
+        save_tensors(path, tensors, about | {"version": 99})
+    elif damage == "other":
+        save_tensors(path, {"x": torch.ones(1)}, {})
+    else:
+        path.unlink()
+    with pytest.raises(InputError, match=r"cut short|altered|newer lorae|holds no|no file"):
+        LowRankAutoencoder.load(path)
+
+
+# Bad input
+
+BAD = {
+    "n_components": [0, 5, -1, 1.0, 1.5, 0.0, "many", None, True, [2]],
+    "latent": [0, 1.5, 1],
+    "width": [0, -1, "wide"],
+    "steps": [0, 2.5],
+    "batch_size": [0, "all"],
+    "learning_rate": [0, -1, 2, float("nan")],
+    "validation_fraction": [0, 0.6],
+    "image_shape": [(2, 2), (8, 8), (3,)],
+    "device": ["nowhere"],
+    "encoder": [nn.Linear(4, 2)],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
+def test_unfit_arguments_are_refused_in_a_sentence_that_names_them(name: str, value):
+    with pytest.raises(InputError, match=name):
+        quick(**{name: value}).fit(IRIS)
+
+
+@pytest.mark.parametrize(
+    ("X", "told"),
+    [
+        (np.full((9, 3), np.nan), "NaN"),
+        (np.full((9, 3), np.inf), "infinity"),
+        (np.full((9, 3), 1e300) * np.arange(9)[:, None], "float32"),
+        (np.zeros((1, 3)), "n_samples = 1"),
+        (np.zeros((2, 3)), "n_components must be 1 to 2"),
+        (np.zeros((9, 4, 4)), "8x8"),
+        (np.zeros((9, 8, 8)), "constant"),
+        (np.array([["a", "b"], ["c", "d"]]), "could not convert|float"),
+    ],
+)
+def test_unfit_samples_are_refused(X, told: str):
+    with pytest.raises(ValueError, match=told):
+        quick(n_components=3).fit(X)
+
+
+def test_constant_features_and_copies_of_one_sample_are_taken():
+    X = np.column_stack([IRIS, np.full(len(IRIS), 7.0)])
+    back = (fitted := quick().fit(X)).inverse_transform(fitted.transform(X))
+    assert np.abs(back[:, 4] - 7).max() < 0.5
+    same = quick().fit(np.ones((9, 3)))
+    assert np.isfinite(same.transform(np.ones((9, 3)))).all()
+
+
+def test_other_samples_than_those_fitted_are_refused():
+    fitted = quick(width=0.1).fit(DIGITS)
+    with pytest.raises(InputError, match=r"samples of shape \(16, 16\)"):
+        fitted.transform(np.zeros((2, 16, 16), np.uint8))
+    with pytest.raises(InputError, match=r"fitted to samples of shape \(8, 8\)"):
+        fitted.transform(np.zeros((2, 64)))
+    with pytest.raises(ValueError, match="expecting 4 features"):
+        quick().fit(IRIS).transform(IRIS[:, :3])
+    with pytest.raises(InputError, match="at most 2 columns"):
+        fitted.inverse_transform(np.zeros((2, 3)))
+    with pytest.raises(InputError, match="n_samples must be"):
+        fitted.sample(0)
+    with pytest.raises(InputError, match="unknown density"):
+        quick(density="round").fit(IRIS).sample()
+    with pytest.raises(InputError, match="as many"):
+        fitted.interpolate(DIGITS[:2], DIGITS[:3])
+    with pytest.raises(InputError, match="device"):
+        fitted.to("nowhere")
+    for method in ("score", "score_samples", "inverse_transform"):
+        with pytest.raises(NotFittedError):
+            getattr(quick(), method)(IRIS)
+    with pytest.raises(NotFittedError):
+        quick().sample()
+
+
+# The number of components, chosen
+
+
+@pytest.mark.parametrize("n_components", ["auto", 0.5, 0.9])
+def test_a_chosen_number_is_the_smallest_on_its_path_that_passes(n_components):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 10)) + 0.01 * rng.normal(size=(300, 10))
+    fitted = quick(n_components=n_components, steps=200).fit(X)
+    ranks = [point.rank for point in fitted.path_]
+    assert ranks == sorted(set(ranks), reverse=True)
+    assert fitted.n_components_ in ranks
+    if n_components == "auto":
+        assert fitted.n_components_ == 3
+    else:
+        spectrum = PCA().fit(X / X.std(0)).explained_variance_ratio_.cumsum()
+        assert fitted.n_components_ <= (spectrum < n_components).sum() + 1
+    assert {fitted.ranks_["whitened"][t] for t in THRESHOLDS} == {fitted.n_components_}
