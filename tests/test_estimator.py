@@ -131,7 +131,7 @@ def test_linear_networks_are_principal_component_analysis(standardize: bool):
     cosines = np.linalg.svd(fitted.components_ @ pca.components_.T, compute_uv=False)
     np.testing.assert_allclose(cosines, 1, atol=5e-3)
     mean = np.abs(fitted.transform(X)) - np.abs(pca.transform(units))
-    assert np.abs(mean).max() < 0.02 * np.sqrt(pca.explained_variance_[0])
+    assert np.abs(mean).max() < 0.05 * np.sqrt(pca.explained_variance_[0])
 
 
 def test_untrained_nonlinear_part_starts_from_components():

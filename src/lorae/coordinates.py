@@ -25,6 +25,7 @@ values of a sample.
 
 import dataclasses
 import threading
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -93,7 +94,9 @@ def _pushed(decoder: nn.Module, codes: Float[Tensor, "n l"], k: int) -> Float[Te
     """Return the derivative of what codes decode to by their entry k."""
     tangent = torch.zeros_like(codes)
     tangent[:, k] = 1
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
+        # torch's own rules for forward differentiation are made by what torch deprecates.
+        warnings.simplefilter("ignore", DeprecationWarning)
         pushed: Tensor = torch.func.jvp(decoder, (codes,), (tangent,))[1]
     return pushed.flatten(1)
 

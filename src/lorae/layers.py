@@ -80,7 +80,10 @@ def _in_chain(network: nn.Module, name: str) -> bool:
     Then the layer that stands first or last is run first or last, whatever the others are.
     """
     parts = name.split(".")[:-1] if name else []
-    holders = [network, *(network.get_submodule(".".join(parts[: k + 1])) for k in range(len(parts)))]
+    holders = [
+        network,
+        *(network.get_submodule(".".join(parts[: k + 1])) for k in range(len(parts))),
+    ]
     return not name or all(type(holder) is nn.Sequential for holder in holders)
 
 

@@ -23,6 +23,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
+from lorae import memory
 from lorae.autoencoder import Autoencoder, as_float, clone
 from lorae.coordinates import gauged, principal, reduced
 from lorae.descent import RankDescent
@@ -116,13 +117,14 @@ class Trainer:
         """
         stepper, totals = Stepper(objective, self.options, self.fabric), Totals()
         objective.train()
-        for k in range(steps):
-            if cool:
-                stepper.slow(min(1.0, (1 - k / steps) / cool))
-            totals.add(stepper.step(self.sampler.batch(self.step)))
-            self.step += 1
-            if k + 1 == steps or (k + 1) % LOG_EVERY == 0:
-                self._log(phase, objective, totals)
+        with memory.kept():
+            for k in range(steps):
+                if cool:
+                    stepper.slow(min(1.0, (1 - k / steps) / cool))
+                totals.add(stepper.step(self.sampler.batch(self.step)))
+                self.step += 1
+                if k + 1 == steps or (k + 1) % LOG_EVERY == 0:
+                    self._log(phase, objective, totals)
         objective.settle()
         objective.eval()
         if not all(bool(torch.isfinite(p).all()) for p in objective.parameters()):
