@@ -1,0 +1,269 @@
+r"""The paper's Theorem 1 and Proposition 1, as functions to hold against what is measured.
+
+Theorem 1 is about Algorithm 1 over the whole training set. With :math:`\|\nabla L\| \le \gamma`, a
+gradient of Lipschitz constant K, :math:`\delta = \gamma / \epsilon` and
+:math:`\Delta = L(\theta_0) - L^*`, a step :math:`-\alpha A_t m_t` with
+:math:`A_t = (V_t^{1/2} + \epsilon)^{-1}` is no longer than :math:`\alpha \delta`, so
+
+.. math:: L(\theta_{t+1}) \le L(\theta_t) - \alpha \langle \nabla L(\theta_t), A_t m_t \rangle
+    + \tfrac12 K \alpha^2 \delta^2.
+
+Summed over T steps, with the rate that makes the right side least,
+
+.. math:: \alpha = \sqrt{\frac{2 \Delta}{K \delta^2 T}} \quad\Rightarrow\quad
+    \min_t \langle \nabla L(\theta_t), A_t m_t \rangle \le \sqrt{\frac{2 \Delta K \delta^2}{T}},
+
+and for :math:`\beta_1 = 0`, where :math:`m_t = \nabla L(\theta_t)` and
+:math:`A_t \ge 1 / (\gamma + \epsilon)`,
+
+.. math:: \min_t \|\nabla L(\theta_t)\|^2 \le (\gamma + \epsilon)
+    \sqrt{\frac{2 \Delta K \delta^2}{T}},
+
+a gradient that falls like :math:`T^{-1/4}`, as the paper says.
+
+The statement as printed needs mending. It bounds :math:`\|L\|` where it means
+:math:`\|\nabla L\|`. It calls the loss K-Lipschitz, where a rate needs it of the gradient. It uses
+:math:`\sigma` both for the bound of the gradient and for the accuracy sought, and :math:`\gamma`
+for the former. Its :math:`\alpha` is
+:math:`\sigma / (\sqrt{2 \Delta} / K \delta^2 T)`, which grows with T; the one above is what the
+inequality asks for. The nuclear norm has no Lipschitz gradient where a singular value
+is zero, and the gradient of a squared error is bounded only on bounded sets, so K and
+:math:`\gamma` exist along a run at best. And :math:`\delta^2` holds :math:`1 / \epsilon^2`: with
+Adam's usual 1e-8 the rate is so small that nothing moves.
+
+Reference:
+    Mazumder et al. (WACV 2024), Algorithm 1, Theorem 1 and Proposition 1.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorae.errors import InputError
+
+Loss = Callable[[], Tensor]
+"""A function that computes the loss of the parameters as they are."""
+
+
+@dataclass(frozen=True)
+class Descent:
+    """What was seen along a run.
+
+    Attributes:
+        losses: before each step.
+        gradients: norms of the gradient before each step.
+    """
+
+    losses: Float[Tensor, " t"]
+    gradients: Float[Tensor, " t"]
+
+    def least(self, steps: int) -> float:
+        """Return the least norm of a gradient before the steps 1 to `steps`."""
+        return float(self.gradients[:steps].min())
+
+
+def algorithm_1(  # noqa: PLR0917 - in the order of the paper's input
+    loss: Loss,
+    parameters: Sequence[Tensor],
+    steps: int,
+    learning_rate: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-8,
+) -> Descent:
+    r"""Minimise a loss by the paper's Algorithm 1, Adam without bias correction, in place.
+
+    .. math:: m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad
+        v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad
+        \theta \leftarrow \theta - \alpha \, m / (\sqrt v + \epsilon).
+
+    Args:
+        loss: of all training samples, for the deterministic version of Theorem 1.
+        parameters: :math:`\theta`, changed in place.
+        steps: T.
+        learning_rate: :math:`\alpha`.
+        betas: :math:`\beta_1` and :math:`\beta_2`, 0 or more and below 1.
+        epsilon: :math:`\epsilon`, above 0.
+
+    Example:
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> run = algorithm_1(lambda: x.square().sum(), [x], steps=100, learning_rate=1e-2)
+        >>> bool(run.gradients[-1] < run.gradients[0])
+        True
+    """
+    beta_1, beta_2 = betas
+    m, v = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
+    losses, norms = [], []
+    for _ in range(steps):
+        value = loss()
+        gradients = torch.autograd.grad(value, parameters)
+        losses.append(value.detach())
+        norms.append(_norm(gradients))
+        with torch.no_grad():
+            for theta, g, m_theta, v_theta in zip(parameters, gradients, m, v, strict=True):
+                m_theta.mul_(beta_1).add_(g, alpha=1 - beta_1)
+                v_theta.mul_(beta_2).addcmul_(g, g, value=1 - beta_2)
+                theta.addcdiv_(m_theta, v_theta.sqrt() + epsilon, value=-learning_rate)
+    return Descent(torch.stack(losses).double(), torch.stack(norms).double())
+
+
+def learning_rate(
+    gap: float, lipschitz: float, gradient: float, steps: int, epsilon: float = 1e-8
+) -> float:
+    r"""Return the rate of Theorem 1, :math:`\sqrt{2 \Delta / (K \delta^2 T)}`.
+
+    Args:
+        gap: :math:`\Delta = L(\theta_0) - L^*`; of a loss that is not negative,
+            :math:`L(\theta_0)` is no less.
+        lipschitz: K.
+        gradient: :math:`\gamma`, with :math:`\delta = \gamma / \epsilon`.
+        steps: T.
+        epsilon: :math:`\epsilon`.
+
+    Example:
+        >>> learning_rate(gap=2.0, lipschitz=1.0, gradient=1.0, steps=4, epsilon=1.0)
+        1.0
+    """
+    _check_positive(gap=gap, lipschitz=lipschitz, gradient=gradient, steps=steps, epsilon=epsilon)
+    return math.sqrt(2 * gap / (lipschitz * steps)) * epsilon / gradient
+
+
+def bound(
+    gap: float, lipschitz: float, gradient: float, steps: int, epsilon: float = 1e-8
+) -> float:
+    r"""Return what :math:`\min_t \|\nabla L(\theta_t)\|` is at most, at that rate.
+
+    It holds for :math:`\beta_1 = 0`, by the proof above; with momentum,
+    :math:`\langle \nabla L, A_t m_t \rangle` may be negative, and the order :math:`T^{-1/4}` is
+    what the paper claims.
+
+    Args:
+        gap: as in :func:`learning_rate`.
+        lipschitz: K.
+        gradient: :math:`\gamma`.
+        steps: T.
+        epsilon: :math:`\epsilon`.
+
+    Example:
+        >>> ratio = bound(1.0, 1.0, 1.0, steps=16) / bound(1.0, 1.0, 1.0, steps=1)
+        >>> round(ratio, 6)
+        0.5
+    """
+    _check_positive(gap=gap, lipschitz=lipschitz, gradient=gradient, steps=steps, epsilon=epsilon)
+    delta = gradient / epsilon
+    return math.sqrt((gradient + epsilon) * delta * math.sqrt(2 * gap * lipschitz / steps))
+
+
+def curvature(
+    loss: Loss,
+    parameters: Sequence[Tensor],
+    iterations: int = 20,
+    generator: torch.Generator | None = None,
+) -> float:
+    r"""Return a lower bound of K: how far the Hessian here stretches the best vector found.
+
+    .. math:: K \ge \|\nabla^2 L(\theta)\|_2 \ge \|\nabla^2 L(\theta)\, v\|, \qquad \|v\| = 1,
+
+    with the v of the power method, the Hessian used through its products with vectors. It is the
+    Lipschitz constant of the gradient near this point; elsewhere it may be larger.
+
+    Args:
+        loss: twice differentiable here; the nuclear norm is so in float64, where no singular
+            value is zero.
+        parameters: :math:`\theta`.
+        iterations: of the power method, at least 1.
+        generator: of the vector it starts from.
+
+    Example:
+        >>> x = torch.ones(2, dtype=torch.float64, requires_grad=True)
+        >>> round(curvature(lambda: (x * x * torch.tensor([1.0, 3.0])).sum(), [x]), 6)
+        6.0
+    """
+    if iterations < 1:
+        raise InputError(f"iterations must be at least 1, got {iterations}")
+    gradients = torch.autograd.grad(loss(), parameters, create_graph=True)
+    drawn = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
+    v: list[Tensor] = [d.to(p.device) for d, p in zip(drawn, parameters, strict=True)]
+    stretch = 0.0
+    for _ in range(iterations):
+        size = _norm(v)
+        if not size > 0:
+            return stretch
+        unit = [part / size for part in v]
+        v = list(
+            torch.autograd.grad(
+                gradients, parameters, unit, retain_graph=True, materialize_grads=True
+            )
+        )
+        stretch = max(stretch, float(_norm(v)))
+    return stretch
+
+
+@dataclass(frozen=True)
+class Exponent:
+    """The p of y = c x^p, and half the width of its 95% interval, None for two points."""
+
+    value: float
+    half_width: float | None
+
+    def __str__(self) -> str:
+        """Return both, to three digits."""
+        half = "" if self.half_width is None else f" ± {self.half_width:.2g}"
+        return f"{self.value:.3g}{half}"
+
+
+def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
+    r"""Return the slope of :math:`\log y` over :math:`\log x` by least squares.
+
+    The interval is Student's, for errors of :math:`\log y` that are independent and of one size.
+    A count that cannot go on falling (a rank of 1) or rising (one of l) pulls the slope towards 0:
+    leave such points out.
+
+    Proposition 1 says that the rank is :math:`O(1 / \lambda)`, a slope of -1. As a bound for small
+    :math:`\lambda` that says nothing, for a rank is never above l; the figures of the paper's own
+    Table 7 have a slope of -0.26.
+
+    Args:
+        x: positive numbers, at least two that differ.
+        y: positive numbers, as many.
+
+    Raises:
+        InputError: if an argument is none of these.
+
+    Example:
+        >>> str(fitted_exponent([1.0, 4.0], [8.0, 2.0]))
+        '-1'
+        >>> str(fitted_exponent([1e-1, 1e-2, 1e-3, 1e-4, 1e-5], [7, 8, 18, 40, 65]))
+        '-0.263 ± 0.093'
+    """
+    if len(x) != len(y) or len(set(x)) < 2 or not all(0 < v < math.inf for v in (*x, *y)):
+        raise InputError(
+            f"an exponent is fitted to positive numbers, at least two of x that differ and as many "
+            f"of y, got {list(x)} and {list(y)}"
+        )
+    u, w = ([math.log(v) for v in values] for values in (x, y))
+    n, mean_u, mean_w = len(u), math.fsum(u) / len(u), math.fsum(w) / len(w)
+    spread = math.fsum((a - mean_u) ** 2 for a in u)
+    slope = math.fsum((a - mean_u) * (b - mean_w) for a, b in zip(u, w, strict=True)) / spread
+    if n == 2:
+        return Exponent(slope, None)
+    from scipy.stats import t  # half a second, which most commands can do without
+
+    rest = math.fsum((b - mean_w - slope * (a - mean_u)) ** 2 for a, b in zip(u, w, strict=True))
+    return Exponent(slope, float(t.ppf(0.975, n - 2)) * math.sqrt(rest / (n - 2) / spread))
+
+
+def _norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the Euclidean norm of all entries of several tensors."""
+    parts: list[Tensor] = [torch.linalg.vector_norm(t.detach()) for t in tensors]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(parts))
+    return norm
+
+
+def _check_positive(**values: float) -> None:
+    for name, value in values.items():
+        if not 0 < value < math.inf:
+            raise InputError(f"{name} must be positive and finite, got {value:g}")
