@@ -3,6 +3,7 @@
 from lorae.recipes.figure2 import Figure2
 from lorae.recipes.figure3 import Figure3
 from lorae.recipes.frame import Recipe
+from lorae.recipes.proposition1 import Proposition1
 from lorae.recipes.table3 import Table3
 from lorae.recipes.table4 import Table4
 from lorae.recipes.table5 import Table5
@@ -10,6 +11,8 @@ from lorae.recipes.table6 import Table6
 from lorae.recipes.table7 import Table7
 from lorae.recipes.table8 import Table8
 from lorae.recipes.tables1and2 import Table1, Table2
+from lorae.recipes.theorem1 import Theorem1
+from lorae.recipes.theorem2 import Theorem2
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -24,6 +27,9 @@ RECIPES: dict[str, Recipe] = {
         Table6(),
         Table7(),
         Table8(),
+        Theorem1(),
+        Theorem2(),
+        Proposition1(),
     )
 }
 """The recipes by the names that the command takes, in the order of the paper."""

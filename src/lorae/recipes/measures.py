@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorae import networks, pictures, scores
+from lorae import networks, pictures, scores, spectral
 from lorae.autoencoder import Autoencoder, encode_all
 from lorae.data import Data
 from lorae.densities import Density
+from lorae.dimension import contrast
+from lorae.evaluation import RANK_THRESHOLD
 from lorae.features import as_bytes, features, kept_features
 from lorae.intervals import Interval
 from lorae.options import Options
@@ -132,6 +134,29 @@ def interpolated(run: Run, *, rows: int, steps: int) -> Result:
 def _picture(images: Tensor, columns: int, data: Data) -> Result:
     picture = pictures.grid(images, columns, side=max(data.shape[1:]))
     return {"png": base64.b64encode(picture.png).decode()}
+
+
+def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) -> Result:
+    """Return quantiles of the min-max distance ratio of test codes to training codes.
+
+    Args:
+        run: any with an encoder.
+        codes: training codes, at most.
+        queries: test codes, at most.
+        levels: of the quantiles, 0 to 1.
+    """
+    data, model = _data(run), run.model()
+    near, far = (
+        encode_all(model, scores.chosen(samples, count))
+        for samples, count in ((data.train, codes), (data.test, queries))
+    )
+    asked = torch.tensor(list(levels), dtype=torch.float64)
+    ratios = contrast(near, far).quantile(asked)
+    sigma = spectral.singular_values(model.bridge.matrix().detach())
+    return {
+        "quantiles": {str(a): float(b) for a, b in zip(levels, ratios, strict=True)},
+        "rank": int(spectral.rank(sigma, RANK_THRESHOLD)),
+    }
 
 
 def classification(

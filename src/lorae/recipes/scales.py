@@ -3,7 +3,7 @@
 from lorae.recipes.frame import Scale, Setting
 
 _SMOKE = Setting(
-    {"data": "digits", "width": 0.25, "latent": 16, "steps": 30, "evaluate_every": 30},
+    {"data": "digits", "width": 0.25, "latent": 16, "steps": 30, "evaluate_every": 15},
     {"irmae": {"settings": {"depth": 2}}, "lorae": {"weight": 1e-3}},
     samples=60,
     features="classifier",
@@ -94,7 +94,7 @@ SCALES = {
         about="the full recipe: the paper's networks, epochs, learning rate and weights",
         sets={
             "MNIST": Setting(
-                {"data": "mnist"},
+                {"data": "mnist", "evaluate_every": 1_500},
                 _PAPER_MODELS | {"wae": {"latent": 8}, "rae-l2": {"latent": 16}},
                 samples=10_000,
                 features="inception",
