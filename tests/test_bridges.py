@@ -385,3 +385,9 @@ def test_shrinking_takes_a_threshold_from_every_singular_value(latent, threshold
     assert parameter.grad_fn is None
     expected = U @ np.diag(np.maximum(sigma - threshold, 0)) @ Vh
     np.testing.assert_allclose(parameter.detach().numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("arguments", [{"momentum": 0.0}, {"momentum": 1.5}, {"epsilon": -1.0}])
+def test_a_scale_free_bridge_refuses_what_it_cannot_be(arguments):
+    with pytest.raises(InputError, match=f"{next(iter(arguments))} must be"):
+        ScaleFree(3, **arguments)

@@ -1,6 +1,7 @@
 """Dimensions of data whose dimension is known, and estimators against other computation."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +9,13 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
-from lorae.dimension import contrast, maximum_likelihood, principal_components, two_nearest
+from lorae.dimension import (
+    by_scikit_dimension,
+    contrast,
+    maximum_likelihood,
+    principal_components,
+    two_nearest,
+)
 from lorae.errors import InputError
 
 
@@ -94,3 +101,20 @@ def test_contrast_falls_with_the_dimension():
 def test_what_cannot_be_estimated_is_told(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+class TestScikitDimension:
+    def test_it_finds_the_dimension_of_a_plane(self):
+        pytest.importorskip("skdim")
+        found = by_scikit_dimension(torch.rand(400, 2) @ torch.randn(2, 7))
+        assert set(found) == {"correlation integral", "method of moments"}
+        assert list(found.values()) == pytest.approx([2, 2], abs=0.4)  # edges and few samples
+
+    def test_too_few_samples_are_told(self):
+        pytest.importorskip("skdim")
+        with pytest.raises(InputError, match="101 samples that differ, there are 3"):
+            by_scikit_dimension(torch.eye(3))
+
+    def test_there_is_nothing_without_the_package(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "skdim.id", None)
+        assert by_scikit_dimension(torch.rand(200, 2)) == {}

@@ -186,7 +186,7 @@ def test_an_unknown_model_is_told_with_the_closest(name, close):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("ae", {"rank": 3}, "unknown setting of the model 'rank'"),
+        ("ae", {"rank": 3}, "this model takes no settings, got 'rank'"),
         ("rrae", {"rnk": 3}, r"unknown setting of the model 'rnk' \(did you mean 'rank'\?\)"),
         ("rrae", {"rank": 2.5}, "rank must be an integer, got 2.5"),
     ],

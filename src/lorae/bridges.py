@@ -272,7 +272,10 @@ class ScaleFree(Bridge):
     Args:
         latent: the dimension l of the codes.
         momentum: the weight of the newest batch in the running averages, in (0, 1].
-        epsilon: added to the variances.
+        epsilon: added to the variances, at least 0.
+
+    Raises:
+        InputError: if a number is out of range.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -290,6 +293,10 @@ class ScaleFree(Bridge):
 
     def __init__(self, latent: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
         super().__init__(latent)
+        if not 0 < momentum <= 1:
+            raise InputError(f"momentum must be above 0 and at most 1, got {momentum:g}")
+        if not 0 <= epsilon < float("inf"):
+            raise InputError(f"epsilon must be a finite number of at least 0, got {epsilon:g}")
         self.momentum = momentum
         self.epsilon = epsilon
         self.weight = nn.Parameter(nn.Linear(latent, latent, bias=False).weight.detach())

@@ -92,6 +92,35 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
     return 1 / float(inverse)
 
 
+def by_scikit_dimension(samples: Float[Tensor, "n d"]) -> dict[str, float]:
+    """Return the dimension by more estimators, those of scikit-dimension, where it is installed.
+
+    The correlation integral and the method of moments; nothing without the package
+    (`pip install lorae[dimension]`), or where an estimator finds no finite number.
+
+    Reference:
+        Bac et al., Scikit-dimension: a Python package for intrinsic dimension estimation (Entropy
+        23, 2021), whose defaults these are.
+
+    Args:
+        samples: n of them, at least 101 that differ; copies are left out.
+
+    Raises:
+        InputError: if there are too few samples.
+    """
+    try:
+        from skdim.id import MOM, CorrInt
+    except ImportError:
+        return {}
+    distinct = torch.unique(samples.double().flatten(1), dim=0)
+    if len(distinct) < 101:  # the method of moments takes a hundred neighbours
+        raise InputError(f"the estimates need 101 samples that differ, there are {len(distinct)}")
+    points = distinct.cpu().numpy()
+    named = {"correlation integral": CorrInt, "method of moments": MOM}
+    found = {name: float(kind().fit(points).dimension_) for name, kind in named.items()}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
 def contrast(codes: Float[Tensor, "n l"], queries: Float[Tensor, "m l"]) -> Float[Tensor, " m"]:
     r"""Return the min-max distance ratio of the paper's Theorem 2 for each query.
 

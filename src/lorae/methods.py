@@ -108,6 +108,8 @@ class Method:
         return {n: v for n, v in _defaults(self.objective).items() if n != "weight"}
 
     def _read(self, name: str, value: float) -> int | float:
+        if not self.settings:
+            raise InputError(f"this model takes no settings, got {name!r}")
         if name not in self.settings:
             raise unknown("setting of the model", name, self.settings)
         if isinstance(self.settings[name], float):

@@ -54,7 +54,7 @@ def coverage(
     least = max(k, wide) + 1
     if min(k, wide) < 1 or len(real) < least or len(made) < least:
         raise InputError(
-            f"the {max(k, wide)}-th neighbour needs at least {least} samples of each kind, got "
+            f"neighbour number {max(k, wide)} needs at least {least} samples of each kind, got "
             f"{len(real)} and {len(made)}"
         )
     radii, wide_radii, made_radii = _radii(real, k), _radii(real, wide), _radii(made, k)

@@ -288,6 +288,9 @@ def dimensions(subject: Subject) -> Iterator[Score]:
         for name, estimate in estimators.items():
             with contextlib.suppress(InputError):  # too few samples that differ
                 yield Score("dimension", name, of, (float(estimate(points)),))
+        with contextlib.suppress(InputError):
+            for name, value in dimension.by_scikit_dimension(points).items():
+                yield Score("dimension", name, of, (value,))
     with contextlib.suppress(InputError):
         ratios = dimension.contrast(subject.codes("train"), subject.codes("test"))
         for share in (0.0, 0.05, 0.5):
