@@ -244,7 +244,7 @@ class Comparison:
                 f"{torch.get_num_threads()} threads"
             )
         told.append(str(self.cut))
-        lost = "" if self.loss is None else f"; the test error rises by {100 * self.loss:.2g} %"
+        lost = "" if self.loss is None else f"; the test error changes by {100 * self.loss:+.2g} %"
         told.append(
             f"reconstructions differ by at most {self.apart:.2g}" + ("" if self.cut.exact else lost)
         )
