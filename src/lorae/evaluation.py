@@ -53,7 +53,7 @@ class Evaluation:
         if self.spread is None or self.spread >= COLLAPSED:
             return []
         told = (
-            f"samples drawn from the prior have {100 * self.spread:.1g}% of the variance of the "
+            f"samples drawn from the prior have {self.spread:.1%} of the variance of the "
             "data: the decoder makes nearly the same of every code"
         )
         return [told]
