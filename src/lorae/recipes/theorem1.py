@@ -8,7 +8,8 @@ Published: the least norm of a gradient is O(T^(-1/4)) in the number T of steps,
 at the end of Adam's run, gamma by the longest gradient along it), so the rate that follows is an
 estimate from above; L* counts as 0.
 
-Cost: two minutes a seed on one core at the scale cpu; no GPU has run it yet.
+Cost of a seed at the scale cpu: 1,180 steps of 200 images, and 40 products of the Hessian with
+vectors in float64. No GPU has run it yet.
 """
 
 import dataclasses
