@@ -17,7 +17,7 @@ from lorae.recipes.drawing import Curve, drawing
 from lorae.recipes.frame import Entry, Plan, Table, verdict
 from lorae.recipes.rank import falls
 from lorae.recipes.scales import SCALES
-from lorae.sweep import Sweep
+from lorae.sweep import Sweep, told
 from lorae.training import train
 
 PLANS = [Plan(scale, (0, 1)) for scale in SCALES.values()]
@@ -173,7 +173,7 @@ def test_the_best_epoch_on_the_test_set_flatters(run):
 
 
 def test_supervised_trains_no_run(tmp_path):
-    options = measures.told(Plan(SCALES["smoke"]).options("MNIST", "ae", 0))
+    options = told(Plan(SCALES["smoke"]).options("MNIST", "ae", 0))
     found = measures.supervised_classification(options=options, labels=[20], draws=1, epochs=1)
     assert 0 <= found["20"] <= 100
 

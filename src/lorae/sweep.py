@@ -61,7 +61,7 @@ class Cell:
         from lorae import __version__
 
         measure = f"{self.measure.__module__}.{self.measure.__qualname__}"
-        training = None if self.options is None else _told(self.options)
+        training = None if self.options is None else told(self.options)
         return {
             "measure": measure,
             "settings": dict(self.settings),
@@ -77,7 +77,7 @@ class Cell:
     @property
     def job(self) -> str:
         """The name of the lock under which the cell is worked on."""
-        return self.key if self.options is None else _digest(_told(self.options))
+        return self.key if self.options is None else _digest(told(self.options))
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ class Sweep:
         return sum(self._path(cell).is_file() for cell in cells)
 
     def work(
-        self, cells: Sequence[Cell], told: Callable[[Cell, float], None] | None = None
+        self, cells: Sequence[Cell], watched: Callable[[Cell, float], None] | None = None
     ) -> dict[str, str]:
         """Measure every cell that has no result, and wait for those that others work on.
 
         Args:
             cells: in the order in which they are wanted.
-            told: called after each cell that was measured here, with the seconds it took.
+            watched: called after each cell that was measured here, with the seconds it took.
 
         Returns:
             Of the data that could not be had, by their name, the sentence that says why; the
@@ -134,7 +134,7 @@ class Sweep:
             jobs.setdefault(cell.job, []).append(cell)
         missing: dict[str, str] = {}
         while jobs:
-            ended = [key for key in jobs if self._attempted(key, jobs[key], missing, told)]
+            ended = [key for key in jobs if self._attempted(key, jobs[key], missing, watched)]
             jobs = {key: job for key, job in jobs.items() if key not in ended}
             if jobs and not ended:
                 time.sleep(_PAUSE)
@@ -154,7 +154,7 @@ class Sweep:
         key: str,
         cells: Sequence[Cell],
         missing: dict[str, str],
-        told: Callable[[Cell, float], None] | None,
+        watched: Callable[[Cell, float], None] | None,
     ) -> bool:
         """Work on the cells of one training, unless somebody else does; tell whether they ended."""
         if self.done(cells) == len(cells):
@@ -167,8 +167,8 @@ class Sweep:
                     if self._path(cell).is_file():
                         continue
                     start = time.perf_counter()
-                    if self._measure(cell, missing) and told is not None:
-                        told(cell, time.perf_counter() - start)
+                    if self._measure(cell, missing) and watched is not None:
+                        watched(cell, time.perf_counter() - start)
         except Timeout:
             return False
         return True
@@ -205,7 +205,7 @@ class Sweep:
         """Return the finished run of a training, which may be there, whole or in part."""
         from lorae.training import train  # seconds, which a finished sweep need not spend
 
-        key = _digest([_told(options), data.checksum])
+        key = _digest([told(options), data.checksum])
         run = Run(self.folder / "trainings" / f"{data.name}-{options.model}-{key}")
         if run.finished:
             return run
@@ -258,7 +258,8 @@ def distinct(cells: Iterable[Cell]) -> Iterator[Cell]:
             yield cell
 
 
-def _told(options: Options) -> dict[str, Any]:
+def told(options: Options) -> dict[str, Any]:
+    """Return all of the options that a result depends on, as values that JSON can hold."""
     return {k: v for k, v in dataclasses.asdict(options).items() if k not in MACHINES}
 
 

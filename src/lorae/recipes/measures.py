@@ -5,7 +5,6 @@ another name, or for a setting that tells the two apart.
 """
 
 import base64
-import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -228,8 +227,3 @@ def _data(run: Run) -> Data:
 
 def _generator(run: Run) -> torch.Generator:
     return torch.Generator().manual_seed(run.options["seed"])
-
-
-def told(options: Options) -> dict[str, Any]:
-    """Return options as a setting of a cell, for a measure that trains nothing."""
-    return dataclasses.asdict(options)

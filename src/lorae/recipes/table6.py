@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from lorae.recipes import measures
 from lorae.recipes.common import MODELS
 from lorae.recipes.frame import Entry, Key, Page, Plan, Recipe, Table, values, verdict
-from lorae.sweep import Cell, Result
+from lorae.sweep import Cell, Result, told
 
 _DATA = "MNIST"
 _LABELS = (10, 100, 1000, 10_000, 60_000)
@@ -58,7 +58,7 @@ class Table6(Recipe):
         return Cell(measure, _asked(plan), plan.options(_DATA, MODELS[row], seed))
 
     def _supervised(self, plan: Plan, seed: int) -> Cell:
-        options = measures.told(plan.options(_DATA, "ae", seed))
+        options = told(plan.options(_DATA, "ae", seed))
         asked = _asked(plan) | {"epochs": min(plan.scale.head_epochs, 20)}
         return Cell(measures.supervised_classification, {"options": options} | asked)
 
