@@ -136,11 +136,11 @@ def test_spectra_are_those_along_the_training(run):
 
 
 def test_pictures_are_pngs(run):
-    for told in (
+    for found in (
         measures.drawn(run, density="gaussian", count=8),
         measures.interpolated(run, rows=2, steps=4),
     ):
-        assert base64.b64decode(told["png"]).startswith(b"\x89PNG")
+        assert base64.b64decode(found["png"]).startswith(b"\x89PNG")
 
 
 def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeypatch):
