@@ -31,6 +31,7 @@ def test_list_tells_the_claims(lorae):
         (["table3", "--seeds", "0"], "seeds must be at least 1, got 0"),
         (["table3", "--processes", "0"], "processes must be at least 1, got 0"),
         (["figure2", "--protocol", "authors"], "none of figure2 has a protocol 'authors'"),
+        (["table3", "--cluster", "moon"], "cluster must be one of"),
         (["table3", "--only-work", "--only-write"], "give only_work or only_write, not both"),
     ],
 )
@@ -112,5 +113,18 @@ def test_workers_beside_each_other_measure_everything_once(lorae, tmp_path):
     assert status == 0
     assert "4 of 4 cells measured" in out
     logs = list((tmp_path / "runs" / "reproduce" / "logs").iterdir())
+    assert len(logs) == 2
+    assert all("Traceback" not in log.read_text() for log in logs)
+
+
+@pytest.mark.slow
+def test_workers_on_a_cluster_measure_everything_once(lorae, tmp_path):
+    """Here the cluster is submitit's trial, processes of this machine."""
+    pytest.importorskip("submitit")
+    options = ("--cluster", "local", "--cluster-options", "timeout_min", "5")
+    status, out, err = lorae("reproduce", "figure2", *SMOKE, "--processes", "2", *options)
+    assert status == 0, err
+    assert "cells measured" in out
+    logs = list((tmp_path / "runs" / "reproduce" / "jobs").glob("*.err"))
     assert len(logs) == 2
     assert all("Traceback" not in log.read_text() for log in logs)

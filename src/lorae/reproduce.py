@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from tqdm import tqdm
 
+from lorae.cluster import Job, submit
 from lorae.errors import InputError, unknown
 from lorae.output import Json, tell, warn
 from lorae.sweep import Cell, Sweep, distinct
@@ -42,6 +43,10 @@ class Reproduce:
     """Folder of trainings and measurements, which may be shared by several commands."""
     processes: int = 1
     """Workers on this machine; they share the processors, and take the GPUs in turn."""
+    cluster: str | None = None
+    """Make the workers jobs of a cluster: slurm, or local for a trial; needs lorae[cluster]."""
+    cluster_options: dict[str, str] = field(default_factory=dict)
+    """Parameters of submitit, name and value in turn, such as timeout_min 600 gpus_per_node 1."""
     only_work: bool = False
     """Measure, and write no results: for more workers, here or on another machine."""
     only_write: bool = False
@@ -121,7 +126,7 @@ class Reproduce:
                     mininterval=_LOOK,
                 )
             )
-            if self.processes > 1:
+            if self.processes > 1 or self.cluster is not None:
                 self._watch(sweep, cells, bar)
             missing = sweep.work(cells, lambda cell, seconds: _tell(bar, cell, seconds))
         if missing and sweep.done(cells) == 0:
@@ -131,7 +136,7 @@ class Reproduce:
 
     def _watch(self, sweep: Sweep, cells: Sequence[Cell], bar: "tqdm[None]") -> None:
         """Let workers do the cells; what one of them could not do is then tried here."""
-        workers = [self._worker(k) for k in range(self.processes)]
+        workers = self._workers()
         try:
             while any(worker.poll() is None for worker in workers):
                 time.sleep(_LOOK)
@@ -143,11 +148,19 @@ class Reproduce:
                 worker.wait()
         bar.update(sweep.done(cells) - bar.n)
 
-    def _worker(self, number: int) -> "subprocess.Popen[bytes]":
-        """Start this command again, as one worker with its share of the machine."""
+    def _workers(self) -> "Sequence[subprocess.Popen[bytes] | Job]":
+        """Start this command again, as workers on this machine or on a cluster."""
         command = [sys.executable, "-m", "lorae", "reproduce", *self.names, "--only-work"]
-        command += ["--scale", self.scale, "--seeds", str(self.seeds), "--work", str(self.work)]
-        command += ["--protocol", self.protocol]
+        command += ["--scale", self.scale, "--seeds", str(self.seeds)]
+        command += ["--work", str(self.work.absolute()), "--protocol", self.protocol]
+        if self.cluster is None:
+            return [self._worker(command, number) for number in range(self.processes)]
+        options = {k: int(v) if v.isdecimal() else v for k, v in self.cluster_options.items()}
+        jobs = self.work / "jobs"
+        return submit(command, self.processes, jobs, cluster=self.cluster, parameters=options)
+
+    def _worker(self, command: Sequence[str], number: int) -> "subprocess.Popen[bytes]":
+        """Start a worker with its share of this machine."""
         threads = max(1, (os.cpu_count() or 1) // self.processes)
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} | _gpu(number)
         log = self.work / "logs" / f"worker-{number}.log"

@@ -1,0 +1,129 @@
+"""What CelebA at full size costs, from a model of the time of a step that is fitted here.
+
+A step of batch B of the paper's network for CelebA at width w makes F(w) floating-point operations
+a sample, forward and backward, as PyTorch's counter counts them (convolutions and matrix products,
+a multiplication and an addition being two). Steps are timed at several widths and batches, and
+
+    seconds = a + B F(w) / r
+
+is fitted by least squares of relative errors: a, the time of what does not grow with the batch, and
+r, the rate. The fit is then held against a step that it has not seen, of the paper's width. The
+paper's recipe is 100 epochs of 162,770 images in batches of 100. Decoding is not in it, being done
+once; nor are evaluations, of about a third of a step a batch. With OMP_NUM_THREADS=1 the seconds
+are those of the processor, which other work on the machine does not lengthen.
+
+    python3 dev.py bench cost
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import lorae
+from lorae.autoencoder import build
+from lorae.data import Data
+from lorae.machines import fabric_for
+from lorae.methods import method
+from lorae.runs import Run
+from lorae.training import Session
+
+IMAGES, EPOCHS, BATCH = 162_770, 100, 100
+
+
+def faces(count: int) -> Data:
+    """Return noise of the shape of CelebA: what the pixels are costs nothing."""
+    drawn = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8)
+    zero, one = torch.zeros(()), torch.ones(())
+    return Data("noise", drawn, drawn, None, None, (0.0, 1.0), zero, one, "celeba", "", None)
+
+
+def session(width: float, batch: int, latent: int, folder: Path) -> Session:
+    """Return a training that is about to begin."""
+    data = faces(2 * batch)
+    given = lorae.Options(width=width, batch_size=batch, latent=latent, network="celeba", steps=9)
+    options = given.resolved(data)
+    model = build(options.architecture(data), data.shift, data.scale)
+    objective = method(options.model).objective_for(model, options.weight, **options.settings)
+    made = Session(options, Run(folder), data, fabric_for(options), objective, show=False)
+    made.objective.train()
+    made.display.opened(0)
+    return made
+
+
+def operations(width: float, latent: int) -> float:
+    """Return the floating-point operations of a sample, forward and backward."""
+    data = faces(4)
+    given = lorae.Options(width=width, batch_size=2, latent=latent, network="celeba", steps=9)
+    model = build(given.resolved(data).architecture(data), data.shift, data.scale)
+    with FlopCounterMode(display=False) as counter:
+        model(data.train.float() / 255).square().mean().backward()
+    return counter.get_total_flops() / len(data.train)
+
+
+def timed(width: float, batch: int, latent: int, steps: int) -> float:
+    """Return the median seconds of a step: of the processor on one thread, else of the clock."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    clock = time.process_time if alone else time.perf_counter
+    with tempfile.TemporaryDirectory() as folder:
+        made = session(width, batch, latent, Path(folder))
+        times = []
+        for _ in range(steps + 1):
+            start = clock()
+            made.advance()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            times.append(clock() - start)
+    return statistics.median(times[1:])  # the first step plans its convolutions
+
+
+def main() -> None:
+    """Print the measured steps, the fit, the step that was held back, and the cost."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--widths", type=float, nargs="*", default=[0.125, 0.25, 0.5])
+    parser.add_argument("--batches", type=int, nargs="*", default=[10, 30, 100])
+    parser.add_argument("--latent", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=7)
+    parser.add_argument("--held-back", type=int, default=10, help="batch of the step at width 1")
+    arguments = parser.parse_args()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
+    print("width  batch   GFLOP/sample   s/step   fitted")
+    latent, rows = arguments.latent, []
+    for width in arguments.widths:
+        each = operations(width, latent)
+        for batch in arguments.batches:
+            took = timed(width, batch, latent, arguments.steps)
+            rows += [(width, batch, each, took)]
+    work = np.array([batch * each for _, batch, each, _ in rows])
+    seconds = np.array([row[3] for row in rows])
+    design = np.stack([1 / seconds, work / seconds], 1)
+    a, inverse = np.linalg.lstsq(design, np.ones(len(rows)))[0]
+    for width, batch, each, took in rows:
+        print(
+            f"{width:5g} {batch:6} {each / 1e9:14.3f} {took:8.3f} {a + inverse * batch * each:8.3f}"
+        )
+    whole = operations(1.0, arguments.latent)
+    took = timed(1.0, arguments.held_back, arguments.latent, max(2, arguments.steps // 2))
+    fitted = a + inverse * arguments.held_back * whole
+    print(f"fit: a = {1e3 * a:.1f} ms, r = {1e-9 / inverse:.1f} GFLOP/s")
+    print(
+        f"held back: width 1, batch {arguments.held_back}: {took:.3f} s measured, "
+        f"{fitted:.3f} s fitted ({100 * (fitted / took - 1):+.0f}%)"
+    )
+    steps = EPOCHS * (IMAGES // BATCH)
+    days = steps * (a + inverse * BATCH * whole) / 86400
+    total = steps * BATCH * whole
+    print(
+        f"the paper's recipe: {steps:,} steps, {whole / 1e9:.2f} GFLOP a sample, {total:.3g} FLOP "
+        f"in all, {days:.1f} days here"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Workers on a cluster, through submitit: each job runs one command to its end.
+
+What the command is worked on with must lie where all machines see it. A job that runs out of its
+time is queued again and starts the command anew, which is to go on where it stopped, as sweeps do.
+"""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lorae.errors import InputError
+
+CLUSTERS = ("slurm", "local")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as a job; submitit calls it on the machine that runs it.
+
+    Example:
+        >>> import sys
+        >>> Command([sys.executable, "-c", "pass"])()
+    """
+
+    words: Sequence[str]
+
+    def __call__(self) -> None:
+        """Run the command to its end.
+
+        Raises:
+            CalledProcessError: It failed.
+        """
+        subprocess.run(self.words, check=True)  # noqa: S603 - this package's own command
+
+    def checkpoint(self) -> Any:
+        """Return what is to be queued when a job runs out of its time: the same again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of submitit, with the manners of `subprocess.Popen`."""
+
+    job: Any
+
+    def poll(self) -> int | None:
+        """Return None while the job waits or runs, then 0, or 1 if it failed."""
+        if not self.job.done():
+            return None
+        return int(self.job.exception() is not None)
+
+    def terminate(self) -> None:
+        """Call the job off, unless it has ended."""
+        if not self.job.done():
+            self.job.cancel()
+
+    def wait(self) -> int:
+        """Wait for the end, and return 0, or 1 if the job failed or was called off."""
+        return int(self.job.exception() is not None)
+
+
+def submit(
+    command: Sequence[str],
+    jobs: int,
+    folder: Path,
+    *,
+    cluster: str = "slurm",
+    parameters: Mapping[str, str | int] | None = None,
+) -> list[Job]:
+    """Queue a command as several jobs, and return them.
+
+    Args:
+        command: the words of the command, the same in every job.
+        jobs: how many, at least 1; with SLURM an array.
+        folder: for the jobs' scripts and output, on a disk that all machines see.
+        cluster: slurm, or local for processes of this machine.
+        parameters: further ones of submitit, such as timeout_min, slurm_partition or
+            gpus_per_node.
+
+    Raises:
+        InputError: submitit is not installed, there is no such cluster, or it refuses a parameter.
+    """
+    if cluster not in CLUSTERS:
+        raise InputError(f"cluster must be one of {CLUSTERS}, got {cluster!r}")
+    try:
+        import submitit
+    except ImportError:
+        raise InputError(
+            "a cluster needs the package submitit: pip install 'lorae[cluster]'"
+        ) from None
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=cluster)
+        executor.update_parameters(**{"name": "lorae", **(parameters or {})})
+        with executor.batch():
+            queued = [executor.submit(Command(command)) for _ in range(jobs)]
+    except (NameError, TypeError, RuntimeError, submitit.core.utils.FailedJobError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the cluster {cluster!r} cannot be used: {reason}") from None
+    return [Job(job) for job in queued]
