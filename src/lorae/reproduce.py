@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from lorae.cluster import Job, submit
+from lorae.cluster import CLUSTERS, Job, submit
 from lorae.errors import InputError, unknown
 from lorae.output import Json, tell, warn
 from lorae.sweep import Cell, Sweep, distinct
@@ -104,6 +104,8 @@ class Reproduce:
         for name, value in (("seeds", self.seeds), ("processes", self.processes)):
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        if self.cluster is not None and self.cluster not in CLUSTERS:
+            raise InputError(f"cluster must be one of {CLUSTERS}, got {self.cluster!r}")
         if self.only_work and self.only_write:
             raise InputError("give only_work or only_write, not both")
 
