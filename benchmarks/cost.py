@@ -8,10 +8,11 @@ widths and batches, and
     seconds = a + b P(w) + B F(w) / r
 
 is fitted by least squares of relative errors: a, the time of what does not grow, b that of
-optimizer and gradient for a weight, and r, the rate. The fit is then held against a step that it has not seen, of the paper's width. The
-paper's recipe is 100 epochs of 162,770 images in batches of 100. Decoding is not in it, being done
-once; nor are evaluations, of about a third of a step a batch. With OMP_NUM_THREADS=1 the seconds
-are those of the processor, which other work on the machine does not lengthen.
+gradient and optimizer for a weight, and r, the rate. The fit is then held against a step that it
+has not seen, of the paper's width. The paper's recipe is 100 epochs of 162,770 images in batches
+of 100. Decoding is not in it, being done once; nor are evaluations, of about a third of a step a
+batch. With OMP_NUM_THREADS=1 the seconds are those of the processor, which other work on the
+machine does not lengthen.
 
     python3 dev.py bench cost
 """
@@ -111,7 +112,8 @@ def main() -> None:
     took = timed(1.0, arguments.held_back, latent, max(2, arguments.steps // 2))
     fitted = float(np.array([1, weights, arguments.held_back * whole]) @ fit)
     print(
-        f"fit: a = {1e3 * fit[0]:.1f} ms, b = {1e9 * fit[1]:.2f} ns, r = {1e-9 / fit[2]:.1f} GFLOP/s"
+        f"fit: a = {1e3 * fit[0]:.1f} ms, b = {1e9 * fit[1]:.2f} ns, "
+        f"r = {1e-9 / fit[2]:.1f} GFLOP/s"
     )
     print(
         f"held back: width 1, batch {arguments.held_back}: {took:.3f} s measured, "
