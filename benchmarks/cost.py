@@ -2,17 +2,15 @@
 
 A step of batch B of the paper's network for CelebA at width w makes F(w) floating-point operations
 a sample, forward and backward, as PyTorch's counter counts them (convolutions and matrix products,
-a multiplication and an addition being two), and moves P(w) weights. Steps are timed at several
-widths and batches, and
+a multiplication and an addition being two). Steps are timed at several widths and batches, and
 
-    seconds = a + b P(w) + B F(w) / r
+    seconds = a + B F(w) / r
 
-is fitted by least squares of relative errors: a, the time of what does not grow, b that of
-gradient and optimizer for a weight, and r, the rate. The fit is then held against a step that it
-has not seen, of the paper's width. The paper's recipe is 100 epochs of 162,770 images in batches
-of 100. Decoding is not in it, being done once; nor are evaluations, of about a third of a step a
-batch. With OMP_NUM_THREADS=1 the seconds are those of the processor, which other work on the
-machine does not lengthen.
+is fitted by least squares of relative errors: a, the time of what does not grow with the batch, and
+r, the rate. The fit is then held against a step that it has not seen, of the paper's width. The
+paper's recipe is 100 epochs of 162,770 images in batches of 100. Decoding is not in it, being done
+once; nor are evaluations, of about a third of a step a batch. With OMP_NUM_THREADS=1 the seconds
+are those of the processor, which other work on the machine does not lengthen.
 
     python3 dev.py bench cost
 """
@@ -58,15 +56,14 @@ def session(width: float, batch: int, latent: int, folder: Path) -> Session:
     return made
 
 
-def operations(width: float, latent: int) -> tuple[float, float]:
-    """Return the floating-point operations of a sample, forward and backward, and the weights."""
+def operations(width: float, latent: int) -> float:
+    """Return the floating-point operations of a sample, forward and backward."""
     data = faces(4)
     given = lorae.Options(width=width, batch_size=2, latent=latent, network="celeba", steps=9)
     model = build(given.resolved(data).architecture(data), data.shift, data.scale)
     with FlopCounterMode(display=False) as counter:
         model(data.train.float() / 255).square().mean().backward()
-    weights = sum(p.numel() for p in model.parameters())
-    return counter.get_total_flops() / len(data.train), weights
+    return counter.get_total_flops() / len(data.train)
 
 
 def timed(width: float, batch: int, latent: int, steps: int) -> float:
@@ -99,28 +96,28 @@ def main() -> None:
     print("width  batch   GFLOP/sample   s/step   fitted")
     latent, rows = arguments.latent, []
     for width in arguments.widths:
-        each, weights = operations(width, latent)
+        each = operations(width, latent)
         for batch in arguments.batches:
             took = timed(width, batch, latent, arguments.steps)
-            rows += [(width, batch, each, weights, took)]
-    design = np.array([(1, weights, batch * each) for _, batch, each, weights, _ in rows])
-    seconds = np.array([row[-1] for row in rows])
-    fit = np.linalg.lstsq(design / seconds[:, None], np.ones(len(rows)))[0]
-    for (width, batch, each, _, took), fitted in zip(rows, design @ fit, strict=True):
-        print(f"{width:5g} {batch:6} {each / 1e9:14.3f} {took:8.3f} {fitted:8.3f}")
-    whole, weights = operations(1.0, latent)
-    took = timed(1.0, arguments.held_back, latent, max(2, arguments.steps // 2))
-    fitted = float(np.array([1, weights, arguments.held_back * whole]) @ fit)
-    print(
-        f"fit: a = {1e3 * fit[0]:.1f} ms, b = {1e9 * fit[1]:.2f} ns, "
-        f"r = {1e-9 / fit[2]:.1f} GFLOP/s"
-    )
+            rows += [(width, batch, each, took)]
+    work = np.array([batch * each for _, batch, each, _ in rows])
+    seconds = np.array([row[3] for row in rows])
+    design = np.stack([1 / seconds, work / seconds], 1)
+    a, inverse = np.linalg.lstsq(design, np.ones(len(rows)))[0]
+    for width, batch, each, took in rows:
+        print(
+            f"{width:5g} {batch:6} {each / 1e9:14.3f} {took:8.3f} {a + inverse * batch * each:8.3f}"
+        )
+    whole = operations(1.0, arguments.latent)
+    took = timed(1.0, arguments.held_back, arguments.latent, max(2, arguments.steps // 2))
+    fitted = a + inverse * arguments.held_back * whole
+    print(f"fit: a = {1e3 * a:.1f} ms, r = {1e-9 / inverse:.1f} GFLOP/s")
     print(
         f"held back: width 1, batch {arguments.held_back}: {took:.3f} s measured, "
         f"{fitted:.3f} s fitted ({100 * (fitted / took - 1):+.0f}%)"
     )
     steps = EPOCHS * (IMAGES // BATCH)
-    days = steps * float(np.array([1, weights, BATCH * whole]) @ fit) / 86400
+    days = steps * (a + inverse * BATCH * whole) / 86400
     total = steps * BATCH * whole
     print(
         f"the paper's recipe: {steps:,} steps, {whole / 1e9:.2f} GFLOP a sample, {total:.3g} FLOP "
