@@ -4,7 +4,7 @@ The same modules, images, batch size and optimizer (Adam at 1e-4) go through
 
 - "bare, ours": a loop by hand over our objective, with channels-last weights and fused Adam;
 - "lorae, equal": our loop at the same settings, so that only the loop differs;
-- "lorae": our loop at its defaults;
+- "lorae": our loop at its defaults, and "lorae, bf16" at `--precision bf16-mixed`;
 - "bare": a loop by hand in float32, as one writes it without this package, with
   `torch.linalg.matrix_norm(M, "nuc")`, Adam as it comes, and the images in memory;
 - "pythae": the trainer of pythae 0.1.2 over a model with that loss;
@@ -178,9 +178,12 @@ def compare(task: Task, rounds: int, block: int, *, with_pythae: bool) -> dict[s
             "bare": bare(task, shuffled),
             "script": bare(task, loaded),
         }
-        at_defaults = ours(task, None, Path(folder, "defaults"))
+        kept = {
+            "lorae": ours(task, None, Path(folder, "defaults")),
+            "lorae, bf16": ours(task, "bf16-mixed", Path(folder, "mixed")),
+        }
         work = {n: (lambda s=s: timed(s, block, nullcontext)) for n, s in steps.items()}
-        work["lorae"] = lambda: timed(at_defaults, block, memory.kept)
+        work |= {n: (lambda s=s: timed(s, block, memory.kept)) for n, s in kept.items()}
         if not with_pythae:
             return in_turns(work, rounds)
         pythae = Pythae(task)
