@@ -4,9 +4,11 @@ On a CPU it is the time that this process had the processor (of one thread, unle
 says otherwise), so that what else runs there counts little; with a GPU it is the wall's.
 """
 
+import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +44,37 @@ def in_turns(
             if round_ >= 0:
                 found[name].append(value)
     return found
+
+
+def serve(step: Callable[[], object]) -> None:
+    """Make steps when asked to: a line of standard input says how many, one answers how long."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what else is printed goes elsewhere
+    for line in sys.stdin:
+        print(seconds(step, int(line)), file=answers, flush=True)
+
+
+class Elsewhere:
+    """Steps made by another process, which answers as :func:`serve` does."""
+
+    def __init__(self, command: Sequence[str | Path]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+
+    def seconds(self, steps: int) -> float:
+        """Let it make some steps; return the seconds that each took."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(steps, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def end(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
 def ratio(times: Sequence[float], others: Sequence[float]) -> tuple[float, float, float]:

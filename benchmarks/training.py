@@ -11,9 +11,9 @@ The same modules, images, batch size and optimizer (Adam at 1e-4) go through
 - "script": a loop as the paper's authors have it, which is the bare one over a DataLoader that
   does not shuffle.
 
-They take turns by blocks of steps, in an order that turns about, and a ratio is the median of
-those of the rounds. pythae runs in a process and an environment of its own, made when first
-asked for; it shares this one's PyTorch.
+Each is a process of its own. They take turns by blocks of steps, in an order that turns about, and
+a ratio is the median of those of the rounds. pythae has an environment of its own as well, made
+when first asked for, which shares this one's PyTorch.
 
     python3 dev.py bench training
     python3 dev.py bench training --latent 1024 --rounds 10
@@ -30,11 +30,12 @@ import venv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import torch
-from _timing import in_turns, machine, milliseconds, ratio, seconds
+from _timing import Elsewhere, in_turns, machine, milliseconds, ratio, serve
 from _training import Task, norm_of
 from lightning_fabric import Fabric
 from torch import Tensor
@@ -58,11 +59,13 @@ PYTHAE = [
 Step = Callable[[], object]
 
 
-def ours(task: Task, precision: str | None, folder: Path) -> Step:
+def ours(task: Task, precision: str | None = None) -> Step:
     """Return a step of our loop."""
     options = task.options(precision)
     fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
-    session = Session(options, Run(folder), options.load(), fabric, task.objective(), show=False)
+    session = Session(
+        options, Run(Path(tempfile.mkdtemp())), options.load(), fabric, task.objective(), show=False
+    )
     session.objective.train()
     session.display.opened(0)
     return session.advance
@@ -138,59 +141,29 @@ def environment() -> Path:
     return python
 
 
-class Pythae:
-    """pythae's trainer in its process, step by step."""
-
-    def __init__(self, task: Task) -> None:
-        script = Path(__file__).with_name("_pythae.py")
-        self.process = subprocess.Popen(
-            [environment(), script, json.dumps(asdict(task))],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-
-    def seconds(self, steps: int) -> float:
-        """Let it make some steps; return the seconds that each took."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(steps, file=self.process.stdin, flush=True)
-        return float(self.process.stdout.readline())
-
-    def end(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
-
-
-def timed(step: Step, steps: int, context: Callable[[], AbstractContextManager[None]]) -> float:
-    """Return the seconds of a step, after one that fills what the context keeps."""
-    with context():
-        step()
-        return seconds(step, steps)
+LOOPS: dict[str, tuple[Callable[[Task], Step], Callable[[], AbstractContextManager[None]]]] = {
+    "bare, ours": (bare_over_ours, nullcontext),
+    "lorae, equal": (partial(ours, precision="32-true"), nullcontext),
+    "lorae": (ours, memory.kept),
+    "lorae, bf16": (partial(ours, precision="bf16-mixed"), memory.kept),
+    "bare": (partial(bare, batches=shuffled), nullcontext),
+    "script": (partial(bare, batches=loaded), nullcontext),
+}
+"""What makes a step of each loop, and within what."""
 
 
 def compare(task: Task, rounds: int, block: int, *, with_pythae: bool) -> dict[str, list[float]]:
     """Return the seconds of a step of every loop in every round."""
-    with tempfile.TemporaryDirectory() as folder:
-        steps: dict[str, Step] = {
-            "bare, ours": bare_over_ours(task),
-            "lorae, equal": ours(task, "32-true", Path(folder, "equal")),
-            "bare": bare(task, shuffled),
-            "script": bare(task, loaded),
-        }
-        kept = {
-            "lorae": ours(task, None, Path(folder, "defaults")),
-            "lorae, bf16": ours(task, "bf16-mixed", Path(folder, "mixed")),
-        }
-        work = {n: (lambda s=s: timed(s, block, nullcontext)) for n, s in steps.items()}
-        work |= {n: (lambda s=s: timed(s, block, memory.kept)) for n, s in kept.items()}
-        if not with_pythae:
-            return in_turns(work, rounds)
-        pythae = Pythae(task)
-        try:
-            return in_turns(work | {"pythae": lambda: pythae.seconds(block)}, rounds)
-        finally:
-            pythae.end()
+    told = json.dumps(asdict(task))
+    loops = {n: Elsewhere([sys.executable, __file__, "--serve", n, told]) for n in LOOPS}
+    if with_pythae:
+        loops["pythae"] = Elsewhere([environment(), Path(__file__).with_name("_pythae.py"), told])
+    try:
+        work = {n: (lambda loop=loop: loop.seconds(block)) for n, loop in loops.items()}
+        return in_turns(work, rounds)
+    finally:
+        for loop in loops.values():
+            loop.end()
 
 
 def main() -> None:
@@ -201,7 +174,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--block", type=int, default=3, help="steps between two changes")
     parser.add_argument("--no-pythae", action="store_true", help="leave pythae out")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.serve:
+        name, told = arguments.serve
+        made, context = LOOPS[name]
+        with context():
+            serve(made(Task(**json.loads(told))))
+        return
     print(
         f"{machine()}; width {arguments.width:g}, batch 100, {arguments.rounds} rounds of "
         f"{arguments.block} steps\n"

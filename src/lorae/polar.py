@@ -267,4 +267,7 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         A, polar = ctx.saved_tensors
-        return once(grads[0][..., None, None] * polar, grads[0], A)[0], None
+        gradient = grads[0][..., None, None] * polar
+        if torch.is_grad_enabled():  # somebody is to differentiate this
+            gradient, _ = once(gradient, grads[0], A)
+        return gradient, None

@@ -1,0 +1,84 @@
+"""What a faster way does to the result: error and rank after trainings that differ in it alone.
+
+MNIST at a quarter of the paper's width, 128 latent dimensions, learning rate 1e-3, batch 100. The
+first row of a model is the slow way. A difference is worth what it is beside that between seeds,
+and beside that between "svd" and "gram", which differ in rounding only.
+
+    python3 dev.py bench ranks
+    python3 dev.py bench ranks --steps 3000 --seeds 5
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from _timing import machine
+
+import lorae
+from lorae import polar, spectral
+
+SLOW: dict[str, Any] = {"way": "svd", "every": 1, "precision": "32-true"}
+ROWS: dict[str, dict[str, dict[str, Any]]] = {
+    "lorae-scale-free": {
+        "svd": {},
+        "gram": {"way": "gram"},
+        "minimax": {"way": "minimax"},
+        "gram/8": {"way": "gram", "every": 8},
+        "gram, bf16": {"way": "gram", "precision": "bf16-mixed"},
+    },
+    "lorae-proximal": {
+        "every step": {},
+        "every 8 steps": {"every": 8},
+        "every step, bf16": {"precision": "bf16-mixed"},
+    },
+}
+WEIGHTS = {"lorae-scale-free": 1e-3, "lorae-proximal": 1.0}
+
+
+def result(model: str, seed: int, steps: int, **row: Any) -> tuple[float, list[int]]:
+    """Return test error, rank of the codes' covariance at 1e-2 and 1e-4, rank of M at 1e-2."""
+    way = (SLOW | row)["way"]
+    polar.choose = lambda _: way  # a benchmark of what is otherwise no option
+    options = lorae.Options(
+        data="mnist",
+        model=model,
+        weight=WEIGHTS[model],
+        width=0.25,
+        latent=128,
+        learning_rate=1e-3,
+        steps=steps,
+        evaluate_every=steps,
+        seed=seed,
+        precision=(SLOW | row)["precision"],
+        settings={"every": (SLOW | row)["every"]},
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        found = lorae.train(options, Path(folder, "run"), show=False).metrics()[-1]["test"]
+    covariance, matrix = (torch.tensor(found[name]) for name in ("covariance", "matrix"))
+    ranks = [(covariance, 1e-2), (covariance, 1e-4), (matrix, 1e-2)]
+    return found["reconstruction"], [int(spectral.rank(s, t)) for s, t in ranks]
+
+
+def main() -> None:
+    """Print a row for each model and way, with a figure for each seed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    print(f"{machine()}; {arguments.steps} steps, {arguments.seeds} seeds\n")
+    print("| model | way | test error | rank 1e-2 | 1e-4 | of M, 1e-2 |")
+    print("|---|---|---|---|---|---|")
+    for model, rows in ROWS.items():
+        for name, row in rows.items():
+            found = [result(model, s, arguments.steps, **row) for s in range(arguments.seeds)]
+            errors = ", ".join(f"{error:.4f}" for error, _ in found)
+            ranks = [
+                ", ".join(map(str, column)) for column in zip(*(r for _, r in found), strict=True)
+            ]
+            print(f"| {model} | {name} | {errors} | {' | '.join(ranks)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
