@@ -9,11 +9,11 @@ import pytest
 import torch
 from small import SMALL
 
+from lorae.drawing import Curve, drawing
 from lorae.intervals import Interval
 from lorae.methods import METHODS
 from lorae.recipes import RECIPES, measures, results
 from lorae.recipes.common import MODELS
-from lorae.recipes.drawing import Curve, drawing
 from lorae.recipes.frame import Entry, Plan, Table, verdict
 from lorae.recipes.rank import falls
 from lorae.recipes.scales import SCALES

@@ -20,6 +20,7 @@ from lorae.wrapping import wrap
 
 if TYPE_CHECKING:
     from lorae.estimator import LowRankAutoencoder
+    from lorae.frontier import RankPath, lorae_path
     from lorae.training import train
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Interrupted",
     "LowRankAutoencoder",
     "Options",
+    "RankPath",
     "Run",
     "__version__",
     "as_float",
@@ -40,6 +42,7 @@ __all__ = [
     "encode_all",
     "evaluate",
     "load",
+    "lorae_path",
     "train",
     "wrap",
 ]
@@ -47,6 +50,8 @@ __all__ = [
 
 _LATER = {
     "LowRankAutoencoder": "lorae.estimator",
+    "RankPath": "lorae.frontier",
+    "lorae_path": "lorae.frontier",
     "train": "lorae.training",
 }
 

@@ -22,6 +22,7 @@ from lorae.deploy import Export, Fold
 from lorae.distributed import is_main
 from lorae.errors import InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate, ranks, summary
+from lorae.explore import PathCommand
 from lorae.methods import METHODS
 from lorae.options import Options, data_of
 from lorae.output import Json, tell
@@ -217,6 +218,7 @@ Command = (
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Spectrum, tyro.conf.subcommand("spectrum")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[PathCommand, tyro.conf.subcommand("path")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Interpolate, tyro.conf.subcommand("interpolate")]

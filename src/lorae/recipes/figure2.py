@@ -8,8 +8,8 @@ Cost: the trainings are Table 3's.
 
 from collections.abc import Mapping
 
+from lorae.drawing import Curve, drawing
 from lorae.recipes.common import MODELS
-from lorae.recipes.drawing import Curve, drawing
 from lorae.recipes.frame import Image, Key, Page, Plan, Recipe, Table
 from lorae.recipes.measures import spectrum
 from lorae.recipes.rank import entry_of_rank

@@ -21,10 +21,10 @@ import torch
 
 from lorae import theory
 from lorae.autoencoder import as_float, build
+from lorae.drawing import Curve, drawing
 from lorae.methods import method
 from lorae.objectives import Objective
 from lorae.options import Options
-from lorae.recipes.drawing import Curve, drawing
 from lorae.recipes.frame import Entry, Image, Key, Page, Plan, Recipe, Table, values
 from lorae.scores import chosen
 from lorae.sweep import Cell, Result, loaded

@@ -1,4 +1,4 @@
-"""Curves for the pages of recipes, as SVG that stands alone."""
+"""Curves, as SVG files that stand alone."""
 
 import io
 from collections.abc import Sequence
@@ -35,6 +35,7 @@ def drawing(
     log: str = "",
     limits: tuple[float, float] | None = None,
     points: bool = False,
+    mark: tuple[float, float, str] | None = None,
 ) -> bytes:
     """Return curves as an SVG file on a white ground; the same numbers give the same bytes.
 
@@ -45,6 +46,7 @@ def drawing(
         log: which axes are logarithmic, "", "x", "y" or "xy".
         limits: of the ordinate.
         points: whether each point is marked.
+        mark: a place to be ringed, and what to call it.
     """
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(4.6, 3.3), layout="constrained")
@@ -66,6 +68,10 @@ def drawing(
             axes.set_yscale("log")
         if limits is not None:
             axes.set_ylim(*limits)
+        if mark is not None:
+            x, y, name = mark
+            axes.plot([x], [y], "o", markersize=11, markerfacecolor="none", color="black")
+            axes.annotate(name, (x, y), (8, 8), textcoords="offset points", fontsize=8)
         axes.legend(frameon=False, fontsize=8)
         content = io.BytesIO()
         figure.savefig(content, format="svg", metadata={"Date": None})
