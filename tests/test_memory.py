@@ -2,6 +2,7 @@
 
 import platform
 import resource
+from itertools import pairwise
 
 import pytest
 import torch
@@ -12,12 +13,16 @@ glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glib
 
 
 def faults() -> int:
-    """How many pages the system clears for 20 blocks of 80 MB, one after the other."""
-    torch.ones(2 * 10**7)  # so that a heap that keeps has grown
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        torch.ones(2 * 10**7)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    """The least number of pages that the system clears for a block of 40 MB, of several blocks.
+
+    The least, because a system short of memory may take pages away at any time.
+    """
+    torch.ones(10**7)  # so that a heap that keeps has grown
+    counts = [resource.getrusage(resource.RUSAGE_SELF).ru_minflt]
+    for _ in range(5):
+        torch.ones(10**7)
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    return min(after - before for before, after in pairwise(counts))
 
 
 def resident() -> int:
@@ -31,9 +36,9 @@ def test_memory_is_kept_within_and_handed_back_after(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     at_first, before = faults(), resident()
     with memory.kept():
-        assert faults() < at_first / 4
-        assert resident() > before + 4 * 10**7
-    assert resident() < before + 4 * 10**7
+        assert faults() < at_first / 2
+        assert resident() > before + 2 * 10**7
+    assert resident() < before + 2 * 10**7
     assert faults() > at_first / 2
 
 
