@@ -38,6 +38,9 @@ from lorae.bridges import LowRank, NoBridge
 from lorae.moments import Moments
 
 _LEAST = 1e-12  # share of the largest variance, of codes or in data space, to still divide by
+ROUGH = 1e-3
+"""The same for a gauge in which training goes on. A direction that the codes hardly use would be
+blown up until a single step of the optimizer led far outside of what the decoder has seen."""
 _ONE_AT_A_TIME = threading.Lock()  # the level of forward differentiation is shared by threads
 _ROOM = 2**25  # numbers in the Jacobians held at a time
 
@@ -103,7 +106,12 @@ def _pushed(decoder: nn.Module, codes: Float[Tensor, "n l"], k: int) -> Float[Te
 
 @torch.no_grad()
 def principal(
-    model: Autoencoder, samples: Tensor, *, probe: int = 256, codes: Tensor | None = None
+    model: Autoencoder,
+    samples: Tensor,
+    *,
+    probe: int = 256,
+    codes: Tensor | None = None,
+    least: float = _LEAST,
 ) -> Coordinates:
     """Return the coordinates of a model over samples.
 
@@ -112,21 +120,22 @@ def principal(
         samples: as the model's user has them, at least 2.
         probe: how many of them, at even distances, the metric is a mean over.
         codes: of the samples, where they are known.
+        least: share of the largest variance below which another one counts as that share.
     """
     was_training = model.training
     model.eval()
     z = encode_all(model, samples) if codes is None else codes
     moments = Moments(z.shape[1]).update(z)
     spread, V = torch.linalg.eigh(moments.covariance.cpu())
-    floor = max(float(spread.max()) * _LEAST, torch.finfo(torch.float64).tiny)
+    floor = max(float(spread.max()) * least, torch.finfo(torch.float64).tiny)
     scale = spread.clamp(min=floor).sqrt()
     chosen = z[torch.linspace(0, len(z) - 1, min(probe, len(z))).round().long()]
     G, mean_slope = jacobians(model.decoder, chosen.to(model.shift))
     B = V * scale
     gamma, Q = torch.linalg.eigh(B.mT @ G @ B)
     gamma, Q = gamma.flip(0), Q.flip(1)
-    least = max(float(gamma.max()) * _LEAST, torch.finfo(torch.float64).tiny)
-    root = gamma.clamp(min=least).sqrt()
+    lowest = max(float(gamma.max()) * least, torch.finfo(torch.float64).tiny)
+    root = gamma.clamp(min=lowest).sqrt()
     back = (B @ Q) / root
     directions = back.mT @ mean_slope
     sign = _signs(directions)
@@ -160,9 +169,9 @@ def gauged(model: Autoencoder, at: Coordinates) -> Autoencoder:
 
     Args:
         model: its bridge is none; it is not changed.
-        at: its coordinates.
+        at: its coordinates, best with `least=ROUGH`.
     """
-    deviations = at.variances.clamp(min=max(_LEAST * float(at.variances.max()), _LEAST)).sqrt()
+    deviations = at.variances.clamp(min=max(ROUGH * float(at.variances.max()), _LEAST)).sqrt()
     unit = at.to / deviations[:, None]
     copy = recoded(model, unit, -unit @ at.mean, at.back, at.mean)
     bridge = LowRank(len(deviations))

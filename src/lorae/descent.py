@@ -72,6 +72,8 @@ class RankDescent(Objective):
         if self.step % EVERY and self.step < self.steps:
             return
         weight = self._bridge().weight
+        if not bool(torch.isfinite(weight).all()):
+            return  # the loop will say so
         U, sigma, Vh = torch.linalg.svd(weight.float())
         if math.isnan(self.weight):
             self.weight = self._first_weight(sigma, learning_rate)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lorae import memory
 from lorae.autoencoder import Autoencoder, as_float, clone
-from lorae.coordinates import gauged, principal, reduced
+from lorae.coordinates import ROUGH, gauged, principal, reduced
 from lorae.descent import RankDescent
 from lorae.errors import Diverged, InputError
 from lorae.inference import squares
@@ -144,7 +144,7 @@ class Trainer:
         if rank >= model.bridge.latent:
             return model, 0.0
         some = drawn(self.seen, _GAUGE_SAMPLES, self.options.seed)
-        gauge = gauged(model, principal(model, some, probe=_GAUGE_PROBE))
+        gauge = gauged(model, principal(model, some, probe=_GAUGE_PROBE, least=ROUGH))
         objective = RankDescent(gauge, rank, steps, weight)
         self.run("descent", objective, steps)
         return reduced(gauge, objective.rank), objective.applied
