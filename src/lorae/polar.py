@@ -54,11 +54,13 @@ TOLERANCE = 1e-3
 def choose(matrix: Float[Tensor, "*batch m n"]) -> Way:
     """Return the way that is fastest for a matrix of this size on this device.
 
-    Measured on one thread of a CPU (`benchmarks/README.md`): the eigenvectors of the Gram matrix
-    take half as long as the singular value decomposition from 64 to 1024, and products of
-    matrices longer than either from 128 on. In float64, where they resolve more, they take as
-    long as it does. Accelerators are chosen for by what is known of them, not yet measured: their
-    decompositions take milliseconds of waiting where products take microseconds.
+    Measured on one thread of a CPU (`benchmarks/README.md`): from 256 on the eigenvectors of the
+    Gram matrix take about 0.6 of the time of the singular value decomposition, and products of
+    matrices take longer than they do; below, all are within half a millisecond or so of each
+    other, a few thousandths of a training step. In float64, where the eigenvectors would resolve
+    more, they take as long as the decomposition. Accelerators are chosen for by what is known of
+    them, not measured: their decompositions wait for milliseconds where products take
+    microseconds.
     """
     if matrix.dtype == torch.float64:
         return "svd"
