@@ -69,18 +69,17 @@ def test_cells_of_one_training_share_its_run(tmp_path, trace):
     assert len(list((sweep.folder / "trainings").iterdir())) == 2
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"settings": {"trace": "b"}},
-        {"options": replace(TRAINING, weight=0.5)},
-        {"options": replace(TRAINING, seed=7)},
-        {"options": replace(TRAINING, settings={"depth": 3})},
-        {"options": None},
-        {"measure": counting.diverging},
-    ],
-    ids=str,
-)
+CHANGES = {
+    "settings": {"settings": {"trace": "b"}},
+    "weight": {"options": replace(TRAINING, weight=0.5)},
+    "seed": {"options": replace(TRAINING, seed=7)},
+    "settings of the model": {"options": replace(TRAINING, settings={"depth": 3})},
+    "no training": {"options": None},
+    "measure": {"measure": counting.diverging},
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES.values(), ids=CHANGES)
 def test_whatever_changes_a_result_changes_its_key(changed):
     cell = Cell(counting.traced, {"trace": "a"}, TRAINING)
     assert replace(cell, **changed).key != cell.key
