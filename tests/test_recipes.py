@@ -154,7 +154,7 @@ def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeyp
 
     monkeypatch.setitem(measures.DENSITIES, "gaussian", lambda _: Recording())
     asked = {"densities": ["gaussian"], "samples": 60, "extractor": "classifier"}
-    for measure in (measures.generation, measures.authors_generation):
+    for measure in (measures.generation, measures.authors_generated):
         measure(run, **asked)
     data = measures._data(run)
     theirs = measures.encode_all(run.model(), measures.scores.chosen(data.test, 60))

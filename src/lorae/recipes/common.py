@@ -25,7 +25,7 @@ OURS = "LoRAE"
 def generation(plan: Plan, data: str, seed: int, model: str, **changes: object) -> Cell:
     """Return the cell of the images that a model makes, under both of the paper's densities."""
     setting = plan.scale.sets[data]
-    measure = measures.generation if plan.protocol == "lorae" else measures.authors_generation
+    measure = measures.generation if plan.protocol == "lorae" else measures.authors_generated
     asked = {
         "densities": list(setting.densities.values()),
         "samples": setting.samples,

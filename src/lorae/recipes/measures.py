@@ -67,14 +67,14 @@ def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: s
     return found | {"extractor": subject.extractor.identity, "images": len(subject.test)}
 
 
-def authors_generation(
+def authors_generated(
     run: Run, *, densities: Sequence[str], samples: int, extractor: str
 ) -> Result:
     """Return the same by the protocol of the authors' code, whose densities see the real images.
 
     A density is fitted to the codes of the very images that its samples are compared with: of
-    MNIST the training images, else the test images. Samples are cast to bytes without clipping,
-    so that what is a little below 0 becomes almost white; they are resized without antialiasing.
+    MNIST the training images, else the test images. Colours are cast to bytes without clipping,
+    so that what is a little below 0 becomes almost full; images are resized without antialiasing.
     """
     data, model = _data(run), run.model()
     images = scores.chosen(data.train if data.name == "mnist" else data.test, samples)
@@ -87,7 +87,8 @@ def authors_generation(
         new = density.sample(len(images), torch.Generator().manual_seed(run.options["seed"]))
         with torch.no_grad():
             decoded = torch.cat([model.decode(part) for part in torch.split(new, 500)])
-        made = features(look, wrapped(data.unit(decoded)), name)
+        cast = wrapped if data.shape[0] == 3 else as_bytes
+        made = features(look, cast(data.unit(decoded)), name)
         found[name] = compared(real, made, look)
     return found
 
