@@ -1,78 +1,92 @@
-"""Coordinates: a change of codes that changes nothing else, and is PCA for linear networks."""
+"""Coordinates: changes of the codes that change nothing else, with variances of the data."""
 
 import pytest
 import torch
-from sklearn.decomposition import PCA
+from torch import nn
 
-from lorae.autoencoder import Architecture, build, encode_all
-from lorae.coordinates import ROUGH, aligned, gauged, jacobians, principal, reduced
-from lorae.moments import Moments
+from lorae.autoencoder import Architecture, Autoencoder, build, encode_all
+from lorae.bridges import NoBridge
+from lorae.coordinates import aligned, gauged, jacobians, principal, reduced
 
-PLANS = {
-    "mlp": Architecture("mlp", (9,), 5, width=0.1, value_range=None),
-    "conv": Architecture("conv", (1, 8, 8), 4, width=0.25),
+X = torch.rand(60, 8)
+IMAGES = torch.rand(40, 1, 9, 12)
+MODELS = {
+    "mlp": (Architecture("mlp", (8,), 4, value_range=None), X),
+    "residual": (Architecture("residual", (8,), 4, value_range=None), X),
+    "conv": (Architecture("conv", (1, 9, 12), 4, width=0.2), IMAGES),
 }
-EVERY = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
 
 
-def drawn(plan, n=200):
-    return torch.rand(n, *plan.shape, generator=torch.Generator().manual_seed(1))
+@pytest.fixture(params=MODELS)
+def case(request) -> tuple[Autoencoder, torch.Tensor]:
+    plan, x = MODELS[request.param]
+    torch.manual_seed(0)
+    return build(plan).eval(), x
 
 
-@EVERY
-def test_alignment_changes_codes_only(plan):
-    model, x = build(plan).eval(), drawn(plan)
-    same = aligned(model, principal(model, x))
-    assert torch.allclose(same(x), model(x), atol=1e-4)  # two affine maps in float32
-    assert not torch.allclose(same.encode(x), model.encode(x), atol=1e-2)
+def test_jacobians_are_those_of_reverse_mode(case):
+    model, x = case
+    codes = model.encode(x[:7]).detach()
+    metric, mean = jacobians(model.decoder, codes)
+    each = [
+        torch.autograd.functional.jacobian(lambda z: model.decoder(z[None]).flatten(), z)
+        for z in codes
+    ]
+    J = torch.stack(each).double()  # n x d x l
+    torch.testing.assert_close(metric, (J.mT @ J).mean(0), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(mean, J.mean(0).mT, rtol=1e-4, atol=1e-7)
 
 
-@EVERY
-def test_coordinates_are_centred_uncorrelated_and_ordered(plan):
-    model, x = build(plan).eval(), drawn(plan)
-    codes = encode_all(aligned(model, principal(model, x)), x).double()
-    moments = Moments(codes.shape[1]).update(codes)
-    variances = moments.covariance.diagonal()
-    deviations = variances.sqrt()
-    correlation = moments.covariance / deviations / deviations[:, None]
-    assert torch.allclose(correlation, torch.eye(len(variances)).double(), atol=1e-3)
-    assert (moments.mean.abs() < 1e-3 * deviations).all()
-    assert (variances.diff() <= 1e-6 * variances[0]).all()
+def test_coordinates_are_whitened_rotated_and_carry_the_metric(case):
+    model, x = case
+    at = principal(model, x)
+    same = aligned(model, at)
+    with torch.no_grad():
+        torch.testing.assert_close(same(x), model(x), rtol=1e-4, atol=1e-5)
+        codes = same.encode(x).double()
+    spread = float(at.variances[0].sqrt())
+    assert codes.mean(0).abs().max() < 1e-4 * spread
+    torch.testing.assert_close(codes.var(0), at.variances, rtol=1e-2, atol=1e-6 * spread**2)
+    off = torch.cov(codes.T) - torch.cov(codes.T).diagonal().diag()
+    assert off.abs().max() < 1e-4 * spread**2
+    # A unit step along any coordinate moves the decoded samples by 1, in the root mean square.
+    metric, mean = jacobians(same.decoder, codes.float())
+    torch.testing.assert_close(metric.diagonal(), torch.ones(4).double(), rtol=1e-2, atol=0)
+    torch.testing.assert_close(mean, at.directions, rtol=1e-2, atol=1e-3)
 
 
-def test_linear_networks_give_principal_components():
-    plan = Architecture("mlp", (6,), 6, value_range=None)
-    model = build(plan).eval()
-    A = torch.linalg.qr(torch.randn(6, 6)).Q
-    model.encoder = torch.nn.Sequential(torch.nn.Linear(6, 6, bias=False))
-    model.decoder = torch.nn.Sequential(torch.nn.Linear(6, 6, bias=False))
-    model.encoder[0].weight.data.copy_(3 * A)
-    model.decoder[0].weight.data.copy_(A.T / 3)
-    x = torch.randn(500, 6) @ torch.diag(torch.tensor([4.0, 3, 2, 1, 0.5, 0.2]))
-    at, reference = principal(model, x), PCA().fit(x.double().numpy())
-    assert at.variances.numpy() == pytest.approx(reference.explained_variance_, rel=1e-4)
-    overlap = (at.directions @ torch.from_numpy(reference.components_).T).abs()
-    assert torch.allclose(overlap, torch.eye(6).double(), atol=1e-3)
+def test_signs_do_not_depend_on_those_of_the_codes(case):
+    model, x = case
+    at = principal(model, x)
+    flip = torch.diag(torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    turned = Autoencoder(
+        nn.Sequential(model.encoder, _linear(flip)),
+        NoBridge(4),
+        nn.Sequential(_linear(flip), model.decoder),
+        shift=model.shift,
+        scale=model.scale,
+    ).eval()
+    again = principal(turned, x)
+    torch.testing.assert_close(again.directions, at.directions, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(again.variances, at.variances, rtol=1e-4, atol=1e-8)
 
 
-@EVERY
-def test_a_gauge_has_deviations_for_singular_values(plan):
-    model, x = build(plan).eval(), drawn(plan)
-    at = principal(model, x, least=ROUGH)
-    gauge = gauged(model, at)
-    assert torch.allclose(gauge(x), model(x), atol=1e-4)
-    M = gauge.bridge.matrix()
-    floor = ROUGH * at.variances.max()
-    assert torch.allclose(M.diagonal().double(), at.variances.clamp(min=floor).sqrt(), rtol=1e-5)
-    whole = reduced(gauge, plan.latent)
-    assert torch.allclose(whole(x), model(x), atol=1e-4)
-    assert reduced(gauge, 2).encode(x).shape == (len(x), 2)
+def _linear(matrix: torch.Tensor) -> nn.Linear:
+    layer = nn.Linear(4, 4, bias=False)
+    layer.weight.data.copy_(matrix)
+    return layer
 
 
-def test_jacobians_are_those_of_autograd():
-    decoder = torch.nn.Sequential(torch.nn.Linear(3, 7), torch.nn.Tanh(), torch.nn.Linear(7, 4))
-    codes = torch.randn(5, 3)
-    each = torch.stack([torch.autograd.functional.jacobian(decoder, z) for z in codes]).double()
-    metric, mean = jacobians(decoder, codes)
-    assert torch.allclose(metric, (each.mT @ each).mean(0), atol=1e-6)
-    assert torch.allclose(mean, each.mean(0).mT, atol=1e-6)
+def test_a_gauge_changes_nothing_and_its_reduction_drops_the_least(case):
+    model, x = case
+    gauge = gauged(model, principal(model, x)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(gauge(x), model(x), rtol=1e-4, atol=1e-5)
+        gauge.bridge.weight[2:] = 0
+        whole = gauge(x)
+        small = reduced(gauge, 2)
+        torch.testing.assert_close(small(x), whole, rtol=1e-4, atol=1e-5)
+    assert small.bridge.latent == 2
+    assert encode_all(small, x).shape == (len(x), 2)
+    if model.architecture is not None:
+        assert build(small.architecture).load_state_dict(small.state_dict())

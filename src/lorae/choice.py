@@ -38,7 +38,8 @@ def holds(share: float) -> Rule:
     """Return the rule that a share of the explained variance is held.
 
     Example:
-        >>> model = torch.nn.Identity()
+        >>> from lorae.autoencoder import Architecture, build
+        >>> model = build(Architecture("mlp", (2,), 1))
         >>> wide, narrow = (Point(0, r, e, 0.0, 0, model) for r, e in ((9, 0.0), (2, 0.3)))
         >>> holds(0.6)(narrow, [wide, narrow], 1.0), holds(0.9)(narrow, [wide, narrow], 1.0)
         (True, False)

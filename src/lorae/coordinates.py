@@ -174,9 +174,10 @@ def gauged(model: Autoencoder, at: Coordinates) -> Autoencoder:
     deviations = at.variances.clamp(min=max(ROUGH * float(at.variances.max()), _LEAST)).sqrt()
     unit = at.to / deviations[:, None]
     copy = recoded(model, unit, -unit @ at.mean, at.back, at.mean)
-    bridge = LowRank(len(deviations))
-    bridge.weight.data.copy_(deviations.diag())
-    copy.bridge = bridge.to(model.shift)
+    with torch.device("meta"):  # which draws no random numbers
+        bridge = LowRank(len(deviations))
+    bridge.weight = nn.Parameter(deviations.diag().to(model.shift))
+    copy.bridge = bridge
     return copy
 
 

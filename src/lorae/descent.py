@@ -6,10 +6,13 @@ the rank r at the end lies the schedule
 
 .. math:: R(k) = \lceil r \, (l / r)^{1 - k / K'} \rceil, \qquad K' = 0.8 K.
 
-While the rank is above it lambda grows, by a tenth at each use; else it shrinks by as much. A
-step never takes the rank below the schedule, and what has died stays dead, so the rank falls
-smoothly and never below r. There the threshold is over: M is kept at rank r by projection, without
-shrinkage. What is still above r when the K steps are over is cut; `arrived` says whether it was.
+While the rank is above it lambda grows at each use, by a tenth, or by as much more as it takes
+to grow a thousandfold along the schedule where that is short, and by three tenths at least once the
+schedule is at its end; else it shrinks by as much. A step never takes the rank below the
+schedule, and what has died stays dead, so the rank falls smoothly and never below r. There the
+threshold is over: M is kept at rank r by projection, without shrinkage. What is still above r when
+the K steps are over is cut, which takes a K of a few dozen or less; `arrived` says when r was
+reached.
 """
 
 import math
@@ -25,7 +28,8 @@ from lorae.objectives import Objective, at_least
 
 EVERY = 5
 """Steps between two uses of the threshold, which is as many times as large."""
-_GAIN = 1.1  # of lambda, from one use to the next
+_GAIN, _LATE_GAIN = 1.1, 1.3  # of lambda from one use to the next, and after the schedule's end
+_REACH = 1000.0  # that lambda can grow by along the schedule, at least
 _SLACK = 0.8  # the share of the steps by which the schedule is at its end
 
 
@@ -83,7 +87,10 @@ class RankDescent(Objective):
         if self.rank <= self.target and self.arrived is None:
             self.arrived = self.step
         if self.controlled:
-            self.weight *= _GAIN if self.rank > self.scheduled() else 1 / _GAIN
+            late = self.step > _SLACK * self.steps
+            gain = max(_GAIN, math.pow(_REACH, EVERY / (_SLACK * self.steps)))
+            up = max(_LATE_GAIN, gain) if late else gain
+            self.weight *= up if self.rank > self.scheduled() else 1 / gain
 
     def scheduled(self) -> int:
         """Return R(k), the least rank that is allowed at present."""

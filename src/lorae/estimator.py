@@ -32,6 +32,7 @@ from lorae.paths import between
 from lorae.reduction import Trainer, mean_of
 from lorae.sampler import drawn
 from lorae.scores import DENSITIES
+from lorae.seeding import ALONE, seeded
 
 Array = np.ndarray[Any, Any]
 _CODES = 10_000  # training codes that a density of them is fitted to
@@ -163,9 +164,11 @@ class LowRankAutoencoder(
         share = 0.0 if is_whole(self.n_components) else max(self.validation_fraction, 2 / n)
         trainer = self._trainer(samples, share)
         steps = self.steps or min(max(100 * trainer.sampler.per_epoch, 300), 10_000)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(trainer.options.seed)
-            model = self._fresh(trainer.seen.cpu()) if before is None else before
+        with seeded(trainer.options.seed):
+            model = before
+            if model is None:
+                with ALONE, seeded(trainer.options.seed):
+                    model = self._fresh(trainer.seen.cpu())
             model = model.to(trainer.fabric.device)
             model, self.path_ = trained(trainer, model, self.n_components, steps)
             self._align(model, trainer.seen)
@@ -185,8 +188,7 @@ class LowRankAutoencoder(
         check_arguments(self.get_params(deep=False) | {"n_components": 1}, len(samples), 1)
         trainer = self._trainer(samples, 0.0)
         model = clone(self.model_).to(trainer.fabric.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(trainer.options.seed)
+        with seeded(trainer.options.seed):
             trainer.run("partial fit", AE(model), trainer.sampler.per_epoch)
             self._align(model, samples)
         self.history_ = [*self.history_, *trainer.history]
