@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lorae import archive, spectral
 from lorae.arguments import check_arguments, is_whole
 from lorae.autoencoder import Autoencoder, clone
-from lorae.containers import as_array, as_training, taken
+from lorae.containers import Container, as_array, as_training, taken
 from lorae.coordinates import aligned, principal
 from lorae.densities import Density
 from lorae.errors import InputError, unknown
@@ -157,7 +157,7 @@ class LowRankAutoencoder(
             InputError: if an argument or the samples are unfit.
             Diverged: if the loss is not finite.
         """
-        before = self._before(X)
+        earlier = getattr(self, "container_", None)
         samples, self.container_ = taken(self, X, self.image_shape, reset=True)
         samples, n = as_training(samples), len(samples)
         check_arguments(self.get_params(deep=False), n, self.container_.values)
@@ -165,7 +165,7 @@ class LowRankAutoencoder(
         trainer = self._trainer(samples, share)
         steps = self.steps or min(max(100 * trainer.sampler.per_epoch, 300), 10_000)
         with seeded(trainer.options.seed):
-            model = before
+            model = self._before(earlier)
             if model is None:
                 with ALONE, seeded(trainer.options.seed):
                     model = self._fresh(trainer.seen.cpu())
@@ -205,12 +205,14 @@ class LowRankAutoencoder(
         )
         return Trainer(samples, options, self.device)
 
-    def _before(self, X: Any) -> Autoencoder | None:
-        """Return the model to go on from, if there is one, before `fit` forgets it."""
-        if not self.warm_start or not hasattr(self, "model_"):
+    def _before(self, container: Container | None) -> Autoencoder | None:
+        """Return a copy of the model to go on from, if it fits; the container was its samples'."""
+        if not self.warm_start or container is None or not hasattr(self, "model_"):
             return None
         wanted = self.n_components if is_whole(self.n_components) else 1
-        same = tuple(np.shape(X))[1:] == self.container_.sample
+        same = container.shape == self.container_.shape and container.sample == (
+            self.container_.sample
+        )
         return clone(self.model_) if same and wanted <= self.n_components_ else None
 
     def _fresh(self, samples: Tensor) -> Autoencoder:
