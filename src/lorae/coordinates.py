@@ -120,9 +120,7 @@ def principal(
         samples: as the model's user has them, at least 2.
         probe: how many of them, at even distances, the metric is a mean over.
         codes: of the samples, where they are known.
-        least: share of the largest variance below which another one counts as that share; in data
-            space its square is also the least variance that counts, for a decoder that has not
-            learnt to use its codes yet.
+        least: share of the largest variance below which another one counts as that share.
     """
     was_training = model.training
     model.eval()
@@ -136,7 +134,7 @@ def principal(
     B = V * scale
     gamma, Q = torch.linalg.eigh(B.mT @ G @ B)
     gamma, Q = gamma.flip(0), Q.flip(1)
-    lowest = max(float(gamma.max()) * least, least**2)
+    lowest = max(float(gamma.max()) * least, torch.finfo(torch.float64).tiny)
     root = gamma.clamp(min=lowest).sqrt()
     back = (B @ Q) / root
     directions = back.mT @ mean_slope
@@ -173,7 +171,7 @@ def gauged(model: Autoencoder, at: Coordinates) -> Autoencoder:
         model: its bridge is none; it is not changed.
         at: its coordinates, best with `least=ROUGH`.
     """
-    deviations = at.variances.clamp(min=max(ROUGH * float(at.variances.max()), ROUGH**2)).sqrt()
+    deviations = at.variances.clamp(min=max(ROUGH * float(at.variances.max()), _LEAST)).sqrt()
     unit = at.to / deviations[:, None]
     copy = recoded(model, unit, -unit @ at.mean, at.back, at.mean)
     with torch.device("meta"):  # which draws no random numbers
