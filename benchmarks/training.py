@@ -9,14 +9,19 @@ The same modules, images, batch size and optimizer (Adam at 1e-4) go through
   `torch.linalg.matrix_norm(M, "nuc")`, Adam as it comes, and the images in memory;
 - "pythae": the trainer of pythae 0.1.2 over a model with that loss;
 - "script": a loop as the paper's authors have it, which is the bare one over a DataLoader that
-  does not shuffle.
+  does not shuffle;
+- "compiled", if asked for: "bare, ours" with the objective through `torch.compile`.
+
+Beside its time stands the share that a step has of what the device's matrix products in float32
+reach (2 n^3 operations for n = 2048), by the operations of its own that PyTorch counts; the
+penalty's decompositions are not among them.
 
 Each is a process of its own. They take turns by blocks of steps, in an order that turns about, and
 a ratio is the median of those of the rounds. pythae has an environment of its own as well, made
 when first asked for, which shares this one's PyTorch.
 
     python3 dev.py bench training
-    python3 dev.py bench training --latent 1024 --rounds 10
+    python3 dev.py bench training --latent 1024 --rounds 10 --compiled
 """
 
 import argparse
@@ -35,18 +40,20 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from _timing import Elsewhere, in_turns, machine, milliseconds, ratio, serve
+from _timing import Elsewhere, in_turns, machine, milliseconds, ratio, seconds, serve
 from _training import Task, norm_of
 from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from lorae import memory
 from lorae.cache import cache_folder
 from lorae.runs import Run
 from lorae.training import Session
 
+SIDE = 2048  # of the matrices whose product tells the device's rate
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PYTHAE = [
     "pythae==0.1.2",
@@ -87,15 +94,16 @@ def loaded(samples: Tensor, size: int) -> Iterator[Tensor]:
             yield x.to(DEVICE)
 
 
-def bare_over_ours(task: Task) -> Step:
+def bare_over_ours(task: Task, *, compiled: bool = False) -> Step:
     """Return a step of a bare loop over our objective, at the settings of ours."""
     objective = task.objective().to(DEVICE)
     objective.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(objective.parameters(), task.learning_rate, fused=True)
     batches = shuffled(task.samples().to(DEVICE), task.batch)
+    terms = torch.compile(objective) if compiled else objective
 
     def step() -> None:
-        loss = torch.stack(list(objective(next(batches)).values())).sum()
+        loss = torch.stack(list(terms(next(batches)).values())).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -119,6 +127,14 @@ def bare(task: Task, batches: Callable[[Tensor, int], Iterator[Tensor]]) -> Step
         optimizer.step()
 
     return step
+
+
+def operations(task: Task) -> int:
+    """Return the floating-point operations in a step's products and convolutions."""
+    step = bare_over_ours(task)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
 
 
 def environment() -> Path:
@@ -148,18 +164,22 @@ LOOPS: dict[str, tuple[Callable[[Task], Step], Callable[[], AbstractContextManag
     "lorae, bf16": (partial(ours, precision="bf16-mixed"), memory.kept),
     "bare": (partial(bare, batches=shuffled), nullcontext),
     "script": (partial(bare, batches=loaded), nullcontext),
+    "compiled": (partial(bare_over_ours, compiled=True), nullcontext),
 }
 """What makes a step of each loop, and within what."""
 
 
-def compare(task: Task, rounds: int, block: int, *, with_pythae: bool) -> dict[str, list[float]]:
-    """Return the seconds of a step of every loop in every round."""
+def compare(task: Task, rounds: int, block: int, names: list[str]) -> dict[str, list[float]]:
+    """Return the seconds of a step of every loop, and of two products, in every round."""
     told = json.dumps(asdict(task))
-    loops = {n: Elsewhere([sys.executable, __file__, "--serve", n, told]) for n in LOOPS}
-    if with_pythae:
+    serve_ours = [sys.executable, __file__, "--serve"]
+    loops = {n: Elsewhere([*serve_ours, n, told]) for n in names if n in LOOPS}
+    if "pythae" in names:
         loops["pythae"] = Elsewhere([environment(), Path(__file__).with_name("_pythae.py"), told])
     try:
         work = {n: (lambda loop=loop: loop.seconds(block)) for n, loop in loops.items()}
+        square = torch.randn(SIDE, SIDE, device=DEVICE)
+        work["products"] = partial(seconds, lambda: square @ square, 2)
         return in_turns(work, rounds)
     finally:
         for loop in loops.values():
@@ -174,6 +194,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--block", type=int, default=3, help="steps between two changes")
     parser.add_argument("--no-pythae", action="store_true", help="leave pythae out")
+    parser.add_argument("--compiled", action="store_true", help="add that; it needs a C++ compiler")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -186,19 +207,22 @@ def main() -> None:
         f"{machine()}; width {arguments.width:g}, batch 100, {arguments.rounds} rounds of "
         f"{arguments.block} steps\n"
     )
-    print("| l | loop | ms a step | of lorae's (quartiles) | of the bare one's |")
-    print("|---|---|---|---|---|")
+    print("| l | loop | ms a step | of lorae's (quartiles) | of the bare one's | of the rate |")
+    print("|---|---|---|---|---|---|")
+    out = [] if arguments.compiled else ["compiled"]
+    out += ["pythae"] if arguments.no_pythae else []
+    names = [name for name in (*LOOPS, "pythae") if name not in out]
     for latent in arguments.latent:
         task = Task(latent, arguments.width)
-        times = compare(
-            task, arguments.rounds, arguments.block, with_pythae=not arguments.no_pythae
-        )
+        times = compare(task, arguments.rounds, arguments.block, names)
+        products, work = times.pop("products"), operations(task)
         for name, taken in times.items():
             low, middle, high = ratio(taken, times["lorae"])
             base = times["bare, ours" if name == "lorae, equal" else "bare"]
+            share = ratio([work / t for t in taken], [2 * SIDE**3 / t for t in products])[1]
             print(
-                f"| {latent} | {name} | {milliseconds(taken):.1f} | "
-                f"{middle:.2f} ({low:.2f} to {high:.2f}) | {ratio(taken, base)[1]:.3f} |"
+                f"| {latent} | {name} | {milliseconds(taken):.1f} | {middle:.2f} ({low:.2f} to "
+                f"{high:.2f}) | {ratio(taken, base)[1]:.3f} | {share:.2f} |"
             )
 
 

@@ -1,0 +1,149 @@
+"""What an FID is worth: agreement with independent computations, and what each choice does to it.
+
+First the distance of the same features by three ways: ours, torchmetrics' own, and SciPy's square
+root of the product of the covariances. Then the error budget, on MNIST: the count of images, the
+way of resizing, the precision of the extractor. "Made" are images drawn from a mixture of 10 on the
+training codes of a run; "real" are test images, and other test images stand for a perfect model.
+
+Inception takes about 0.2 s an image on one processor core, so the whole takes half an hour there.
+
+    python3 dev.py bench fid runs/demo/lorae-scale-free
+    python3 dev.py bench fid runs/demo/lorae-scale-free --counts 100 --photos celeba
+"""
+
+import argparse
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from _timing import machine
+from scipy.linalg import sqrtm
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from lorae import data
+from lorae.distances import frechet, kernel_distance
+from lorae.features import RESIZES, Inception, as_bytes, features
+from lorae.moments import Moments
+from lorae.options import data_of
+from lorae.produce import drawn
+from lorae.runs import Run
+from lorae.scores import chosen
+
+FEW = 40  # far fewer than the 2,048 features, so that the covariances are singular
+
+
+class Given(nn.Module):
+    """Features that are there already, in the place of torchmetrics' extractor."""
+
+    num_features = 2048
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features."""
+        return x
+
+
+class Half(Inception):
+    """Inception that computes in bfloat16."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features of a batch, float32."""
+        with torch.autocast(self.device.type, torch.bfloat16):
+            return super().__call__(images)
+
+
+def ours(x: Tensor, y: Tensor) -> float:
+    return frechet(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
+
+
+def by_torchmetrics(x: Tensor, y: Tensor) -> float:
+    metric = FrechetInceptionDistance(feature=Given()).set_dtype(torch.float64)
+    metric.update(x.double(), real=True)
+    metric.update(y.double(), real=False)
+    return float(metric.compute())
+
+
+def by_scipy(x: Tensor, y: Tensor) -> float:
+    a, b = x.double().numpy(), y.double().numpy()
+    A, B = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    with warnings.catch_warnings():  # of singular matrices, which these may be
+        warnings.simplefilter("ignore")
+        root = sqrtm(A @ B)
+    shift = ((a.mean(0) - b.mean(0)) ** 2).sum()
+    return float(shift + np.trace(A) + np.trace(B) - 2 * np.trace(root.real))
+
+
+def parity(pairs: dict[str, tuple[Tensor, Tensor]]) -> Iterator[str]:
+    """Yield a row for each pair of sets of features."""
+    yield "| sets | images of each | ours | torchmetrics | SciPy | farthest, relative |"
+    yield "|---|---|---|---|---|---|"
+    for name, (x, y) in pairs.items():
+        found = [ours(x, y), by_torchmetrics(x, y), by_scipy(x, y)]
+        apart = max(abs(other - found[0]) for other in found[1:]) / max(found[0], 1e-12)
+        shown = " | ".join(f"{value:.5f}" for value in found)
+        told = f"{apart:.1e}" if found[0] > 1e-6 else "-"
+        yield f"| {name} | {len(x):,} | {shown} | {told} |"
+
+
+def budget(sets: dict[str, tuple[Tensor, Tensor, Tensor]], counts: list[int]) -> Iterator[str]:
+    """Yield a row for each extractor and count, from features of real, other real and made."""
+    yield "| extractor | images of each | FID made | FID real | KID made, e-3 | KID real, e-3 |"
+    yield "|---|---|---|---|---|---|"
+    for name, every in sets.items():
+        for count in counts:
+            real, other, made = (x[:count] for x in every)
+            kid = [kernel_distance(real, x) for x in (made, other)]
+            kids = " | ".join(f"{1e3 * k.value:.2f} ± {1e3 * k.error:.2g}" for k in kid)
+            fid = " | ".join(f"{ours(real, x):.2f}" for x in (made, other))
+            yield f"| {name} | {count:,} | {fid} | {kids} |"
+
+
+def photos(name: str, count: int) -> tuple[Tensor, Tensor]:
+    """Return two sets of images of a folder or named set."""
+    found = data.load(name) if name in data.DATASETS else data.load(name, size=64)
+    images = chosen(torch.cat([found.train[:count], found.test[:count]]), 2 * count)
+    a, b = (as_bytes(found.unit(part)) for part in images.chunk(2))
+    return a, b
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="a finished run on MNIST")
+    parser.add_argument("--counts", type=int, nargs="*", default=[250, 500, 1000])
+    parser.add_argument("--photos", help="a folder of photographs, or celeba: a row of parity")
+    arguments = parser.parse_args()
+    run, counts = Run.open(arguments.run), sorted(arguments.counts)
+    origin, most = data_of(run), max(counts)
+    test = as_bytes(origin.unit(chosen(origin.test, 2 * most)))
+    images = (*test.chunk(2), torch.cat(list(drawn(run, origin, most, "mixture-10", 0))))
+    extractors = {f"float32, {resize}": Inception(resize) for resize in RESIZES}
+    extractors |= {"bfloat16, bicubic": Half()}
+    sets = {
+        name: tuple(features(extractor, x, name) for x in images)
+        for name, extractor in extractors.items()
+    }
+    real, other, made = sets["float32, bicubic"]
+    pairs = {
+        "made, real": (real, made),
+        "made, real: singular covariances": (real[:FEW], made[:FEW]),
+        "real, other real": (real, other),
+        "real, itself": (real, real),
+        "made, real: features rounded to half precision": (
+            real.half().float(),
+            made.half().float(),
+        ),
+    }
+    if arguments.photos:
+        halves = photos(arguments.photos, min(most, 300))
+        x, y = (features(extractors["float32, bicubic"], part, "photos") for part in halves)
+        pairs["photographs, others"] = (x, y)
+    print(f"{machine()}; {run.name} on {origin.name}\n")
+    for row in [*parity(pairs), "", *budget(sets, counts)]:
+        print(row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
