@@ -10,144 +10,32 @@ over what is left of the image and a `Flatten`), so that a linear map behind it,
 matrix M of LoRAE, can be folded into that last layer. A decoder ends in the activation whose
 image is the range of the values it is to reproduce.
 
-`mnist`, `celeba` and `shapes` are the networks of the paper; `convolutional`, `fully_connected` and
-`residual` fit any other shape. `width` multiplies every hidden number of channels or
-units (rounded, at least 1), and 1 is the network as published. Parameters have PyTorch's default
+The paper's networks are in :mod:`lorae.published`; `convolutional`, `fully_connected` and
+`residual` fit any other shape, and `build` knows all by name. `width` multiplies every hidden
+number of channels or units (rounded, at least 1). Parameters have PyTorch's default
 initialization, drawn from its global generator.
-
-References:
-    Mazumder et al., Low-Rank Autoencoder (LoRAE), WACV 2024, whose networks are those of
-    Jing, Zbontar and LeCun, Implicit Rank-Minimizing Autoencoder, NeurIPS 2020.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from collections.abc import Callable
 
 from torch import nn
 
 from lorae import residual as linear_path
+from lorae.blocks import (
+    Pair,
+    Shape,
+    ValueRange,
+    check_size,
+    dense,
+    doubling,
+    doublings,
+    halvings,
+    scaled,
+)
 from lorae.errors import InputError, unknown
-from lorae.residual import dense
-
-Shape = tuple[int, ...]
-ValueRange = tuple[float, float] | None
+from lorae.published import PAPER_SHAPES, celeba, mnist, shapes
 
 SMALLEST_SIDE = 8
-
-
-class Pair(NamedTuple):
-    """An encoder N x s -> N x l and the decoder N x l -> N x s that belongs to it."""
-
-    encoder: nn.Sequential
-    decoder: nn.Sequential
-
-
-# The paper's networks
-
-
-def mnist(latent: int, width: float = 1.0) -> Pair:
-    """Return the paper's networks for MNIST, for images of 1 x 32 x 32.
-
-    The encoder halves the image four times, to 256 x 2 x 2; the decoder doubles a seed of
-    128 x 8 x 8 twice and mixes its 32 channels into one in (-1, 1).
-
-    Args:
-        latent: number l of latent dimensions, 1 to 1024; the paper's is 128.
-        width: factor on the hidden numbers of channels, positive; the paper's is 1.
-
-    Raises:
-        InputError: if an argument is outside its range.
-
-    Example:
-        >>> import torch
-        >>> encoder, decoder = mnist(128, width=0.25)
-        >>> z = encoder(torch.zeros(5, 1, 32, 32))
-        >>> z.shape, decoder(z).shape
-        (torch.Size([5, 128]), torch.Size([5, 1, 32, 32]))
-    """
-    _check_size(PAPER_SHAPES["mnist"], latent, width)
-    down, up = _scaled((32, 64, 128, 256), width), _scaled((128, 64, 32), width)
-    encoder = nn.Sequential(*_halvings(1, down), nn.Flatten(), nn.Linear(down[-1] * 2 * 2, latent))
-    decoder = nn.Sequential(
-        nn.Linear(latent, up[0] * 8 * 8),
-        nn.Unflatten(1, (up[0], 8, 8)),
-        nn.ReLU(),
-        *_doublings(up),
-        nn.ConvTranspose2d(up[-1], 1, 1),
-        nn.Tanh(),
-    )
-    return Pair(encoder, decoder)
-
-
-def celeba(latent: int, width: float = 1.0) -> Pair:
-    """Return the paper's networks for CelebA, for images of 3 x 64 x 64.
-
-    The encoder halves the image four times, to 1024 x 4 x 4; the decoder doubles a seed of
-    1024 x 8 x 8 three times and mixes its 128 channels into three in (-1, 1). Unlike that of
-    MNIST, the seed has no activation, so the decoder's first two layers are one linear map.
-
-    Args:
-        latent: number l of latent dimensions, 1 to 12288; the paper's is 128.
-        width: factor on the hidden numbers of channels, positive; the paper's is 1.
-
-    Raises:
-        InputError: if an argument is outside its range.
-
-    Example:
-        >>> import torch
-        >>> encoder, decoder = celeba(128, width=1 / 32)
-        >>> z = encoder(torch.zeros(5, 3, 64, 64))
-        >>> z.shape, decoder(z).shape
-        (torch.Size([5, 128]), torch.Size([5, 3, 64, 64]))
-    """
-    _check_size(PAPER_SHAPES["celeba"], latent, width)
-    down, up = _scaled((128, 256, 512, 1024), width), _scaled((1024, 512, 256, 128), width)
-    encoder = nn.Sequential(*_halvings(3, down), nn.Flatten(), nn.Linear(down[-1] * 4 * 4, latent))
-    decoder = nn.Sequential(
-        nn.Linear(latent, up[0] * 8 * 8),
-        nn.Unflatten(1, (up[0], 8, 8)),
-        *_doublings(up),
-        nn.ConvTranspose2d(up[-1], 3, 1),
-        nn.Tanh(),
-    )
-    return Pair(encoder, decoder)
-
-
-def shapes(latent: int, width: float = 1.0) -> Pair:
-    """Return the paper's networks for the synthetic shapes, for images of 3 x 32 x 32.
-
-    The encoder halves the image four times, to 256 x 2 x 2, and a convolution over what is
-    left gives the latent; the decoder is its mirror image, with values in (-1, 1).
-
-    Args:
-        latent: number l of latent dimensions, 1 to 3072; the paper's is 32.
-        width: factor on the hidden numbers of channels, positive; the paper's is 1.
-
-    Raises:
-        InputError: if an argument is outside its range.
-
-    Example:
-        >>> import torch
-        >>> encoder, decoder = shapes(32, width=0.25)
-        >>> z = encoder(torch.zeros(5, 3, 32, 32))
-        >>> z.shape, decoder(z).shape
-        (torch.Size([5, 32]), torch.Size([5, 3, 32, 32]))
-    """
-    _check_size(PAPER_SHAPES["shapes"], latent, width)
-    down = _scaled((32, 64, 128, 256), width)
-    up = down[::-1]
-    encoder = nn.Sequential(*_halvings(3, down), nn.Conv2d(down[-1], latent, 2), nn.Flatten())
-    decoder = nn.Sequential(
-        nn.Unflatten(1, (latent, 1, 1)),
-        nn.ConvTranspose2d(latent, up[0], 2),
-        nn.ReLU(),
-        *_doublings(up),
-        nn.ConvTranspose2d(up[-1], 3, 4, 2, 1),
-        nn.Tanh(),
-    )
-    return Pair(encoder, decoder)
 
 
 # Networks inferred from the shape of a sample
@@ -181,18 +69,18 @@ def convolutional(
         (torch.Size([5, 16]), torch.Size([5, 3, 37, 64]))
     """
     _check_image(shape)
-    _check_size(shape, latent, width)
+    check_size(shape, latent, width)
     sides = _halved(*shape[1:])
     h, w = sides[-1]
-    down = _scaled([min(32 * 2**i, 256) for i in range(len(sides) - 1)], width)
+    down = scaled([min(32 * 2**i, 256) for i in range(len(sides) - 1)], width)
     seed = down[-1] * h * w
-    encoder = nn.Sequential(*_halvings(shape[0], down), nn.Flatten(), nn.Linear(seed, latent))
+    encoder = nn.Sequential(*halvings(shape[0], down), nn.Flatten(), nn.Linear(seed, latent))
     decoder = nn.Sequential(
         nn.Linear(latent, seed),
         nn.ReLU(),
         nn.Unflatten(1, (down[-1], h, w)),
-        *_doublings(down[::-1], sides[-2:0:-1]),
-        _doubling(down[0], shape[0], sides[0]),
+        *doublings(down[::-1], sides[-2:0:-1]),
+        doubling(down[0], shape[0], sides[0]),
         _activation(value_range),
     )
     return Pair(encoder, decoder)
@@ -224,7 +112,7 @@ def fully_connected(
         (torch.Size([5, 4]), torch.Size([5, 13]))
     """
     _check_vector(shape)
-    _check_size(shape, latent, width)
+    check_size(shape, latent, width)
     dim, (outer, inner) = shape[0], _units(shape[0], width)
     return Pair(
         nn.Sequential(*dense(dim, outer, inner, latent)),
@@ -247,7 +135,7 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
         torch.Size([5, 13])
     """
     _check_vector(shape)
-    _check_size(shape, latent, width)
+    check_size(shape, latent, width)
     dim, hidden = shape[0], _units(shape[0], width)
     decoder = linear_path.decoder(latent, hidden, dim)
     return Pair(
@@ -258,13 +146,6 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
 # Networks by name
 
 
-PAPER_SHAPES: dict[str, Shape] = {
-    "mnist": (1, 32, 32),
-    "celeba": (3, 64, 64),
-    "shapes": (3, 32, 32),
-}
-"""The one shape of sample that each of the paper's networks takes."""
-
 NETWORKS: dict[str, Callable[..., Pair]] = {
     "mnist": mnist,
     "celeba": celeba,
@@ -273,7 +154,7 @@ NETWORKS: dict[str, Callable[..., Pair]] = {
     "mlp": fully_connected,
     "residual": residual,
 }
-"""The functions of this module under the names that `build` knows."""
+"""The functions that make networks, under the names that `build` knows."""
 
 
 def build(
@@ -346,12 +227,8 @@ def choose(shape: Shape) -> str:
 def _units(dim: int, width: float) -> tuple[int, int]:
     """Return the numbers of units of the outer and the inner hidden layer for D values."""
     h = min(max(1 << (4 * dim - 1).bit_length(), 128), 1024)
-    outer, inner = _scaled([h, max(h // 2, 128)], width)
+    outer, inner = scaled([h, max(h // 2, 128)], width)
     return outer, inner
-
-
-def _scaled(channels: Sequence[int], width: float) -> list[int]:
-    return [max(1, round(width * c)) for c in channels]
 
 
 def _halved(h: int, w: int) -> list[tuple[int, int]]:
@@ -360,34 +237,6 @@ def _halved(h: int, w: int) -> list[tuple[int, int]]:
     while min(sides[-1]) >= SMALLEST_SIDE:
         sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
     return sides
-
-
-def _halvings(inputs: int, channels: Sequence[int]) -> list[nn.Module]:
-    """Return a convolution that halves the sides, and a ReLU, for each number of channels."""
-    layers: list[nn.Module] = []
-    for a, b in pairwise([inputs, *channels]):
-        layers += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
-    return layers
-
-
-def _doubling(inputs: int, outputs: int, size: tuple[int, int] = (0, 0)) -> nn.ConvTranspose2d:
-    """Return the transposed convolution from floor(H/2) x floor(W/2) to the size H x W.
-
-    Without output padding it doubles both sides, so an odd side lacks one row.
-    """
-    padding = (size[0] % 2, size[1] % 2)
-    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, output_padding=padding)
-
-
-def _doublings(
-    channels: Sequence[int], sizes: Sequence[tuple[int, int]] | None = None
-) -> list[nn.Module]:
-    """Return `_doubling` and a ReLU for each step between channels; without sizes, all even."""
-    steps = list(pairwise(channels))
-    layers: list[nn.Module] = []
-    for (a, b), size in zip(steps, sizes or [(0, 0)] * len(steps), strict=True):
-        layers += [_doubling(a, b, size), nn.ReLU()]
-    return layers
 
 
 def _activation(value_range: ValueRange) -> nn.Module:
@@ -414,14 +263,3 @@ def _check_image(shape: Shape) -> None:
 def _check_vector(shape: Shape) -> None:
     if len(shape) != 1 or shape[0] < 1:
         raise InputError(f"shape of a vector must be (D,) with D at least 1, not {tuple(shape)}")
-
-
-def _check_size(shape: Shape, latent: int, width: float) -> None:
-    values = math.prod(shape)
-    if not 1 <= latent <= values:
-        raise InputError(
-            f"latent must be 1 to {values}, the number of values of a sample of shape "
-            f"{tuple(shape)}, not {latent}"
-        )
-    if not 0 < width < math.inf:
-        raise InputError(f"width must be a positive number, not {width}")

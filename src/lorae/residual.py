@@ -13,12 +13,11 @@ The encoder ends in one linear layer, over x and f(x) together, and the decoder 
 both absorb a linear map of the codes exactly.
 """
 
-from itertools import pairwise
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lorae.blocks import dense
 from lorae.errors import InputError
 
 
@@ -108,11 +107,3 @@ def start_from_components(
     end = [layer for layer in added.correction.modules() if isinstance(layer, nn.Linear)][-1]
     end.weight.zero_()
     end.bias.zero_()
-
-
-def dense(*units: int) -> list[nn.Module]:
-    """Return linear layers between neighbouring numbers of units, with a ReLU between them."""
-    layers: list[nn.Module] = []
-    for a, b in pairwise(units):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    return layers[:-1]
