@@ -86,7 +86,7 @@ def load(
     estimator.n_features_in_ = about["features"]
     if about["names"] is not None:
         estimator.feature_names_in_ = np.array(about["names"], dtype=object)
-    estimator.n_components_ = estimator._n_features_out = len(tensors["explained_variance_"])
+    estimator.n_components_ = len(tensors["explained_variance_"])
     estimator.reconstruction_error_ = about["error"]
     estimator.ranks_ = {key: dict(map(tuple, rows)) for key, rows in about["ranks"].items()}
     estimator.history_, estimator.path_ = about["history"], []

@@ -5,7 +5,6 @@ of :mod:`lorae.coordinates`: centred, uncorrelated, ordered by the variance that
 """
 
 import dataclasses
-import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,27 +15,23 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted
 from torch import Tensor, nn
 
-from lorae import archive, spectral
+from lorae import archive
 from lorae.arguments import check_arguments, is_whole
+from lorae.attributes import TINY, set_attributes
 from lorae.autoencoder import Autoencoder, clone
 from lorae.containers import Container, as_array, as_training, taken
-from lorae.coordinates import aligned, principal
 from lorae.densities import Density
 from lorae.errors import InputError, unknown
 from lorae.fitting import fresh_model, trained
 from lorae.inference import decoded, encoded, squares
-from lorae.moments import Moments
 from lorae.objectives import AE
 from lorae.options import Options
 from lorae.paths import between
-from lorae.reduction import Trainer, mean_of
-from lorae.sampler import drawn
+from lorae.reduction import Trainer
 from lorae.scores import DENSITIES
 from lorae.seeding import ALONE, seeded
 
 Array = np.ndarray[Any, Any]
-_CODES = 10_000  # training codes that a density of them is fitted to
-_TINY = 1e-300  # what a division by zero divides by
 
 
 class LowRankAutoencoder(
@@ -171,7 +166,7 @@ class LowRankAutoencoder(
                     model = self._fresh(trainer.seen.cpu())
             model = model.to(trainer.fabric.device)
             model, self.path_ = trained(trainer, model, self.n_components, steps)
-            self._align(model, trainer.seen)
+            set_attributes(self, model, trainer.seen)
         self.history_ = trainer.history
         return self
 
@@ -190,7 +185,7 @@ class LowRankAutoencoder(
         model = clone(self.model_).to(trainer.fabric.device)
         with seeded(trainer.options.seed):
             trainer.run("partial fit", AE(model), trainer.sampler.per_epoch)
-            self._align(model, samples)
+            set_attributes(self, model, samples)
         self.history_ = [*self.history_, *trainer.history]
         return self
 
@@ -228,34 +223,6 @@ class LowRankAutoencoder(
             standardize=self.standardize,
             modules=own,
         )
-
-    def _align(self, model: Autoencoder, samples: Tensor) -> None:
-        """Make the codes of a model coordinates, and set all that is fitted."""
-        model.eval()
-        at, n = principal(model, samples), len(samples)
-        mean = mean_of(samples)
-        errors, apart = squares(model, samples, mean)
-        total = float(apart.sum()) * self.container_.values / (n - 1)
-        left = float(errors.sum()) * self.container_.values / (n - 1)
-        # A model that is no better than the mean still has coordinates, of next to no variance.
-        explained = max(total - left, 1e-6 * total)
-        factor = math.sqrt(explained / float(at.variances.sum())) if explained else 1.0
-        plain = self.standardize or self.container_.is_image
-        self.unit_ = 1.0 if plain else float(model.scale.flatten()[0])
-        self.model_ = aligned(model, at, factor * self.unit_).eval()
-        codes = encoded(self.model_, samples)
-        moments = Moments(codes.shape[1]).update(codes)
-        self.explained_variance_ = moments.covariance.diagonal().numpy()
-        self.n_components_ = self._n_features_out = len(self.explained_variance_)
-        self.explained_variance_ratio_ = self.explained_variance_ / max(
-            total * self.unit_**2, _TINY
-        )
-        self.singular_values_ = np.sqrt((n - 1) * self.explained_variance_)
-        self.components_ = (at.directions / factor).numpy()
-        self.mean_ = mean.flatten().numpy()
-        self.reconstruction_error_ = float(errors.mean()) * self.unit_**2
-        self.ranks_ = ranks(moments)
-        self.codes_ = drawn(codes, _CODES, 0)
 
     # Using
 
@@ -305,7 +272,7 @@ class LowRankAutoencoder(
         1 is best; 0 is what the training mean gets, and below is worse than that.
         """
         errors, apart = self._squares(X)
-        return 1 - float(errors.sum() / apart.sum().clamp(min=_TINY))
+        return 1 - float(errors.sum() / apart.sum().clamp(min=TINY))
 
     def sample(
         self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
@@ -402,26 +369,19 @@ class LowRankAutoencoder(
             state["model_"] = clone(state["model_"]).cpu()
         return state
 
+    @property
+    def _n_features_out(self) -> int:  # scikit-learn makes names from it
+        return len(self.explained_variance_)
+
     def _taken(self, X: Any) -> Tensor:
         check_is_fitted(self)
         return taken(self, X, self.image_shape, reset=False)[0]
 
     def _deviations(self, like: Tensor) -> Tensor:
-        return torch.from_numpy(np.sqrt(self.explained_variance_)).clamp(min=_TINY).to(like)
+        return torch.from_numpy(np.sqrt(self.explained_variance_)).clamp(min=TINY).to(like)
 
     def _squares(self, X: Any) -> tuple[Tensor, Tensor]:
         samples = self._taken(X)
         mean = torch.from_numpy(self.mean_).view(samples.shape[1:])
         errors, apart = squares(self.model_, samples, mean)
         return errors * self.unit_**2, apart * self.unit_**2
-
-
-def ranks(moments: Moments) -> dict[str, dict[float, int]]:
-    """Return the ranks of the covariance of coordinates, whitened and as they are."""
-    covariance = moments.covariance.cpu()
-    deviations = covariance.diagonal().sqrt().clamp(min=_TINY)
-    whitened = torch.linalg.svdvals(covariance / deviations / deviations[:, None])
-    return {
-        "whitened": spectral.rank_profile(whitened),
-        "coordinates": spectral.rank_profile(moments.spectrum().cpu()),
-    }
