@@ -1,9 +1,11 @@
 """Fixtures for tests of the command line; name them in `pytest_plugins`."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
+from launcher import flags
 from small import SMALL
 
 from lorae.cli import main
@@ -56,3 +58,10 @@ def finished(lorae, made) -> Path:
 @pytest.fixture
 def stopped(lorae, made) -> Path:
     return shutil.copytree(made / "half", Path("half"))
+
+
+@pytest.fixture
+def plain(lorae) -> Path:
+    """A run without a matrix."""
+    lorae("train", "--out", "plain", *flags(dataclasses.replace(SMALL, model="ae", steps=2)))
+    return Path("plain")

@@ -77,6 +77,15 @@ class Everywhere:
         for name in ("connect", "connect_ex"):
             monkeypatch.setattr(socket.socket, name, only_here(getattr(socket.socket, name)))
 
+    @pytest.fixture
+    def data_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Read the data of equal options only once in a session."""
+        from small import load
+
+        from lorae.options import Options
+
+        monkeypatch.setattr(Options, "load", load)
+
 
 def only_here(connect):
     """Wrap a method of `socket.socket` so that it reaches this machine only."""

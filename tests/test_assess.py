@@ -12,18 +12,17 @@ import pytest
 import torch
 from launcher import flags
 from PIL import Image
-from small import SMALL, content, load
+from refusals import assert_refused_without_loss
+from small import SMALL
 
 from lorae import data, scores
 from lorae.features import Classifier
-from lorae.options import Options
 
 pytest_plugins = ["commands"]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(Options, "load", load)
+def quick(data_kept, monkeypatch):
     monkeypatch.setattr(
         scores, "Classifier", lambda images, labels: Classifier(images, labels, steps=20)
     )
@@ -36,13 +35,6 @@ def table(lorae) -> Path:
     pl.DataFrame(values, schema=["a", "b", "c"]).write_csv("t.csv")
     lorae("train", "--data", "t.csv", "--steps", "5", "--latent", "2", "--out", "table")
     return Path("table")
-
-
-@pytest.fixture
-def plain(lorae) -> Path:
-    """A run without a matrix."""
-    lorae("train", "--out", "plain", *flags(dataclasses.replace(SMALL, model="ae", steps=2)))
-    return Path("plain")
 
 
 def test_evaluate_prints_and_keeps_scores(lorae, finished):
@@ -212,17 +204,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_done_is_told(case, lorae, finished, table, plain):
-    arguments, pattern = BAD[case]
-    Path("full").mkdir()
-    Path("full/mine").touch()
-    before = content(Path())
-    places = {"RUN": finished, "TABLE": table, "AE": plain}
-    status, out, err = lorae(*[places.get(argument, argument) for argument in arguments])
-    assert status == 2, err
-    assert out == ""
-    assert re.fullmatch(r"lorae: [^\n]+\n", err), err
-    assert re.search(pattern, err), err
-    assert content(Path()) == before
+    assert_refused_without_loss(lorae, *BAD[case], {"RUN": finished, "TABLE": table, "AE": plain})
 
 
 def test_a_gan_is_told_where_an_encoder_is_needed(lorae):

@@ -7,27 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from launcher import flags, needs_fork, start
-from small import SMALL, content, load
+from refusals import assert_refused
+from small import SMALL, content
 
 from lorae.files import load_tensors
-from lorae.options import Options
 from lorae.runs import Run
 
 pytest_plugins = ["commands"]
-
-
-@pytest.fixture(autouse=True)
-def data_kept(monkeypatch):
-    monkeypatch.setattr(Options, "load", load)
-
-
-def assert_refused(answer: tuple[int, str, str], pattern: str) -> None:
-    """Check for status 2 and one line of one sentence on standard error, nothing beside it."""
-    status, out, err = answer
-    assert status == 2, err
-    assert out == ""
-    assert re.fullmatch(r"lorae: [^\n]+\n", err), err
-    assert re.search(pattern, err), err
+pytestmark = pytest.mark.usefixtures("data_kept")
 
 
 BAD_TRAIN = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from launcher import flags, needs_fork, start
-from small import SMALL, content, load
+from small import SMALL, content
 
 from lorae.methods import METHODS
 from lorae.options import Options
@@ -19,6 +19,7 @@ from lorae.runs import Run
 from lorae.training import Session
 
 pytest_plugins = ["commands"]
+pytestmark = pytest.mark.usefixtures("data_kept")
 
 COMMANDS = (
     ["demo"],
@@ -30,11 +31,6 @@ COMMANDS = (
     ["data", "list"],
     ["data", "fetch"],
 )
-
-
-@pytest.fixture(autouse=True)
-def data_kept(monkeypatch):
-    monkeypatch.setattr(Options, "load", load)
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from launcher import flags
 from PIL import Image
+from refusals import assert_refused_without_loss
 from small import SMALL, content, load
 
 import lorae as package
@@ -22,11 +23,7 @@ from lorae.options import Options
 from lorae.runs import Run
 
 pytest_plugins = ["commands", "fake_hub"]
-
-
-@pytest.fixture(autouse=True)
-def data_kept(monkeypatch):
-    monkeypatch.setattr(Options, "load", load)
+pytestmark = pytest.mark.usefixtures("data_kept")
 
 
 @pytest.fixture
@@ -39,13 +36,6 @@ def exact(lorae) -> Path:
         *flags(dataclasses.replace(SMALL, model="rrae", settings={"rank": 2})),
     )
     return Path("exact")
-
-
-@pytest.fixture
-def plain(lorae) -> Path:
-    """A run without a matrix."""
-    lorae("train", "--out", "plain", *flags(dataclasses.replace(SMALL, model="ae", steps=2)))
-    return Path("plain")
 
 
 def test_fold_writes_the_small_model_and_compares(lorae, exact):
@@ -283,14 +273,4 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_be_done_is_told(case, lorae, finished, stopped, plain):
-    arguments, pattern = BAD[case]
-    Path("full").mkdir()
-    Path("full/mine").touch()
-    before = content(Path())
-    places = {"RUN": finished, "HALF": stopped, "AE": plain}
-    status, out, err = lorae(*[places.get(argument, argument) for argument in arguments])
-    assert status == 2, err
-    assert out == ""
-    assert re.fullmatch(r"lorae: [^\n]+\n", err), err
-    assert re.search(pattern, err), err
-    assert content(Path()) == before
+    assert_refused_without_loss(lorae, *BAD[case], {"RUN": finished, "HALF": stopped, "AE": plain})

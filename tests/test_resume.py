@@ -11,7 +11,7 @@ from tempfile import mkdtemp
 
 import pytest
 from launcher import flags, needs_fork, start
-from small import SMALL, VARIANTS, load, outcome
+from small import SMALL, VARIANTS, outcome
 
 from lorae import training
 from lorae.autoencoder import Autoencoder
@@ -21,10 +21,7 @@ from lorae.options import Options
 from lorae.runs import Run
 from lorae.training import Session, train
 
-
-@pytest.fixture(autouse=True)
-def data_kept(monkeypatch):
-    monkeypatch.setattr(Options, "load", load)
+pytestmark = pytest.mark.usefixtures("data_kept")
 
 
 class Crash(BaseException):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small import SMALL, load
+from small import SMALL
 
 from lorae import scores
 from lorae.data import Data
@@ -23,13 +23,10 @@ from lorae.runs import Run
 from lorae.scores import DENSITIES, PARTS, Protocol, Subject, extractor_for
 from lorae.training import train
 
+pytestmark = pytest.mark.usefixtures("data_kept")
+
 QUICK = Protocol(samples=60, repeats=2, labels=(20,), fitted=300)
 MODELS = {"ae": 20, "vrrae": 20, "ns-gan": 20}
-
-
-@pytest.fixture(autouse=True)
-def data_kept(monkeypatch):
-    monkeypatch.setattr(Options, "load", load)
 
 
 @pytest.fixture(autouse=True)

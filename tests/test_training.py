@@ -8,7 +8,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import SMALL, VARIANTS, load, outcome
+from small import SMALL, VARIANTS, outcome
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lorae import training
@@ -17,14 +17,10 @@ from lorae.evaluation import evaluate
 from lorae.machines import fabric_for
 from lorae.methods import METHODS, Method
 from lorae.objectives import AE
-from lorae.options import Options
 from lorae.runs import Run
 from lorae.training import Sampler, Session, train
 
-
-@pytest.fixture(autouse=True)
-def data_kept(monkeypatch):
-    monkeypatch.setattr(Options, "load", load)
+pytestmark = pytest.mark.usefixtures("data_kept")
 
 
 class Poisoned(AE):

@@ -303,7 +303,6 @@ def columns(entries: Sequence[Entry], choice: Choice, key: str) -> dict[str, Any
         or [torch.full((len(names),), math.nan, dtype=torch.float64)]
     )
     worst = r2.mean(0).nan_to_num(math.inf).argsort()[:_ROWS].tolist()
-    drawn = [_drawn(entry, choice, _VECTORS) for entry in entries]
     return {
         "determination": figures.points(
             [
@@ -320,20 +319,28 @@ def columns(entries: Sequence[Entry], choice: Choice, key: str) -> dict[str, Any
             len(names),
             [f"mean R² {float(row.nanmean()):.3f}" for row in r2[: len(inverting)]],
         ),
-        "marginals": [
-            (
-                names[j],
-                figures.histogram(
-                    data.test[:, j].tolist(),
-                    [e.series([], x[:, j].tolist()) for e, x in zip(entries, drawn, strict=True)],
-                    key=f"{key}-column-{j}",
-                    alt=f"Density of {names[j]} in the test data and in samples of each run.",
-                    label=names[j],
-                ),
-            )
-            for j in range(min(_HISTOGRAMS, len(names)))
-        ],
+        "marginals": _marginals(entries, choice, names, key),
     }
+
+
+def _marginals(
+    entries: Sequence[Entry], choice: Choice, names: Sequence[str], key: str
+) -> list[tuple[str, Markup]]:
+    """Return a histogram of each of the first columns, in the data and in what is drawn."""
+    drawn = [_drawn(entry, choice, _VECTORS) for entry in entries]
+    return [
+        (
+            name,
+            figures.histogram(
+                choice.data.test[:, j].tolist(),
+                [e.series([], x[:, j].tolist()) for e, x in zip(entries, drawn, strict=True)],
+                key=f"{key}-column-{j}",
+                alt=f"Density of {name} in the test data and in samples of each run.",
+                label=name,
+            ),
+        )
+        for j, name in enumerate(names[:_HISTOGRAMS])
+    ]
 
 
 @torch.no_grad()

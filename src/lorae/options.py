@@ -124,6 +124,11 @@ class Options:
                 f"validation is by reconstruction, which {self.model} does not do, got "
                 f"{self.validation:g}"
             )
+        self._check_ranges()
+        self._check_together()
+
+    def _check_ranges(self) -> None:
+        """Check every number by itself."""
         in_range("weight", self.weight, 0, None)
         in_range("warmup", self.warmup, 0, None)
         in_range("width", self.width, 0, 64, open_low=True)
@@ -142,6 +147,9 @@ class Options:
         in_range("seed", self.seed, 0, 2**31 - 1)
         in_range("devices", self.devices, 1, None)
         in_range("nodes", self.nodes, 1, None)
+
+    def _check_together(self) -> None:
+        """Check what is one of a few words, and what has to suit another option."""
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"give steps or epochs, not both (got {self.steps} and {self.epochs})")
         if self.patience is not None and self.validation == 0:

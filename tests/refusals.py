@@ -1,0 +1,30 @@
+"""What a refused command must look like."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from small import content
+
+
+def assert_refused(answer: tuple[int, str, str], pattern: str) -> None:
+    """Check for status 2 and one line of one sentence on standard error, nothing beside it."""
+    status, out, err = answer
+    assert status == 2, err
+    assert out == ""
+    assert re.fullmatch(r"lorae: [^\n]+\n", err), err
+    assert re.search(pattern, err), err
+
+
+def assert_refused_without_loss(
+    lorae, arguments: Sequence[str], pattern: str, runs: Mapping[str, Path]
+) -> None:
+    """Check the same of a command, beside a folder `full`, and that no file is changed or new.
+
+    Arguments that are names of runs stand for their folders.
+    """
+    Path("full").mkdir()
+    Path("full/mine").touch()
+    before = content(Path())
+    assert_refused(lorae(*[runs.get(argument, argument) for argument in arguments]), pattern)
+    assert content(Path()) == before
