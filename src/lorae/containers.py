@@ -65,18 +65,23 @@ class Container:
             | {"columns": None if columns is None else tuple(columns)}
         )
 
-    def folded(self, image_shape: tuple[int, ...]) -> Self:
+    def folded(self, image_shape: Any) -> Self:
         """Return the container of flat samples that are images of this shape to the networks.
 
         Raises:
             InputError: if the shape is no image's, or has another number of values.
         """
-        if math.prod(image_shape) != self.values:
+        sides = image_shape if isinstance(image_shape, list | tuple) else ()
+        if len(sides) not in (2, 3) or not all(isinstance(s, int | np.integer) for s in sides):
+            raise InputError(
+                f"image_shape must be (height, width) or that with channels, got {image_shape!r}"
+            )
+        if math.prod(sides) != self.values:
             raise InputError(
                 f"image_shape must have as many values as a sample, {self.values}, got "
-                f"{tuple(image_shape)}"
+                f"{tuple(sides)}"
             )
-        shape, channels_last = image_layout(np.empty((1, *image_shape), np.uint8), "image_shape")
+        shape, channels_last = image_layout(np.empty((1, *sides), np.uint8), "image_shape")
         return replace(self, shape=shape, channels_last=channels_last)
 
     def take(self, samples: "np.ndarray[Any, Any]") -> Tensor:
@@ -144,7 +149,7 @@ def image_layout(images: "np.ndarray[Any, Any]", name: str) -> tuple[tuple[int, 
 
 
 def taken(
-    estimator: Any, samples: Any, image_shape: tuple[int, ...] | None, *, reset: bool
+    estimator: Any, samples: Any, image_shape: Any, *, reset: bool
 ) -> tuple[Tensor, Container]:
     """Return samples as the networks take them, and what they came in.
 
