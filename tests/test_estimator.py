@@ -338,7 +338,7 @@ BAD = {
     "batch_size": [0, "all"],
     "learning_rate": [0, -1, 2, float("nan")],
     "validation_fraction": [0, 0.6],
-    "image_shape": [(2, 2), (8, 8), (3,), (4,), 28, (2.0, 2.0)],
+    "image_shape": [(2, 2), (8, 8), (3,), (4,), 28, (2.0, 2.0), (-2, -2)],
     "device": ["nowhere"],
     "encoder": [nn.Linear(4, 2)],
 }

@@ -72,7 +72,9 @@ class Container:
             InputError: if the shape is no image's, or has another number of values.
         """
         sides = image_shape if isinstance(image_shape, list | tuple) else ()
-        if len(sides) not in (2, 3) or not all(isinstance(s, int | np.integer) for s in sides):
+        if len(sides) not in (2, 3) or not all(
+            isinstance(s, int | np.integer) and s > 0 for s in sides
+        ):
             raise InputError(
                 f"image_shape must be (height, width) or that with channels, got {image_shape!r}"
             )

@@ -97,7 +97,7 @@ def start_from_components(
         raise InputError("only networks with a linear path can start from principal components")
     x = samples.double()
     mean = x.mean(0)
-    axes = torch.linalg.svd(x - mean, full_matrices=True).Vh[: last.out_features]
+    axes = _axes(x - mean, last.out_features)
     values = added.values
     last.weight.zero_()
     last.weight[:, :values] = axes.to(last.weight)
@@ -107,3 +107,19 @@ def start_from_components(
     end = [layer for layer in added.correction.modules() if isinstance(layer, nn.Linear)][-1]
     end.weight.zero_()
     end.bias.zero_()
+
+
+def _axes(centred: Float[Tensor, "n d"], count: int) -> Float[Tensor, "l d"]:
+    """Return the principal axes as rows, and where the samples have too few, others beside them.
+
+    The triangle R of X = Q R has the axes of X, and never more than d rows.
+    """
+    R = torch.linalg.qr(centred, mode="r").R
+    axes = torch.linalg.svd(R, full_matrices=False).Vh[:count]
+    missing = count - len(axes)
+    if not missing:
+        return axes
+    generator = torch.Generator().manual_seed(0)
+    others = torch.randn(missing, centred.shape[1], generator=generator, dtype=axes.dtype)
+    others -= others @ axes.mT @ axes
+    return torch.cat([axes, torch.linalg.qr(others.mT).Q.mT])
