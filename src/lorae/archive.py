@@ -50,6 +50,7 @@ def save(estimator: "LowRankAutoencoder", path: Path) -> None:
         "features": estimator.n_features_in_,
         "names": None if names is None else list(names),
         "error": estimator.reconstruction_error_,
+        "unit": estimator.unit_,
         "ranks": {
             key: [[t, r] for t, r in profile.items()] for key, profile in estimator.ranks_.items()
         },
@@ -87,7 +88,7 @@ def load(
     if about["names"] is not None:
         estimator.feature_names_in_ = np.array(about["names"], dtype=object)
     estimator.n_components_ = len(tensors["explained_variance_"])
-    estimator.reconstruction_error_ = about["error"]
+    estimator.reconstruction_error_, estimator.unit_ = about["error"], about["unit"]
     estimator.ranks_ = {key: dict(map(tuple, rows)) for key, rows in about["ranks"].items()}
     estimator.history_, estimator.path_ = about["history"], []
     return estimator
