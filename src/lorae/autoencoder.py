@@ -60,6 +60,11 @@ class Architecture:
         lipschitz: whether every layer of the decoder has spectral norm 1.
         prior: whether training makes codes follow N(0, I), from which new ones are then drawn.
         inverts: whether the decoder is trained to undo the encoder; that of a GAN is not.
+
+    Example:
+        >>> architecture = Architecture("conv", (3, 32, 32), latent=16, bridge="low-rank")
+        >>> build(architecture).bridge
+        LowRank()
     """
 
     network: str
@@ -221,6 +226,12 @@ class Autoencoder(nn.Module):
         """Write weights and architecture to one safetensors file, atomically.
 
         Of modules of the user's own, the file holds the weights alone: :func:`load` needs them.
+
+        Args:
+            path: of the file; one that is there is replaced.
+
+        Raises:
+            InputError: if the model was made without an architecture.
         """
         if self.architecture is None:
             raise InputError(
@@ -241,8 +252,18 @@ def build(
 ) -> Autoencoder:
     """Build an autoencoder with fresh weights from PyTorch's global generator.
 
+    Args:
+        architecture: what it is to be.
+        shift: subtracted from a sample, broadcast over it.
+        scale: divides a sample, broadcast over it; never 0.
+
     Raises:
         InputError: if a name is unknown or a size is out of range.
+
+    Example:
+        >>> model = build(Architecture("mlp", (13,), 4, "low-rank", value_range=None), scale=10.0)
+        >>> model.encode(torch.rand(5, 13)).shape
+        torch.Size([5, 4])
     """
     a = architecture
     encoder, decoder = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
@@ -301,6 +322,14 @@ def load(
     Raises:
         InputError: if there is no such file or repository, it is cut short, altered, of a newer
             version or no model of lorae, or modules are missing, superfluous or of other sizes.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> model, file = build(Architecture("mlp", (6,), 3)).eval(), Path(mkdtemp()) / "model"
+        >>> model.save(file)
+        >>> x = torch.rand(5, 6)
+        >>> torch.equal(load(file)(x), model(x))
+        True
     """
     file = _file_of(path, revision)
     tensors, about = load_tensors(file)
@@ -389,7 +418,18 @@ def batches(
 def encode_all(
     model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500
 ) -> Float[Tensor, "n l"]:
-    """Return the codes of all samples, in evaluation mode, a batch at a time, on the CPU."""
+    """Return the codes of all samples, in evaluation mode, a batch at a time, on the CPU.
+
+    Args:
+        model: whose mode is as it was afterwards.
+        samples: n of them, at least 1, in the units of the data; bytes count from 0 to 1.
+        batch_size: how many at a time.
+
+    Example:
+        >>> model = build(Architecture("conv", (1, 8, 8), latent=4))
+        >>> encode_all(model, torch.zeros(1200, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([1200, 4])
+    """
     was_training = model.training
     model.eval()
     codes = [model.encode(x).float().cpu() for x in batches(samples, batch_size, model)]

@@ -64,7 +64,16 @@ class Bridge(nn.Module, ABC):
 
 
 class NoBridge(Bridge):
-    """z = e, the plain autoencoder; its matrix is the identity."""
+    """z = e, the plain autoencoder; its matrix is the identity.
+
+    Args:
+        latent: the dimension l of the codes.
+
+    Example:
+        >>> NoBridge(2).matrix()
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
 
     one: Tensor  # tells device and type
 

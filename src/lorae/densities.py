@@ -270,5 +270,15 @@ def density_for(model: Autoencoder) -> Density:
     """Return the density that new codes of a model are to be drawn from, not fitted yet.
 
     That is the prior where training made the codes follow one, and else a Gaussian.
+
+    Args:
+        model: any.
+
+    Example:
+        >>> from lorae.autoencoder import Architecture, build
+        >>> model = build(Architecture("mlp", (6,), 3)).eval()
+        >>> density = density_for(model).fit(model.encode(torch.rand(50, 6)).detach())
+        >>> model.decode(density.sample(4)).shape
+        torch.Size([4, 6])
     """
     return Prior(model.bridge.directions().to(model.shift)) if model.prior else Gaussian()

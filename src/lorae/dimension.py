@@ -55,6 +55,11 @@ def two_nearest(samples: Float[Tensor, "n d"], discard: float = 0.1) -> float:
 
     Raises:
         InputError: if an argument is out of range or there are too few samples.
+
+    Example:
+        >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
+        >>> abs(two_nearest(plane @ torch.randn(2, 10)) - 2) < 0.3
+        True
     """
     if not 0 <= discard < 1:
         raise InputError(f"discard must be at least 0 and below 1, got {discard:g}")
@@ -84,6 +89,11 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
 
     Raises:
         InputError: if k is too small or there are too few samples.
+
+    Example:
+        >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
+        >>> abs(maximum_likelihood(plane @ torch.randn(2, 10)) - 2) < 0.3
+        True
     """
     if k < 3:
         raise InputError(f"k must be at least 3, got {k}")
@@ -132,6 +142,10 @@ def contrast(codes: Float[Tensor, "n l"], queries: Float[Tensor, "m l"]) -> Floa
     Reference:
         Mazumder et al. (WACV 2024), theorem 2; Beyer et al., When Is "Nearest Neighbor"
         Meaningful? (ICDT 1999).
+
+    Args:
+        codes: n of them, at least 1.
+        queries: m of them.
 
     Raises:
         InputError: if a query is at no distance from every code.

@@ -37,6 +37,15 @@ def inverse_multiquadratic(
 
     Reference:
         Tolstikhin et al., Wasserstein Auto-Encoders (ICLR 2018), section 4 and its code.
+
+    Args:
+        x: n samples.
+        y: m samples.
+        scales: s, each above 0.
+
+    Example:
+        >>> inverse_multiquadratic(torch.zeros(1, 1), torch.tensor([[0.0], [2.0]]), scales=[2.0])
+        tensor([[1.0000, 0.5000]])
     """
     square = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.mT).clamp(min=0)
     constants = [2 * x.shape[1] * scale for scale in scales]
@@ -95,6 +104,10 @@ def frechet(a: Moments, b: Moments) -> float:
         Dowson and Landau, The Frechet distance between multivariate normal distributions (Journal
         of Multivariate Analysis 12, 1982); as a score of images, Heusel et al. (NeurIPS 2017).
 
+    Args:
+        a: moments of the first set, of 2 samples or more.
+        b: moments of the second set.
+
     Raises:
         InputError: if the dimensions differ, or one has fewer than 2 samples.
 
@@ -118,7 +131,12 @@ def frechet(a: Moments, b: Moments) -> float:
 
 
 def cubic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
-    """Return the kernel matrix (x_i . y_j / d + 1)^3, that of the kernel Inception distance."""
+    """Return the kernel matrix (x_i . y_j / d + 1)^3, that of the kernel Inception distance.
+
+    Example:
+        >>> cubic(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
+        tensor([[8., 1.]])
+    """
     kernel: Tensor = (x @ y.mT / x.shape[1] + 1) ** 3
     return kernel
 
@@ -150,6 +168,12 @@ def kernel_distance(
 
     Raises:
         InputError: if there are too few samples.
+
+    Example:
+        >>> x, y = torch.randn(2, 100, 4, generator=torch.Generator().manual_seed(0))
+        >>> same, other = kernel_distance(x, y), kernel_distance(x, y + 1)
+        >>> abs(same.value) < 3 * same.error, other.value > 3 * other.error
+        (True, True)
     """
     few = min(len(x), len(y))
     if blocks < 2 or few < 4:

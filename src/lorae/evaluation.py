@@ -65,6 +65,18 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
 
     Several processes that train together share the batches, and all of them return the figures of
     the whole.
+
+    Args:
+        model: whose mode is as it was afterwards.
+        samples: n of them, at least 2, in the units of the data; bytes count from 0 to 1.
+        batch_size: how many at a time.
+
+    Example:
+        >>> from lorae.autoencoder import Architecture, build
+        >>> model = build(Architecture("mlp", (6,), 3, "low-rank"))
+        >>> found = evaluate(model, torch.rand(100, 6))
+        >>> found.samples, len(found.covariance), 1 <= found.rank <= 3
+        (100, 3, True)
     """
     was_training = model.training
     model.eval()

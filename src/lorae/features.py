@@ -66,6 +66,15 @@ class Extractor(ABC):
         name: of the network, as a score names it.
         identity: all that the features depend on beside the images.
         batch_size: how many images are taken at a time.
+
+    Example:
+        >>> class Means(Extractor):
+        ...     name = identity = "mean of each channel"
+        ...
+        ...     def __call__(self, images):
+        ...         return images.float().mean((2, 3))
+        >>> features(Means(), torch.full((120, 3, 8, 8), 7, dtype=torch.uint8)).shape
+        torch.Size([120, 3])
     """
 
     name: str
@@ -216,6 +225,11 @@ def features(
 
     In a process group, whose backend takes tensors of the CPU (gloo), each process does its share
     of every batch, and all return the same.
+
+    Args:
+        extractor: of the features.
+        images: n of them, 1 or more.
+        what: is being done, for the progress bar.
     """
     return torch.cat(list(_blocks(extractor, images, what)))
 
@@ -240,6 +254,11 @@ def kept_features(
 
     The set is known by its content, so it may have come from anywhere. Features are written as
     they are made and come back memory-mapped, so that the set may be of any size.
+
+    Args:
+        extractor: of the features; its identity is part of what the set is known by.
+        images: n of them, 1 or more.
+        what: is being done, for the progress bar.
     """
     content = _content(images)
     entry = cache_folder() / "features" / _short(f"{content} {extractor.identity}")

@@ -336,8 +336,19 @@ KINDS: dict[str, type[Density]] = {
 def save_density(path: Path, density: Density) -> None:
     """Write a fitted density to one safetensors file, atomically.
 
+    Args:
+        path: of the file; one that is there is replaced.
+        density: one of `KINDS`.
+
     Raises:
         InputError: There was no fit.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "density.safetensors"
+        >>> save_density(path, GaussianMixture(2).fit(torch.randn(50, 3)))
+        >>> load_density(path).sample(7).shape
+        torch.Size([7, 3])
     """
     arguments = {
         name: value
@@ -349,7 +360,10 @@ def save_density(path: Path, density: Density) -> None:
 
 
 def load_density(path: Path) -> Density:
-    """Return the density of a file.
+    """Return the density of a file that :func:`save_density` wrote.
+
+    Args:
+        path: of the file.
 
     Raises:
         InputError: There is no such file, it is cut short or altered, or holds something else.

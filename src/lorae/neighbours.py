@@ -50,6 +50,12 @@ def coverage(
 
     Raises:
         InputError: if there are too few samples.
+
+    Example:
+        >>> real = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+        >>> found = coverage(real, real[:100])  # one half of it, copied
+        >>> found.precision, found.recall > 0.9, found.coverage > 0.9
+        (1.0, True, True)
     """
     least = max(k, wide) + 1
     if min(k, wide) < 1 or len(real) < least or len(made) < least:

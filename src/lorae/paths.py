@@ -79,6 +79,11 @@ def along_axes(
 
     Raises:
         InputError: if a number is out of range.
+
+    Example:
+        >>> codes = torch.tensor([[-2.0, 1.0], [2.0, 1.0], [0.0, 0.9], [0.0, 1.1]])
+        >>> along_axes(codes, axes=1, steps=3, reach=1.0)[0, :, 0].abs()
+        tensor([1.6330, 0.0000, 1.6330])
     """
     if not 1 <= axes <= codes.shape[1]:
         raise InputError(f"axes must be 1 to {codes.shape[1]}, got {axes}")
@@ -94,6 +99,9 @@ def along_axes(
 
 def detour(path: Float[Tensor, "n s d"]) -> Float[Tensor, " n"]:
     """Return the length of each path divided by the distance of its ends; NaN where that is 0.
+
+    Args:
+        path: n paths of s points, at least 2, in d dimensions, such as decoded samples.
 
     Example:
         >>> detour(torch.tensor([[[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]]]))

@@ -38,6 +38,13 @@ class Codes:
 
     Raises:
         InputError: if the labels are of fewer than two classes.
+
+    Example:
+        >>> labels = torch.arange(60) % 3
+        >>> z = torch.eye(3)[labels] + 0.1 * torch.randn(60, 3)
+        >>> codes = Codes(z[:30], labels[:30], z[30:], labels[30:])
+        >>> logistic(codes.drawn(9, seed=0)), neighbours(codes.drawn(9, seed=0), k=1)
+        (1.0, 1.0)
     """
 
     train: Float[Tensor, "n *l"]
@@ -57,6 +64,10 @@ class Codes:
 
     def drawn(self, n: int, seed: int) -> "Codes":
         """Return n of the training codes, stratified, standardised with all test codes.
+
+        Args:
+            n: how many, at least one of each class.
+            seed: that draws them.
 
         Raises:
             InputError: if there are fewer than n, or n is less than the number of classes.
@@ -105,6 +116,11 @@ def stratified(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor, " m"
 
     A class that has too few gives all it has, and the others make up for it.
 
+    Args:
+        labels: classes, as any whole numbers.
+        n: how many places, the number of classes or more.
+        seed: that draws them.
+
     Raises:
         InputError: if there are fewer than n samples, or n is less than the number of classes.
 
@@ -151,6 +167,11 @@ def best_on_test(codes: Codes, *, seed: int = 0, epochs: int = 100) -> float:
 
     It chooses on the test set, so it is no estimate of what the head gets right on new samples.
     It is here to tell what that choice is worth.
+
+    Args:
+        codes: as drawn.
+        seed: of weights and dropout.
+        epochs: all of which are looked at.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -223,7 +244,12 @@ def _accuracy(network: nn.Module, x: Tensor, labels: Tensor) -> float:
 
 
 def logistic(codes: Codes, *, seed: int = 0) -> float:
-    """Return the test accuracy of logistic regression, of scikit-learn's default strength."""
+    """Return the test accuracy of logistic regression, of scikit-learn's default strength.
+
+    Args:
+        codes: as drawn.
+        seed: of the solver.
+    """
     from sklearn.linear_model import LogisticRegression
 
     probe = LogisticRegression(max_iter=2000, random_state=seed)
@@ -232,7 +258,13 @@ def logistic(codes: Codes, *, seed: int = 0) -> float:
 
 
 def neighbours(codes: Codes, *, seed: int = 0, k: int = 5) -> float:  # noqa: ARG001 - as the others
-    """Return the test accuracy of the k nearest neighbours, or of all where there are fewer."""
+    """Return the test accuracy of the k nearest neighbours, or of all where there are fewer.
+
+    Args:
+        codes: as drawn.
+        seed: of no effect, for there is nothing random in it.
+        k: how many, at least 1.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     probe = KNeighborsClassifier(min(k, len(codes.train)))
