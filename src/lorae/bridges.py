@@ -234,6 +234,15 @@ class LinearChain(Bridge):
         latent: the dimension l of the codes.
         depth: the number k of matrices, at least 1 (in the paper 8 for MNIST, 4 for CelebA, 2 for
             Shapes).
+
+    Raises:
+        InputError: if the depth is below 1.
+
+    Example:
+        >>> bridge = LinearChain(3, depth=2)
+        >>> first, second = (layer.weight for layer in bridge.layers)
+        >>> torch.allclose(bridge.matrix(), second @ first)
+        True
     """
 
     learns_matrix = True

@@ -139,6 +139,13 @@ class LoRAE(Objective):
         model: an autoencoder whose bridge has a matrix.
         weight: lambda, at least 0.
         every: k, at least 1; by default as :func:`lorae.polar.interval` says.
+
+    Example:
+        >>> from lorae.autoencoder import Architecture, build
+        >>> objective = LoRAE(build(Architecture("mlp", (6,), 3, "low-rank")), weight=1e-2)
+        >>> terms = objective(torch.rand(5, 6))
+        >>> list(terms), torch.stack(list(terms.values())).sum().requires_grad
+        (['reconstruction', 'nuclear_norm'], True)
     """
 
     polar: Tensor
@@ -197,6 +204,14 @@ class ProximalLoRAE(Objective):
         model: an autoencoder over a low-rank bridge, factored or not.
         weight: lambda, at least 0; the threshold of a step is the learning rate times this.
         every: k, at least 1; by default as :func:`lorae.polar.interval` says.
+
+    Example:
+        >>> from lorae.autoencoder import Architecture, build
+        >>> model = build(Architecture("mlp", (6,), 3, "low-rank"))
+        >>> objective = ProximalLoRAE(model, weight=1e3)
+        >>> objective.after_step(learning_rate=1.0)  # shrinks by 1000, so all is gone
+        >>> int(torch.linalg.matrix_rank(model.bridge.matrix()))
+        0
     """
 
     def __init__(self, model: Autoencoder, weight: float = 1.0, every: int | None = None) -> None:

@@ -26,6 +26,12 @@ class Options:
 
     The defaults are the paper's recipe: Adam at 1e-4 in batches of 100, for the paper's number of
     epochs on its data sets. Other data train at 1e-3 for 100 epochs, and for 3,000 steps at least.
+
+    Example:
+        >>> options = Options(data="digits", model="lorae-proximal")
+        >>> resolved = options.resolved(options.load())
+        >>> resolved.network, resolved.latent, resolved.learning_rate, resolved.weight
+        ('conv', 64, 0.001, 1.0)
     """
 
     data: str = "mnist"
@@ -264,6 +270,9 @@ def _settings(chosen: Method, network: str, latent: int) -> dict[str, int | floa
 def data_of(run: Run) -> Data:
     """Return the data that a run was trained on.
 
+    Args:
+        run: a run folder, finished or not.
+
     Raises:
         InputError: if they are no longer there, or no longer the same.
     """
@@ -283,8 +292,21 @@ def in_range(
 ) -> None:
     """Check that an option, if given, is a finite number within its bounds.
 
+    Args:
+        name: of the option.
+        value: of it; None is always allowed.
+        low: the least value.
+        high: the greatest, or None where there is none.
+        open_low: whether the least is itself not allowed.
+        open_high: whether the greatest is itself not allowed.
+
     Raises:
         InputError: naming it.
+
+    Example:
+        >>> in_range("ema", 1.0, 0, 1, open_low=True, open_high=True)
+        Traceback (most recent call last):
+        lorae.errors.InputError: ema must be finite, greater than 0 and below 1, got 1
     """
     if value is None:
         return

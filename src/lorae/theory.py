@@ -204,7 +204,12 @@ def curvature(
 
 @dataclass(frozen=True)
 class Exponent:
-    """The p of y = c x^p, and half the width of its 95% interval, None for two points."""
+    """The p of y = c x^p, and half the width of its 95% interval, None for two points.
+
+    Example:
+        >>> print(Exponent(-1.04, 0.3))
+        -1.04 ± 0.3
+    """
 
     value: float
     half_width: float | None
