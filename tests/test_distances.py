@@ -160,6 +160,21 @@ class TestKernelDistance:
         values = np.array([one.value for one in found])
         assert 0.75 < np.mean([one.error for one in found]) / values.std() < 1.35
 
+    @pytest.mark.parametrize("blocks", [2, 4])
+    def test_its_error_is_the_jackknifes(self, blocks):
+        x, y = torch.randn(12, 3), torch.randn(16, 3) + 0.5
+        parts = [part.chunk(blocks) for part in (x, y)]
+        without = [
+            kernel_distance(*(torch.cat(p[:b] + p[b + 1 :]) for p in parts), blocks=2).value
+            for b in range(blocks)
+        ]
+        expected = np.sqrt((blocks - 1) * np.var(without))
+        assert kernel_distance(x, y, blocks=blocks).error == pytest.approx(expected, rel=1e-6)
+
+    def test_few_samples_make_fewer_blocks(self):
+        x, y = torch.randn(2, 5, 3)
+        assert kernel_distance(x, y, blocks=10) == kernel_distance(x, y, blocks=2)
+
     def test_tells_another_distribution(self):
         found = kernel_distance(torch.randn(500, 5), torch.randn(500, 5) + 1)
         assert found.value > 10 * found.error > 0

@@ -231,6 +231,15 @@ def test_gradients_are_finite_at_the_kinks_of_the_soft_threshold(name: str, t: f
     assert by_matrix.isfinite().all() and by_threshold.isfinite()
 
 
+def test_a_value_at_the_threshold_counts_as_dropped() -> None:
+    """As the limit from below: what stands in its direction has no gradient."""
+    A = torch.diag(torch.tensor([3.0, 1.0], dtype=torch.float64))
+    slopes = torch.autograd.functional.jacobian(
+        lambda B: spectral.soft_threshold(B, 1.0).diagonal(), A
+    )
+    close(slopes.diagonal(dim1=1, dim2=2), torch.diag(torch.tensor([1.0, 0.0])))
+
+
 def test_a_threshold_of_zero_passes_the_gradient_on_even_at_the_zero_matrix() -> None:
     A = torch.zeros(3, 4, dtype=torch.float64)
     close(gradient(lambda B: spectral.soft_threshold(B, 0.0), A), gaussian(3, 4, seed=5))

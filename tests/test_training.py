@@ -150,6 +150,16 @@ def test_every_sample_comes_once_an_epoch(validation, size):
     assert not torch.equal(torch.cat(several), orders[0])
 
 
+def test_no_epoch_of_a_seed_is_one_of_another():
+    samples = torch.arange(50.0)[:, None]
+    orders = [
+        tuple(Sampler(samples, replace(SMALL, seed=seed, batch_size=50), process(0, 1)).batch(e))
+        for seed in range(4)
+        for e in range(4)
+    ]
+    assert len(set(map(str, orders))) == len(orders)
+
+
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_processes_share_the_batch_of_one(world):
     samples = torch.arange(50.0)[:, None]

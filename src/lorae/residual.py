@@ -115,11 +115,11 @@ def _axes(centred: Float[Tensor, "n d"], count: int) -> Float[Tensor, "l d"]:
     The triangle R of X = Q R has the axes of X, and never more than d rows.
     """
     R = torch.linalg.qr(centred, mode="r").R
-    axes = torch.linalg.svd(R, full_matrices=False).Vh[:count]
+    axes: Tensor = torch.linalg.svd(R, full_matrices=False).Vh[:count]
     missing = count - len(axes)
-    if not missing:
-        return axes
-    generator = torch.Generator().manual_seed(0)
-    others = torch.randn(missing, centred.shape[1], generator=generator, dtype=axes.dtype)
-    others -= others @ axes.mT @ axes
-    return torch.cat([axes, torch.linalg.qr(others.mT).Q.mT])
+    if missing:
+        generator = torch.Generator().manual_seed(0)
+        others = torch.randn(missing, centred.shape[1], generator=generator, dtype=axes.dtype)
+        others -= others @ axes.mT @ axes
+        axes = torch.cat([axes, torch.linalg.qr(others.mT).Q.mT])
+    return axes
