@@ -99,6 +99,8 @@ def test_a_folder_that_holds_something_else_is_left_alone(resume, lorae, finishe
         else:
             assert_refused(lorae("train", "--out", name, *flags(SMALL)), "new or empty folder")
     assert_refused(lorae("train", "--out", "a", "--resume", finished), "out or resume, not both")
+    for name in (finished / "new" / "..", Path("mine/new/..")):
+        assert_refused(lorae("train", "--out", name, *flags(SMALL)), "already holds|new or empty")
     assert content(Path()) == before
 
 

@@ -55,7 +55,8 @@ def check_new_folder(out: Path) -> None:
     Raises:
         InputError: if there is something.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    there = out.resolve()  # a/new/.. is a, though a/new is still to be made
+    if there.exists() and (not there.is_dir() or any(there.iterdir())):
         raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
 
 

@@ -22,7 +22,7 @@ import torch
 from lorae import autoencoder
 from lorae.autoencoder import Autoencoder
 from lorae.errors import InputError
-from lorae.files import read_json, write_atomic, write_json
+from lorae.files import check_new_folder, read_json, write_atomic, write_json
 
 MACHINES = {"device", "devices", "nodes", "strategy"}
 """Options of where a run is made, which may differ when it is gone on with."""
@@ -106,13 +106,12 @@ class Run:
                 raise InputError(f"there is no run to resume at {str(self.path)!r}")
             self._check_same(about)
             return
-        if self.exists:
+        if Run(self.path.resolve()).exists:
             raise InputError(
                 f"{str(self.path)!r} already holds a run: choose another folder, "
                 f"or continue it with: lorae train --resume {self.path}"
             )
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise InputError(f"out must be a new or empty folder, {str(self.path)!r} is neither")
+        check_new_folder(self.path)
         write_json(self.path / "config.json", about | {"environment": environment()})
 
     def check_data(self, checksum: str) -> None:
