@@ -19,12 +19,13 @@ def assert_refused(answer: tuple[int, str, str], pattern: str) -> None:
 def assert_refused_without_loss(
     lorae, arguments: Sequence[str], pattern: str, runs: Mapping[str, Path]
 ) -> None:
-    """Check the same of a command, beside a folder `full`, and that no file is changed or new.
+    """Check the same of a command, beside a folder `full`, and that nothing is changed or new.
 
     Arguments that are names of runs stand for their folders.
     """
     Path("full").mkdir()
     Path("full/mine").touch()
-    before = content(Path())
+    before, there = content(Path()), set(Path().rglob("*"))
     assert_refused(lorae(*[runs.get(argument, argument) for argument in arguments]), pattern)
     assert content(Path()) == before
+    assert set(Path().rglob("*")) == there

@@ -195,6 +195,28 @@ BAD = {
     "classify-labels": (["classify", "RUN", "--labels", "9"], "number of labels must be 10"),
     "classify-table": (["classify", "TABLE"], "one label for each sample, and 't' has none"),
     "classify-two": (["classify", "RUN", "TABLE"], "the runs must be of one data set, got 2"),
+    "classify-seed": (["classify", "RUN", "--seed", "-1"], "seed must be .*at least 0.* got -1"),
+    "interpolate-seed": (["interpolate", "RUN", "--seed", str(2**80)], "seed must be .*at most"),
+    "interpolate-out": (
+        ["interpolate", "RUN", "--out", "done/model.safetensors"],
+        "must not be a file that a run consists of",
+    ),
+    "sample-prior-deep": (
+        ["sample", "RUN", "--density", "prior", "--out", "a/b/x.npy"],
+        "not trained to a prior",
+    ),
+    "sample-seed": (["sample", "RUN", "--seed", "-1", "--out", "x"], "seed must be .*at least 0"),
+    "evaluate-seed": (["evaluate", "RUN", "--seed", "-1"], "seed must be at least 0, got -1"),
+    "evaluate-resize": (["evaluate", "RUN", "--resize", "area"], "resize must be one of"),
+    "evaluate-table": (
+        ["evaluate", "TABLE", "--only", "generation", "classification"],
+        "there is no generation and no classification to be scored of 'table'",
+    ),
+    "report-out": (
+        ["report", "RUN", "--out", "done/config.json"],
+        "must not be a file that a run consists of",
+    ),
+    "fid-few": (["fid", "digits", "digits", "--samples", "0"], "samples must be .*at least 6"),
     "fid-missing": (["fid", "digits", "no/where"], "no/where.* does not exist"),
     "fid-part": (["fid", "digits:tset", "digits"], "the parts train and test, got 'tset'"),
     "fid-table": (["fid", "digits", "t.csv"], "fid compares images, and 't.csv' holds none"),

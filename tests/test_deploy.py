@@ -267,6 +267,7 @@ BAD = {
     "export-license": (["export", "RUN", "--to", "onnx", "--license", "mit"], "license is for"),
     "fold-none": (["fold", "AE"], "learns no matrix, so there is nothing to be cut"),
     "fold-threshold": (["fold", "RUN", "--threshold", "2"], "threshold must be .* got 2"),
+    "fold-out": (["fold", "RUN", "--out", "done/config.json"], "file that a run consists of"),
     "fold-run": (["fold", "nowhere"], "there is no run at 'nowhere'"),
 }
 

@@ -15,7 +15,7 @@ from lorae.features import Inception, as_bytes, kept_features
 from lorae.intervals import Interval
 from lorae.moments import Moments
 from lorae.neighbours import coverage
-from lorae.options import data_of
+from lorae.options import data_of, in_range
 from lorae.output import Json, tell, warn
 from lorae.probes import PROBES, Codes, labelled, supervised
 from lorae.produce import drawn
@@ -108,6 +108,7 @@ class Classify:
             raise unknown("probe", self.probe, PROBES)
         if self.inputs not in ("codes", "encoder"):
             raise InputError(f"inputs must be 'codes' or 'encoder', got {self.inputs!r}")
+        in_range("seed", self.seed, 0, 2**31 - 1)
         if self.draws < 1 or not self.runs:
             raise InputError(f"classify needs a run and a draw, got {len(self.runs)}, {self.draws}")
         runs = [Run.open(path) for path in self.runs]
@@ -174,6 +175,8 @@ class Fid:
 
     def __call__(self) -> None:
         """Print the distances, and what is to be known about them."""
+        in_range("samples", self.samples, 6, None)  # coverage looks at the fifth neighbour
+        in_range("seed", self.seed, 0, 2**31 - 1)
         sets = [self._images(name) for name in (self.a, self.b)]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         extractor = Inception(self.resize, self.weights, device)

@@ -28,7 +28,7 @@ from lorae.options import Options, data_of
 from lorae.output import Json, tell
 from lorae.produce import Interpolate, Sample
 from lorae.reproduce import Reproduce
-from lorae.runs import Run, free_folder
+from lorae.runs import Run, free_folder, no_part_of_a_run
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,8 @@ class Report:
         if not self.runs:
             raise InputError("report needs the folder of at least one run, got none")
         runs = [Run.open(path) for path in self.runs]
-        tell(str(write_report(runs, self.out or runs[0].path / "report.html")))
+        out = no_part_of_a_run(self.out or runs[0].path / "report.html")
+        tell(str(write_report(runs, out)))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from lorae.evaluation import evaluate
 from lorae.files import check_new_folder, whole_folder
 from lorae.options import data_of
 from lorae.output import Json, tell, warn
-from lorae.runs import Run
+from lorae.runs import Run, no_part_of_a_run
 
 BATCHES = (1, 1000)
 """The numbers of samples for which speed is measured."""
@@ -44,9 +44,9 @@ class Fold:
     def __call__(self) -> None:
         """Fold, cut, write, and compare with the whole model on the test samples."""
         run = Run.open(self.run)
+        out = no_part_of_a_run(self.out or run.path / "folded.safetensors")
         origin, whole = data_of(run), run.model()
         small = whole.cut(self.threshold)
-        out = self.out or run.path / "folded.safetensors"
         small.save(out)
         files = {"whole": run.path / "model.safetensors", "folded": out}
         models = {"whole": whole, "folded": small}

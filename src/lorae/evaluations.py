@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lorae.cache import sha256
-from lorae.errors import unknown
+from lorae.errors import InputError, unknown
+from lorae.features import RESIZES
 from lorae.files import read_json, write_json
 from lorae.options import data_of
 from lorae.runs import Run, environment
@@ -39,7 +40,8 @@ def evaluate_run(
         resize: to Inception's size, "bicubic" or "bilinear".
 
     Raises:
-        InputError: if the run has not ended, a name is unknown or the features cannot be had.
+        InputError: if the run has not ended, a name is unknown, none of the parts applies, or the
+            features cannot be had.
     """
     protocol = Protocol() if protocol is None else protocol
     for part in parts:
@@ -48,6 +50,8 @@ def evaluate_run(
     data = data_of(run)
     subject = Subject(run.model(), data, protocol)
     chosen = list(parts) or list(PARTS)
+    if resize not in RESIZES:
+        raise InputError(f"resize must be one of {RESIZES}, got {resize!r}")
     if len(data.shape) == 3 and {"reconstruction", "generation", "interpolation"} & set(chosen):
         subject.extractor = extractor_for(features, data, resize)
     stated = dataclasses.asdict(protocol) | {
@@ -62,6 +66,11 @@ def evaluate_run(
         part: {"protocol": stated, "scores": [score.to_dict() for score in PARTS[part](subject)]}
         for part in chosen
     }
+    if not any(one["scores"] for one in found.values()):
+        raise InputError(
+            f"there is no {' and no '.join(chosen)} to be scored of {str(run.path)!r}: its model "
+            "or its data do not have it"
+        )
     kept = recorded(run) | {part: one for part, one in found.items() if one["scores"]}
     write_json(run.path / FILE, kept)
     return recorded(run)

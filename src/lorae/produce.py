@@ -11,7 +11,7 @@ import tyro
 from torch import Tensor
 
 from lorae import pictures, scores
-from lorae.autoencoder import encode_all
+from lorae.autoencoder import Autoencoder, encode_all
 from lorae.cache import write_npy
 from lorae.data import Data
 from lorae.densities import density_for
@@ -19,10 +19,10 @@ from lorae.errors import InputError, unknown
 from lorae.features import as_bytes
 from lorae.files import beside, whole_folder, write_atomic
 from lorae.intervals import Interval
-from lorae.options import data_of
+from lorae.options import data_of, in_range
 from lorae.output import Json, tell
 from lorae.paths import KINDS, along_axes, between, detour
-from lorae.runs import Run
+from lorae.runs import Run, no_part_of_a_run
 from lorae.scores import DENSITIES
 
 TABLES = (".csv", ".npy")
@@ -49,6 +49,7 @@ class Sample:
         """Fit the density to training codes, draw, decode and write."""
         if self.n < 1:
             raise InputError(f"n must be at least 1, got {self.n}")
+        in_range("seed", self.seed, 0, 2**31 - 1)
         run = Run.open(self.run)
         origin = data_of(run)
         parts = drawn(run, origin, self.n, self.density, self.seed)
@@ -79,6 +80,7 @@ class Interpolate:
 
     def __call__(self) -> None:
         """Write the picture, and print how long the decoded paths are against their chords."""
+        in_range("seed", self.seed, 0, 2**31 - 1)
         run = Run.open(self.run)
         origin, model = data_of(run), run.model()
         if len(origin.shape) != 3:
@@ -101,7 +103,7 @@ class Interpolate:
         with torch.no_grad():
             images = origin.unit(model.decode(paths.flatten(0, 1)))
         picture = pictures.grid(images, self.steps, side=max(origin.shape[1:]))
-        out = self.out or run.path / f"interpolation-{self.kind}.png"
+        out = no_part_of_a_run(self.out or run.path / f"interpolation-{self.kind}.png")
         write_atomic(out, picture.png)
         pixels = as_bytes(images).float().view(*paths.shape[:2], -1)
         ratio = Interval(tuple(float(one) for one in detour(pixels)))
@@ -113,7 +115,7 @@ class Interpolate:
 
 
 def drawn(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
-    """Yield samples of a run, 500 at a time: images as bytes, rows of a table as they are."""
+    """Return samples of a run, 500 at a time: images as bytes, rows of a table as they are."""
     model = run.model()
     if name is not None and name not in DENSITIES:
         raise unknown("density", name, DENSITIES)
@@ -123,10 +125,13 @@ def drawn(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterat
     if not (model.prior and name in (None, "prior")):
         density.fit(encode_all(model, scores.chosen(origin.train, 20_000)))
     codes = density.sample(n, torch.Generator().manual_seed(seed))
-    for part in torch.split(codes, 500):
-        with torch.no_grad():
-            made = model.decode(part)
-        yield as_bytes(origin.unit(made)) if len(origin.shape) == 3 else made
+    return (_decoded(model, part, origin) for part in torch.split(codes, 500))
+
+
+@torch.no_grad()
+def _decoded(model: Autoencoder, codes: Tensor, origin: Data) -> Tensor:
+    made = model.decode(codes)
+    return as_bytes(origin.unit(made)) if len(origin.shape) == 3 else made
 
 
 def _write_images(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:

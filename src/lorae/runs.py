@@ -24,6 +24,8 @@ from lorae.autoencoder import Autoencoder
 from lorae.errors import InputError
 from lorae.files import check_new_folder, read_json, write_atomic, write_json
 
+PARTS = {"config.json", "metrics.jsonl", "model.safetensors"}
+"""The files that a run cannot do without."""
 MACHINES = {"device", "devices", "nodes", "strategy"}
 """Options of where a run is made, which may differ when it is gone on with."""
 
@@ -184,6 +186,17 @@ class Run:
                 f"(continue it with: lorae train --resume {self.path})"
             )
         return autoencoder.load(self.path)
+
+
+def no_part_of_a_run(out: Path) -> Path:
+    """Return a path to be written to, if it is none of the files that a run consists of.
+
+    Raises:
+        InputError: if it is one, which would then be lost.
+    """
+    if out.name in PARTS and Run(out.parent).exists:
+        raise InputError(f"out must not be a file that a run consists of, {str(out)!r} is one")
+    return out
 
 
 def free_folder(name: str) -> Path:

@@ -94,7 +94,7 @@ class Protocol:
     fitted: int = 20_000
 
     def __post_init__(self) -> None:
-        for name, least in (("samples", 20), ("repeats", 1), ("fitted", 2)):
+        for name, least in (("samples", 20), ("repeats", 1), ("seed", 0), ("fitted", 2)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for what, names, known in (
