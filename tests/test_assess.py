@@ -220,6 +220,8 @@ BAD = {
     "fid-missing": (["fid", "digits", "no/where"], "no/where.* does not exist"),
     "fid-part": (["fid", "digits:tset", "digits"], "the parts train and test, got 'tset'"),
     "fid-table": (["fid", "digits", "t.csv"], "fid compares images, and 't.csv' holds none"),
+    "fid-table-run": (["fid", "digits", "TABLE"], "fid compares images, and 'table' holds none"),
+    "fid-density": (["fid", "RUN", "digits", "--density", "nope"], "unknown density 'nope'"),
     "fid-resize": (["fid", "digits", "digits", "--resize", "area"], "resize must be one of"),
 }
 

@@ -9,6 +9,7 @@ import torch
 import tyro
 
 from lorae import data, evaluations, networks, scores
+from lorae.data import Data
 from lorae.distances import frechet, kernel_distance
 from lorae.errors import InputError, unknown
 from lorae.features import Inception, as_bytes, kept_features
@@ -211,7 +212,9 @@ class Fid:
         path = Path(name)
         if (path / "config.json").exists():
             run = Run.open(path)
-            parts = drawn(run, data_of(run), self.samples or 10_000, self.density, self.seed)
+            found = data_of(run)
+            self._check_images(name, found)
+            parts = drawn(run, found, self.samples or 10_000, self.density, self.seed)
             return Rows(torch.cat(list(parts)))
         named, _, split = name.partition(":")
         if named in data.DATASETS:
@@ -222,10 +225,14 @@ class Fid:
         else:
             found = data.load(name, size=self.size, crop=self.crop, test_fraction=0.5)
             sets = [found.train, found.test]
-        if len(found.shape) != 3:
-            raise InputError(f"fid compares images, and {name!r} holds none")
+        self._check_images(name, found)
         rows = Rows(*sets, each=lambda x: x if x.dtype == torch.uint8 else as_bytes(found.unit(x)))
         return rows.drawn(self.samples or len(rows), self.seed)
+
+    @staticmethod
+    def _check_images(name: str, found: Data) -> None:
+        if len(found.shape) != 3:
+            raise InputError(f"fid compares images, and {name!r} holds none")
 
 
 def _percent(accuracy: Interval) -> str:
