@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 from torch import nn
 
+from lorae import probes
 from lorae.errors import InputError
 from lorae.intervals import Interval
 from lorae.probes import PROBES, Codes, stratified, supervised
@@ -118,3 +119,35 @@ class TestInterval:
         assert Interval((0.5,)).half_width is None
         assert str(Interval((0.5,))) == "0.5"
         assert str(Interval((1.0, 2.0, 3.0))) == "2 ± 2.5"
+
+
+def test_the_head_has_the_weights_of_its_best_epoch(monkeypatch):
+    """Its accuracy on what is held out rises to the third epoch, and falls again."""
+    held_out = iter([0.2, 0.4, 0.9, 0.9, 0.5])
+    weights, real = [], probes._epochs
+
+    def watched(network, *arguments):
+        for _ in real(network, *arguments):
+            weights.append(nn.utils.parameters_to_vector(network.parameters()).clone())
+            yield
+
+    def accuracy(network, x, labels):
+        weights.append(nn.utils.parameters_to_vector(network.parameters()).clone())
+        return next(held_out, 1.0)
+
+    monkeypatch.setattr(probes, "_epochs", watched)
+    monkeypatch.setattr(probes, "_accuracy", accuracy)
+    PROBES["head"](digits().drawn(40, 0), epochs=5)
+    *along, final = weights  # of an epoch, as it ends and as it is looked at
+    assert len(along) == 10
+    assert torch.equal(final, along[4])
+    assert not torch.equal(final, along[-1])
+
+
+def test_a_direction_that_is_only_rounding_is_not_blown_up():
+    labels = torch.arange(40) % 2
+    z = torch.randn(40, 3) * torch.tensor([1.0, 10.0, 1e-9])
+    drawn = Codes(z, labels, z, labels).drawn(20, 0)
+    deviations = drawn.train.double().std(0)
+    torch.testing.assert_close(deviations[:2], torch.ones(2).double(), rtol=1e-5, atol=1e-5)
+    assert deviations[2] < 1e-9

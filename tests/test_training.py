@@ -18,6 +18,7 @@ from lorae.machines import fabric_for
 from lorae.methods import METHODS, Method
 from lorae.objectives import AE
 from lorae.runs import Run
+from lorae.sampler import drawn
 from lorae.training import Sampler, Session, train
 
 pytestmark = pytest.mark.usefixtures("data_kept")
@@ -148,6 +149,17 @@ def test_every_sample_comes_once_an_epoch(validation, size):
     other = Sampler(samples, replace(options, seed=1), process(0, 1))
     several = [other.batch(k) for k in range(sampler.per_epoch)]
     assert not torch.equal(torch.cat(several), orders[0])
+
+
+def test_drawn_samples_keep_their_order_and_are_those_of_the_seed():
+    samples = torch.arange(50.0)
+    for count in (0, 7, 50, 99):
+        found = drawn(samples, count, 0)
+        assert len(found) == min(count, 50)
+        assert torch.equal(found, found.sort().values)
+        assert len(set(found.tolist())) == len(found)
+        assert torch.equal(found, drawn(samples, count, 0))
+    assert not torch.equal(drawn(samples, 7, 0), drawn(samples, 7, 1))
 
 
 def test_no_epoch_of_a_seed_is_one_of_another():
