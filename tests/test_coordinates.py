@@ -55,6 +55,23 @@ def test_coordinates_are_whitened_rotated_and_carry_the_metric(case):
     torch.testing.assert_close(mean, at.directions, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_looking_for_coordinates_leaves_the_model_in_its_mode(case, training):
+    model, x = case
+    principal(model.train(training), x)
+    assert model.training == training
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_a_factor_multiplies_the_codes_and_changes_nothing_else(case, factor):
+    model, x = case
+    at = principal(model, x)
+    same, other = aligned(model, at), aligned(model, at, factor)
+    with torch.no_grad():
+        torch.testing.assert_close(other.encode(x), factor * same.encode(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other(x), same(x), rtol=1e-4, atol=1e-5)
+
+
 def test_signs_do_not_depend_on_those_of_the_codes(case):
     model, x = case
     at = principal(model, x)
