@@ -100,7 +100,7 @@ def test_the_command_keeps_every_model(lorae, tmp_path):
     assert status == 0
     assert "<- knee" in out
     assert "times the training without constraint" in out
-    from lorae.autoencoder import load
+    from lorae.loading import load
 
     assert load("kept/rank-003.safetensors").encode(torch.zeros(1, 8)).shape == (1, 3)
     told = json.loads((tmp_path / "kept" / "path.json").read_text())

@@ -9,10 +9,11 @@ import torch
 from models import PAIRS, loss, made, trained
 
 from lorae import methods
-from lorae.autoencoder import Autoencoder, load
+from lorae.autoencoder import Autoencoder
 from lorae.densities import Gaussian, Prior, density_for
 from lorae.errors import InputError
 from lorae.evaluation import evaluate
+from lorae.loading import load
 from lorae.methods import METHODS, Method, method
 from lorae.objectives import AE
 from lorae.options import Options

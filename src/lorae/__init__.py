@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from lorae.autoencoder import Architecture, Autoencoder, as_float, build, encode_all, load
+from lorae.autoencoder import Architecture, Autoencoder, as_float, build, encode_all
 from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
+from lorae.loading import load
 from lorae.options import Options
 from lorae.runs import Run
 from lorae.wrapping import wrap

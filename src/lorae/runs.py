@@ -19,10 +19,10 @@ from typing import Any, Self
 
 import torch
 
-from lorae import autoencoder
 from lorae.autoencoder import Autoencoder
 from lorae.errors import InputError
 from lorae.files import check_new_folder, read_json, write_atomic, write_json
+from lorae.loading import load
 
 PARTS = {"config.json", "metrics.jsonl", "model.safetensors"}
 """The files that a run cannot do without."""
@@ -185,7 +185,7 @@ class Run:
                 f"run {str(self.path)!r} has no model yet: its training has not ended "
                 f"(continue it with: lorae train --resume {self.path})"
             )
-        return autoencoder.load(self.path)
+        return load(self.path)
 
 
 def no_part_of_a_run(out: Path) -> Path:

@@ -18,13 +18,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lorae import memory
-from lorae.autoencoder import Autoencoder, build, load
+from lorae.autoencoder import Autoencoder, build
 from lorae.checkpoints import Stateful, load_checkpoint, save_checkpoint
 from lorae.data import Data
 from lorae.display import Display
 from lorae.errors import Diverged, InputError, Interrupted
 from lorae.evaluation import Evaluation, evaluate
 from lorae.interrupts import Interrupts
+from lorae.loading import load
 from lorae.machines import fabric_for
 from lorae.methods import method
 from lorae.objectives import Objective
