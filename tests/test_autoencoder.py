@@ -17,11 +17,11 @@ from lorae.autoencoder import (
     build,
     clone,
     encode_all,
-    load,
 )
 from lorae.bridges import LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.errors import InputError
 from lorae.files import save_tensors
+from lorae.loading import load
 from lorae.networks import PAPER_SHAPES
 
 SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,), "residual": (11,)}
