@@ -47,8 +47,11 @@ class Bridge(nn.Module, ABC):
         """Return the latent codes of a batch of encoder outputs."""
 
     @abstractmethod
-    def matrix(self) -> Float[Tensor, "l k"]:
-        """Return M, the linear map that the method penalises, differentiable."""
+    def matrix(self) -> Float[Tensor, "*members l k"]:
+        """Return M, the linear map that the method penalises, differentiable.
+
+        In a stack (:mod:`lorae.stacking`), outside of a step, it is that of every member.
+        """
 
     @abstractmethod
     def affine(self) -> tuple[Float[Tensor, "l k"], Float[Tensor, " l"]]:
@@ -123,7 +126,7 @@ class LowRank(Bridge):
         """Return M e."""
         return functional.linear(e, self.weight)
 
-    def matrix(self) -> Float[Tensor, "l l"]:
+    def matrix(self) -> Float[Tensor, "*members l l"]:
         """Return M."""
         return self.weight
 
@@ -325,10 +328,10 @@ class ScaleFree(Bridge):
         """Return M n(e) / ||M||_F."""
         return functional.linear(self._standardised(e), self.matrix())
 
-    def matrix(self) -> Float[Tensor, "l l"]:
+    def matrix(self) -> Float[Tensor, "*members l l"]:
         """Return M / ||M||_F, in float32 or wider."""
         weight = self.weight.float() if self.weight.dtype.itemsize < 4 else self.weight
-        norm: Tensor = torch.linalg.matrix_norm(weight)
+        norm: Tensor = torch.linalg.matrix_norm(weight, keepdim=True)
         return weight / norm
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:

@@ -7,7 +7,6 @@ that sentence and exits with status 2; a program may catch it as the `ValueError
 
 import difflib
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class InputError(ValueError):
@@ -21,9 +20,9 @@ class Diverged(InputError):
 class Interrupted(Exception):
     """A training was stopped by a signal, after its state was saved."""
 
-    def __init__(self, run: Path, step: int, received: int, command: str = "train") -> None:
-        super().__init__(f"stopped at step {step}; continue with: lorae {command} --resume {run}")
-        self.signal = received
+    def __init__(self, step: int, received: int, how: str) -> None:
+        super().__init__(f"stopped at step {step}; continue with: {how}")
+        self.step, self.signal = step, received
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:

@@ -1,27 +1,26 @@
 """Several trainings as one: a sweep over seeds and weights, each of which leaves its run folder.
 
 Every member has the weights, the order of samples and the random numbers that it would have had by
-itself, so that it ends as it would have ended by itself, to rounding. The members share the steps
-of :mod:`lorae.stacking`, one checkpoint and one clock::
+itself, so that it ends as it would have ended by itself, to rounding, and leaves the same folder.
+The members share the steps of :mod:`lorae.stacking` and the clock, of which each has its share::
 
-    out/NAME/            a run folder for each member, as `lorae.train` leaves it
-    out/.stack/          options of all members, and the state to go on from
+    out/NAME/                  a run folder for each member, as `lorae.train` leaves it
+    out/.stack/members.json    the options of all, to go on with
 
-A member that diverges is left out, and the others go on.
+A member that diverges is left out, and the others go on. Members that have come to different steps,
+because one was gone on with by itself, are trained as several stacks.
 """
 
 import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
-from lorae.autoencoder import Autoencoder, build, clone
-from lorae.checkpoints import Stateful, load_checkpoint, save_checkpoint
+from lorae import memory, stacking
+from lorae.autoencoder import build
 from lorae.data import Data
 from lorae.display import Display
 from lorae.errors import Diverged, InputError, Interrupted
@@ -29,17 +28,16 @@ from lorae.evaluation import evaluate
 from lorae.files import read_json, write_json
 from lorae.interrupts import Interrupts
 from lorae.machines import fabric_for
-from lorae.methods import method
-from lorae.objectives import Objective
+from lorae.members import Member, even, part, tell, unite
 from lorae.options import Options
 from lorae.runs import Run
-from lorae.sampler import Sampler, drawn
 from lorae.stacking import APART, Stack, joined
-from lorae.stepping import LOG_EVERY, follow
+from lorae.stepping import LOG_EVERY, adam, follow
 from lorae.totals import Totals
 from lorae.training import about, figures
 
-_OWN = ("seed", "weight")  # the options in which members may differ
+OWN = ("seed", "weight")
+"""The options in which members may differ."""
 
 
 def grid(
@@ -85,24 +83,40 @@ def train_together(
         >>> [run.last["step"] for run in train_together(members, mkdtemp(), show=False)]
         [2, 2]
     """
-    _check(members)
-    fabric = fabric_for(next(iter(members.values())))
+    for name in members:
+        if not name or name.startswith(".") or Path(name).name != name:
+            raise InputError(f"a member's name must be that of a folder, got {name!r}")
+    made = _made({Path(out) / name: options for name, options in members.items()})
+    _claim(Path(out), {member.run.name: member.options for member in made}, resume=resume)
+    try:
+        return _trained(made, Display(Path(out).resolve().name, _steps(made), show=show))
+    except Interrupted as stop:
+        raise Interrupted(stop.step, stop.signal, f"lorae sweep --resume {out}") from None
+
+
+def train_alike(trainings: Mapping[Path, Options]) -> list[Run]:
+    """Train what may be one stack, each to its own new or stopped run folder, without a word.
+
+    Raises:
+        InputError: as :func:`train_together`.
+        Diverged: if the loss of a member is not finite; its training alone would say so again.
+        Interrupted: after Ctrl-C or SIGTERM; the state of each is saved.
+    """
+    made = _made(trainings)
+    return _trained(made, Display("", _steps(made), show=False))
+
+
+def pays(options: Options, data: Data, members: int) -> bool:
+    """Return whether so many trainings like one are quicker as a stack than each by itself.
+
+    On a CPU that takes small networks, and a few of them (:func:`lorae.stacking.pays`).
+    """
+    fabric = fabric_for(options)
     if fabric.world_size > 1:
-        raise InputError(f"a stack trains in one process, got {fabric.world_size}")
-    datas = _loaded(members.values())
-    resolved = {name: options.resolved(datas[options.seed]) for name, options in members.items()}
-    _check_alike(resolved, datas)
-    runs = [Run(Path(out) / name) for name in resolved]
-    stack, generators = _built(list(resolved.values()), datas, fabric)
-    _claim(Path(out), resolved, datas, resume=resume)
-    if all(run.finished for run in runs):
-        return runs
-    session = _Session(list(resolved.values()), runs, datas, fabric, Stack(stack, generators))
-    session.display = Display(Path(out).resolve().name, session.steps, show=show)
-    if resume:
-        session.restore()
-    session.run_to_end()
-    return runs
+        return False
+    with torch.random.fork_rng(devices=[]):
+        model = build(options.resolved(data).architecture(data), data.shift, data.scale)
+    return stacking.pays(model.to(fabric.device), members)
 
 
 def members_of(out: str | Path) -> dict[str, Options]:
@@ -111,24 +125,22 @@ def members_of(out: str | Path) -> dict[str, Options]:
     Raises:
         InputError: if there is none.
     """
-    path = _state(Path(out)) / "members.json"
+    path = _list_of(Path(out))
     if not path.is_file():
         raise InputError(f"there is no sweep at {str(out)!r}: it has no folder .stack")
     return {name: Options.from_dict(fields) for name, fields in read_json(path).items()}
 
 
-def _state(out: Path) -> Path:
-    return out / ".stack"  # hidden, so that out/* are the runs
+def _list_of(out: Path) -> Path:
+    return out / ".stack" / "members.json"  # hidden, so that out/* are the runs
 
 
-def _check(members: Mapping[str, Options]) -> None:
-    """Check what can be checked without the data."""
-    if not members:
+def _made(trainings: Mapping[Path, Options]) -> list[Member]:
+    """Return the members by the folders they are to have, checked; nothing is written yet."""
+    if not trainings:
         raise InputError("a stack needs at least one member, got none")
-    for name, options in members.items():
+    for options in trainings.values():
         options.check()
-        if not name or name.startswith(".") or Path(name).name != name:
-            raise InputError(f"a member's name must be that of a folder, got {name!r}")
         if options.model in APART:
             raise InputError(
                 f"{options.model} cannot be stacked ({APART[options.model]}): train its runs one "
@@ -139,6 +151,44 @@ def _check(members: Mapping[str, Options]) -> None:
                 f"members of a stack stop together: patience must not be given, got "
                 f"{options.patience}"
             )
+    fabric = fabric_for(next(iter(trainings.values())))
+    if fabric.world_size > 1:
+        raise InputError(f"a stack trains in one process, got {fabric.world_size}")
+    datas = _loaded(trainings.values())
+    resolved = {path: options.resolved(datas[options.seed]) for path, options in trainings.items()}
+    _check_alike({path.name: options for path, options in resolved.items()}, datas)
+    members: list[Member] = []
+    placed: dict[str, Tensor] = {}
+    for path, options in resolved.items():
+        data = datas[options.seed]
+        members.append(Member(options, Run(path), data, fabric, placed.get(data.checksum)))
+        placed[data.checksum] = members[-1].sampler.samples
+    return members
+
+
+def _steps(members: Sequence[Member]) -> int:
+    steps = members[0].options.steps
+    assert steps is not None
+    return steps
+
+
+def _trained(members: Sequence[Member], display: Display) -> list[Run]:
+    """Train members to the end, and return their folders.
+
+    Raises:
+        Diverged: if any of them has.
+    """
+    for member in members:
+        member.run.claim(about(member.options, member.data), resume=member.run.exists)
+    lost: list[str] = []
+    for group in even([member for member in members if not member.run.finished]):
+        session = _Session(group, display)
+        session.run_to_end()
+        lost += session.lost.values()
+    if lost:
+        whole = f"{len(members) - len(lost)} of {len(members)} members are whole"
+        raise Diverged("; ".join([*lost, whole]))
+    return [member.run for member in members]
 
 
 def _loaded(members: Iterable[Options]) -> dict[int, Data]:
@@ -158,9 +208,9 @@ def _check_alike(members: Mapping[str, Options], datas: Mapping[int, Data]) -> N
     for name, options in others:
         for field in dataclasses.fields(Options):
             one, other = getattr(first[1], field.name), getattr(options, field.name)
-            if field.name not in _OWN and one != other:
+            if field.name not in OWN and one != other:
                 raise InputError(
-                    f"members of a stack may differ in {' and '.join(_OWN)} only: {field.name} is "
+                    f"members of a stack may differ in {' and '.join(OWN)} only: {field.name} is "
                     f"{one} in {first[0]} and {other} in {name}"
                 )
     kinds = [options.architecture(datas[options.seed]) for options in members.values()]
@@ -168,35 +218,8 @@ def _check_alike(members: Mapping[str, Options], datas: Mapping[int, Data]) -> N
         raise InputError("members of a stack must have one architecture, but their data differ")
 
 
-def _built(
-    members: Sequence[Options], datas: Mapping[int, Data], fabric: Fabric
-) -> tuple[list[Objective], list[torch.Generator]]:
-    """Return what `lorae.train` would have made of each member, and the state it would be in."""
-    objectives, generators = [], []
-    for options in members:
-        data = datas[options.seed]
-        torch.manual_seed(options.seed)
-        model = build(options.architecture(data), data.shift, data.scale)
-        chosen = method(options.model)
-        objective = chosen.objective_for(model, options.weight, **options.settings)
-        if options.batch_size < objective.least_batch:
-            raise InputError(
-                f"batch_size must be at least {objective.least_batch} for {options.model} with "
-                f"these settings, got {options.batch_size}"
-            )
-        generator = torch.Generator(fabric.device).manual_seed(options.seed)
-        if fabric.device.type == "cpu":
-            generator.set_state(torch.get_rng_state())
-        double = options.precision == "64-true"
-        objectives.append(objective.to(fabric.device, torch.float64 if double else torch.float32))
-        generators.append(generator)
-    return objectives, generators
-
-
-def _claim(
-    out: Path, members: Mapping[str, Options], datas: Mapping[int, Data], *, resume: bool
-) -> None:
-    """Make the folders, or make sure that they are those of the same sweep."""
+def _claim(out: Path, members: Mapping[str, Options], *, resume: bool) -> None:
+    """Make the folder of the folders, or make sure that it is that of the same sweep."""
     if resume:
         begun = list(members_of(out))
         if begun != list(members):
@@ -205,95 +228,54 @@ def _claim(
         raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
     else:
         fields = {name: dataclasses.asdict(options) for name, options in members.items()}
-        write_json(_state(out) / "members.json", fields)
-    for name, options in members.items():
-        run = Run(out / name)
-        told = about(options, datas[options.seed]) | {"stack": {"members": len(members)}}
-        run.claim(told, resume=run.exists)
-
-
-class _Generators:
-    """The generators of the members, as a part of a checkpoint."""
-
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self.generators = generators
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {str(i): generator.get_state() for i, generator in enumerate(self.generators)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        for i, generator in enumerate(self.generators):
-            generator.set_state(state[str(i)])
+        write_json(_list_of(out), fields)
 
 
 class _Session:
-    """One training of all members, from its start or from a checkpoint to its end."""
+    """One training of members that are at the same step, from there to its end."""
 
-    display: Display
-
-    def __init__(
-        self,
-        members: Sequence[Options],
-        runs: Sequence[Run],
-        datas: Mapping[int, Data],
-        fabric: Fabric,
-        stack: Stack,
-    ) -> None:
-        self.options, self.runs, self.fabric, self.stack = members[0], runs, fabric, stack
-        assert self.options.steps is not None
+    def __init__(self, members: Sequence[Member], display: Display) -> None:
+        self.members, self.display = members, display
+        self.options, self.fabric = members[0].options, members[0].fabric
         assert self.options.learning_rate is not None
         assert self.options.evaluate_every is not None
-        self.steps, self.learning_rate = self.options.steps, self.options.learning_rate
-        self.evaluate_every = self.options.evaluate_every
-        self.datas = [datas[options.seed] for options in members]
-        self.samplers = _samplers(members, self.datas, fabric)
-        self.probes = [
-            drawn(data.test, options.probe, options.seed)
-            for options, data in zip(members, self.datas, strict=True)
-        ]
-        self.optimizer = torch.optim.Adam(
-            stack.together.groups(self.learning_rate),
-            weight_decay=self.options.weight_decay,
-            fused=True,
-        )
-        self.models: list[Autoencoder] = [member.model for member in stack.members]
-        self.average = None
-        if self.options.ema is not None:
-            self.models = [clone(model) for model in self.models]
-            self.average = joined(self.models)
-        self.checkpoint = _state(runs[0].path.parent) / "last.safetensors"
-        self.step, self.seconds, self.totals = 0, 0.0, Totals()
-        self.lost: dict[int, int] = {}  # the step at which a member had diverged
+        self.steps, self.evaluate_every = _steps(members), self.options.evaluate_every
+        self.learning_rate = self.options.learning_rate
+        self.stack = Stack([m.objective for m in members], [m.generator for m in members])
+        self.optimizer = adam(self.stack.together, self.options)
+        averages = [m.average for m in members if m.average is not None]
+        self.average = joined(averages) if averages else None
+        self.totals = Totals()
+        self.lost: dict[int, str] = {}  # what is to be said of the members that have diverged
+        for member in members:
+            member.joined()
+            member.restore()
+        self.step = members[0].state.step
+        if self.step:
+            self._gather()
+        self.since = time.perf_counter()
 
     def run_to_end(self) -> None:
         """Train from the current state to the end, evaluating and saving on the way."""
-        start = time.perf_counter() - self.seconds
-        with Interrupts() as interrupts, self.display.opened(self.step):
-            while self.step < self.steps:
+        with Interrupts() as interrupts, self.display.opened(self.step), memory.kept():
+            while self.step < self.steps and len(self.lost) < len(self.members):
                 self._advance()
                 if self.step % self.evaluate_every == 0 or self.step == self.steps:
-                    self.seconds = time.perf_counter() - start
                     self._evaluate()
                 if interrupts.received and self.step < self.steps:
-                    self.seconds = time.perf_counter() - start
                     self._save()
-                    out = self.runs[0].path.parent
-                    raise Interrupted(out, self.step, interrupts.received, "sweep")
+                    raise Interrupted(self.step, interrupts.received, "the same command")
         self._finish()
 
-    def restore(self) -> None:
-        """Go back to the last checkpoint, or to the start where none was written yet."""
-        if self.checkpoint.exists():
-            state = load_checkpoint(self.checkpoint, self._parts(), self.optimizer)
-            self.step, self.seconds = state["step"], state["seconds"]
-            self.lost = {int(i): step for i, step in state["lost"].items()}
-        for i in self._active():
-            self.runs[i].rewind_metrics(self.step)
+    @property
+    def well(self) -> list[tuple[int, Member]]:
+        """The members that have not diverged, and their numbers."""
+        return [(i, member) for i, member in enumerate(self.members) if i not in self.lost]
 
     def _advance(self) -> None:
         if self.options.warmup:
             self.stack.set_strength(min(1.0, self.step / self.options.warmup))
-        x = torch.stack([sampler.batch(self.step) for sampler in self.samplers])
+        x = torch.stack([member.sampler.batch(self.step) for member in self.members])
         with self.fabric.autocast():
             self.totals.add(self.stack.backward(x))
         if self.options.clip_norm is not None:
@@ -309,91 +291,96 @@ class _Session:
             self._check()
 
     def _check(self) -> None:
-        """Note which members have diverged; end if all have."""
+        """Note which members have diverged."""
         finite = torch.stack(list(self.totals.sums.values())).isfinite().all(0).tolist()
-        for i, well in enumerate(finite):
-            if not well and i not in self.lost:
-                self.lost[i] = self.step
-                self.display.warn(f"{self._diverged(i)}; the others go on")
-        if len(self.lost) == len(self.runs):
-            raise Diverged(self._diverged(0) + ", and so is that of every other")
+        for i, _ in self.well:
+            if not finite[i]:
+                self._lose(i, "the loss")
         if self.step % LOG_EVERY == 0:
-            self.display.loss(sum(means["loss"] for means in self._means()) / len(self.runs))
+            self._deal()
+            means = [member.totals.means()["loss"] for _, member in self.well]
+            if means:
+                self.display.loss(sum(means) / len(means))
 
-    def _diverged(self, i: int) -> str:
-        return (
-            f"the loss of {self.runs[i].name} is no longer finite at step {self.lost[i]} (try a "
+    def _lose(self, i: int, what: str) -> None:
+        self.lost[i] = (
+            f"{what} of {self.members[i].run.name} is no longer finite at step {self.step} (try a "
             f"learning_rate below {self.learning_rate:g} or clip_norm)"
         )
-
-    def _means(self) -> list[dict[str, float]]:
-        """Return the mean terms of each member."""
-        values = {name: total.tolist() for name, total in self.totals.sums.items()}
-        n = self.totals.steps
-        each = [{name: row[i] / n for name, row in values.items()} for i in range(len(self.runs))]
-        return [{"loss": sum(means.values())} | means for means in each]
-
-    def _active(self) -> list[int]:
-        """Return the members that have neither ended nor diverged."""
-        runs = enumerate(self.runs)
-        return [i for i, run in runs if i not in self.lost and not run.finished]
+        self.display.warn(f"{self.lost[i]}; the others go on")
 
     def _evaluate(self) -> None:
-        """Write a line of metrics for each member, and a checkpoint of all."""
+        """Write a line of metrics and a checkpoint for each member."""
         self.stack.together.settle()
         self._check()
-        means, lines = self._means(), []
+        self._clock()
+        self._deal()
         self.totals.clear()
-        for i in self._active():
-            line = self._position() | {"train": means[i]}
-            held_out = self.samplers[i].held_out
+        lines = []
+        for _, member in self.well:
+            means = member.totals.means()
+            line = self._position(member) | {"train": means}
+            held_out = member.sampler.held_out
             if len(held_out):
-                error = evaluate(self.models[i], held_out).reconstruction
+                error = evaluate(member.model, held_out).reconstruction
+                assert error is not None
                 line["validation"] = {"samples": len(held_out), "reconstruction": error}
-            warnings = self.stack.members[i].warnings(means[i])
-            line |= figures(evaluate(self.models[i], self.probes[i]), warnings)
-            self.runs[i].append_metrics(line)
+                member.state.judge(error)
+            warnings = member.objective.warnings(means)
+            line |= figures(evaluate(member.model, member.probe), warnings)
+            member.run.append_metrics(line)
             lines.append(line)
         if lines:
             self.display.evaluations(lines)
         self._save()
 
     def _save(self) -> None:
-        state = {"step": self.step, "seconds": self.seconds, "lost": self.lost}
-        save_checkpoint(self.checkpoint, self._parts(), self.optimizer, state)
+        """Write a checkpoint of each member, unless a weight of it is not finite."""
+        self._clock()
+        self._deal()
+        part(self.optimizer, [member.own for member in self.members])
+        tell(self.stack.together, *self.stack.members)
+        for i, member in self.well:
+            if not member.finite:
+                self._lose(i, "a weight")
+        for _, member in self.well:
+            member.save()
+        for _, member in self.well:
+            member.commit()
 
-    def _parts(self) -> dict[str, Stateful]:
-        parts: dict[str, Stateful] = {
-            "objective": self.stack.together,
-            "totals": self.totals,
-            "generators": _Generators(self.stack.generators),
-        }
-        return parts if self.average is None else parts | {"average": self.average}
+    def _gather(self) -> None:
+        """Take up what the members were restored to."""
+        unite(self.optimizer, [member.own for member in self.members])
+        tell(self.stack.members[0], self.stack.together)
+        sums = [member.totals.sums for member in self.members]
+        device = self.fabric.device
+        self.totals.sums = {k: torch.stack([s[k] for s in sums]).to(device) for k in sums[0]}
+        self.totals.steps = self.members[0].totals.steps
+
+    def _deal(self) -> None:
+        """Give each member its sums of the loss."""
+        for i, member in enumerate(self.members):
+            sums = {name: total[i] for name, total in self.totals.sums.items()}
+            member.totals.sums, member.totals.steps = sums, self.totals.steps
+
+    def _clock(self) -> None:
+        """Give each member its position, and its share of the time."""
+        now = time.perf_counter()
+        for member in self.members:
+            member.state.step = self.step
+            member.state.seconds += (now - self.since) / len(self.members)
+        self.since = now
 
     def _finish(self) -> None:
         """Evaluate every member on the whole test set, and write it."""
-        for i in self._active():
-            found = evaluate(self.models[i], self.datas[i].test)
-            self.runs[i].append_metrics(self._position() | figures(found, final=True))
-            self.models[i].save(self.runs[i].path / "model.safetensors")
-        if self.lost:
-            whole = f"{len(self.runs) - len(self.lost)} of {len(self.runs)} members are whole"
-            raise Diverged("; ".join(map(self._diverged, self.lost)) + f"; {whole}")
+        for _, member in self.well:
+            found = evaluate(member.model, member.data.test)
+            member.run.append_metrics(self._position(member) | figures(found, final=True))
+            member.model.save(member.run.path / "model.safetensors")
 
-    def _position(self) -> dict[str, Any]:
+    def _position(self, member: Member) -> dict[str, float]:
         return {
             "step": self.step,
-            "epoch": round(self.step / self.samplers[0].per_epoch, 4),
-            "seconds": round(self.seconds, 3),
+            "epoch": round(self.step / member.sampler.per_epoch, 4),
+            "seconds": round(member.state.seconds, 3),
         }
-
-
-def _samplers(members: Sequence[Options], datas: Sequence[Data], fabric: Fabric) -> list[Sampler]:
-    """Return a sampler for each member; those of the same data share the samples on the device."""
-    samplers: list[Sampler] = []
-    placed: dict[str, Tensor] = {}
-    for options, data in zip(members, datas, strict=True):
-        sampler = Sampler(placed.get(data.checksum, data.train), options, fabric)
-        placed[data.checksum] = sampler.samples
-        samplers.append(sampler)
-    return samplers

@@ -31,9 +31,7 @@ class Stepper:
         self.learning_rate = options.learning_rate
         self.objective = objective.to(fabric.device)
         _channels_last(self.objective)
-        self.plain_optimizer = torch.optim.Adam(
-            objective.groups(self.learning_rate), weight_decay=options.weight_decay, fused=True
-        )
+        self.plain_optimizer = adam(objective, options)
         self._rates = [group["lr"] for group in self.plain_optimizer.param_groups]
         self.wrapped, self.optimizer = fabric.setup(objective, self.plain_optimizer)
         self.average = None if options.ema is None else clone(objective.model)
@@ -64,6 +62,13 @@ class Stepper:
         if self.average is not None and self.options.ema is not None:
             follow(self.average, self.objective.model, self.options.ema)
         return terms
+
+
+def adam(objective: Objective, options: Options) -> torch.optim.Adam:
+    """Return the optimizer of an objective, whose weights are where they are to stay."""
+    assert options.learning_rate is not None
+    groups = objective.groups(options.learning_rate)
+    return torch.optim.Adam(groups, weight_decay=options.weight_decay, fused=True)
 
 
 def _channels_last(module: nn.Module) -> None:

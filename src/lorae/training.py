@@ -129,6 +129,13 @@ class State:
     best: float = math.inf
     stale: int = 0
 
+    def judge(self, error: float) -> bool:
+        """Take note of a validation error, and tell whether it is the least so far."""
+        self.stale += 1
+        if error < self.best:
+            self.best, self.stale = error, 0
+        return self.stale == 0
+
 
 class Session:
     """One process's part in one training run, from its start or from a checkpoint to its end."""
@@ -186,7 +193,8 @@ class Session:
                 if received and not self.done:
                     self.state.seconds = time.perf_counter() - start
                     self.save()
-                    raise Interrupted(self.run.path, self.state.step, received)
+                    how = f"lorae train --resume {self.run.path}"
+                    raise Interrupted(self.state.step, received, how)
         self._finish()
 
     def advance(self) -> None:
@@ -270,16 +278,11 @@ class Session:
             error = evaluate(self.model, held_out).reconstruction
             assert error is not None
             line["validation"] = {"samples": len(held_out), "reconstruction": error}
-            self._judge(error)
+            least = self.state.judge(error)
+            if least and self.options.patience is not None and self.fabric.is_global_zero:
+                self.model.save(self.run.best)
         self._log(line | figures(evaluate(self.model, self.probe), self.objective.warnings(means)))
         self.save()
-
-    def _judge(self, error: float) -> None:
-        self.state.stale += 1
-        if error < self.state.best:
-            self.state.best, self.state.stale = error, 0
-            if self.options.patience is not None and self.fabric.is_global_zero:
-                self.model.save(self.run.best)
 
     def _finish(self) -> None:
         """Evaluate the model that is kept on the whole test set, and write it."""
