@@ -8,6 +8,7 @@ import pytest
 from launcher import needs_fork, start
 
 from lorae.recipes import RECIPES
+from lorae.stacking import Stack
 
 pytest_plugins = ["commands"]
 
@@ -30,6 +31,7 @@ def test_list_tells_the_claims(lorae):
         (["table3", "--protocol", "mine"], "protocol must be 'lorae' or 'authors', got 'mine'"),
         (["table3", "--seeds", "0"], "seeds must be at least 1, got 0"),
         (["table3", "--processes", "0"], "processes must be at least 1, got 0"),
+        (["table3", "--together", "0"], "together must be at least 1, got 0"),
         (["figure2", "--protocol", "authors"], "none of figure2 has a protocol 'authors'"),
         (["table3", "--cluster", "moon"], "cluster must be one of"),
         (["table3", "--only-work", "--only-write"], "give only_work or only_write, not both"),
@@ -91,6 +93,44 @@ def test_a_killed_command_goes_on_to_the_same_result(tmp_path):
             for folder in folders
         )
         assert killed == whole
+
+
+def assert_near(found: object, expected: object) -> None:
+    """Compare results: measured values to a share, and everything else but the words exactly.
+
+    The features that images are compared by are of a classifier, which is trained on the same
+    data alike; so what differs is rounding, enlarged by 30 steps of training and by a density.
+    """
+    if isinstance(expected, dict):
+        assert isinstance(found, dict)
+        assert found.keys() == expected.keys()
+        for key in expected.keys() - {"seconds", "words"}:
+            assert_near(found[key], expected[key])
+    elif isinstance(expected, list):
+        assert isinstance(found, list)
+        for one, other in zip(found, expected, strict=True):
+            assert_near(one, other)
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, rel=0.02)
+    else:
+        assert found == expected
+
+
+@pytest.mark.slow
+def test_results_with_stacks_are_those_without(lorae, tmp_path, monkeypatch):
+    monkeypatch.setattr("lorae.stacking.pays", lambda *_: True)
+    asked = ("reproduce", "table7", "--scale", "smoke", "--seeds", "2")
+    told, steps = {}, []
+    real = Stack.backward
+    monkeypatch.setattr(Stack, "backward", lambda self, x: steps.append(0) or real(self, x))
+    for name, together in (("stack", 8), ("alone", 1)):
+        folders = ("--work", tmp_path / name / "work", "--out", tmp_path / name)
+        assert lorae(*asked, *folders, "--together", together)[0] == 0
+        assert bool(steps) == (together > 1)
+        steps.clear()
+        told[name] = json.loads((tmp_path / name / "smoke" / "table7.json").read_text())
+    assert_near(told["stack"], told["alone"])
+    assert sum(told["stack"]["seconds"].values()) > 0
 
 
 @pytest.mark.slow

@@ -10,11 +10,15 @@ from pathlib import Path
 import counting
 import numpy as np
 import pytest
+import torch
+from filelock import FileLock
 from launcher import needs_fork, start
 from small import SMALL, load
 
+from lorae import stacked, stacking
 from lorae import sweep as sweeping
 from lorae.options import Options
+from lorae.runs import Run
 from lorae.sweep import Cell, Sweep, distinct
 
 TRAINING = replace(SMALL, steps=4, evaluate_every=2)
@@ -142,6 +146,202 @@ def test_an_error_of_the_program_is_not_a_result(tmp_path):
 def test_distinct_keeps_the_order():
     a, b = (Cell(counting.traced, {"trace": name}) for name in "ab")
     assert list(distinct([b, a, dataclasses.replace(b)])) == [b, a]
+
+
+SIX = [replace(TRAINING, seed=seed, weight=w) for seed in (0, 1, 2) for w in (1e-3, 1e-2)]
+
+
+@pytest.fixture
+def stacks(monkeypatch) -> list[int]:
+    """Let stacks pay always; return a list that each adds its number of members to."""
+    monkeypatch.setattr(stacking, "pays", lambda *_: True)
+    sizes, real = [], stacked.train_alike
+
+    def noting(trainings):
+        sizes.append(len(trainings))
+        return real(trainings)
+
+    monkeypatch.setattr(stacked, "train_alike", noting)
+    return sizes
+
+
+def measured(folder: Path, trace: Path, trainings=SIX, **how) -> tuple[Sweep, list[Cell]]:
+    """Work on two cells of each training."""
+    cells = [
+        Cell(counting.traced, {"trace": str(trace), "value": k}, options)
+        for k in range(2)
+        for options in trainings
+    ]
+    sweep = Sweep(folder, **how)
+    assert sweep.work(cells) == {}
+    assert sweep.done(cells) == len(cells)
+    return sweep, cells
+
+
+def assert_same_trainings(found: Path, expected: Path) -> None:
+    """Compare the folders of two sweeps: to the rounding of a few steps, else by bits."""
+    names = sorted(path.name for path in (expected / "trainings").iterdir())
+    assert sorted(path.name for path in (found / "trainings").iterdir()) == names
+    x = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name in names:
+        one, other = (Run(folder / "trainings" / name) for folder in (found, expected))
+        assert one.finished
+        assert one.about == other.about
+        assert {str(path.relative_to(one.path)) for path in one.path.rglob("*")} == {
+            str(path.relative_to(other.path)) for path in other.path.rglob("*")
+        }
+        errors, told = (
+            [(line["step"], line["test"]["reconstruction"]) for line in run.metrics()]
+            for run in (one, other)
+        )
+        assert [step for step, _ in errors] == [step for step, _ in told]
+        assert [e for _, e in errors] == pytest.approx([e for _, e in told], rel=1e-4)
+        z, expected_z = (run.model().float().encode(x).detach() for run in (one, other))
+        z, expected_z = z - z.mean(0), expected_z - expected_z.mean(0)
+        assert (z - expected_z).norm() <= 1e-3 * expected_z.norm()
+
+
+def test_a_stack_leaves_what_single_trainings_leave(tmp_path, trace, stacks):
+    measured(tmp_path / "alone", trace, together=1)
+    assert stacks == []
+    sweep, cells = measured(tmp_path / "stack", trace)
+    assert stacks == [6]
+    assert_same_trainings(tmp_path / "stack", tmp_path / "alone")
+    assert all(sweep.record(cell)["seconds"] > 0 for cell in cells[:6])
+    measured(tmp_path / "stack", trace)
+    assert stacks == [6]
+
+
+def test_a_stack_has_so_many_members_at_most(tmp_path, trace, stacks):
+    measured(tmp_path / "sweep", trace, SIX[:5], together=2)
+    assert stacks == [2, 2]
+
+
+def test_only_what_is_alike_is_stacked(tmp_path, trace, stacks):
+    unlike = [
+        replace(SIX[0], width=0.2),
+        replace(SIX[0], model="rrae", weight=None),
+        replace(SIX[0], validation=0.1, patience=3),
+    ]
+    measured(tmp_path / "sweep", trace, [*unlike, *SIX[:2]])
+    assert stacks == [2]
+
+
+def test_where_a_stack_does_not_pay_there_is_none(tmp_path, trace, stacks, monkeypatch):
+    monkeypatch.setattr(stacking, "pays", lambda *_: False)
+    measured(tmp_path / "sweep", trace, SIX[:2])
+    assert stacks == []
+
+
+def test_what_another_worker_holds_is_left_to_it(tmp_path, trace, stacks):
+    """Its lock is never waited for while others are held."""
+    cells = [Cell(counting.traced, {"trace": str(trace)}, options) for options in SIX[:4]]
+    sweep = Sweep(tmp_path / "sweep")
+    (sweep.folder / "locks").mkdir(parents=True)
+    other = FileLock(sweep.folder / "locks" / f"{cells[1].job}.lock")
+    other.acquire()
+    done = []
+
+    def watched(cell, _):
+        done.append(cell.options)
+        if len(done) == 3:
+            other.release()
+
+    assert sweep.work(cells, watched) == {}
+    assert stacks == [3]
+    assert done == [SIX[0], SIX[2], SIX[3], SIX[1]]
+
+
+def test_a_member_that_diverges_fails_and_the_others_are_whole(tmp_path, trace, stacks):
+    bad = replace(TRAINING, weight=3e38)
+    trainings = [SIX[0], bad, SIX[1]]
+    cells = [Cell(counting.traced, {"trace": str(trace)}, options) for options in trainings]
+    results = []
+    for folder, together in (("stack", 8), ("alone", 1)):
+        sweep = Sweep(tmp_path / folder, together)
+        assert sweep.work(cells) == {}
+        results.append([sweep.result(cell) for cell in cells])
+    assert stacks == [3]
+    assert results[0] == results[1]
+    assert "the loss is no longer finite at step 1" in results[0][1]["failed"]
+    assert lines(trace) == ["1"] * 4
+
+
+def test_a_stack_that_finds_no_room_is_trained_one_by_one(tmp_path, trace, stacks, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stacking.Stack, "backward", full)
+        measured(tmp_path / "full", trace, SIX[:2])
+    measured(tmp_path / "alone", trace, SIX[:2], together=1)
+    assert stacks == [2]
+    assert_same_trainings(tmp_path / "full", tmp_path / "alone")
+
+
+STACK = """
+import sys
+sys.path.insert(0, {tests!r})
+import counting, small
+from dataclasses import replace
+from pathlib import Path
+from lorae.sweep import Cell, Sweep
+given = replace(small.SMALL, steps=120, evaluate_every=10, precision="64-true")
+trainings = [replace(given, seed=k, weight=w) for k in (0, 1, 2) for w in (1e-3, 1e-2)]
+cells = [Cell(counting.traced, {{"trace": {trace!r}, "value": k}}, o)
+         for k, o in enumerate(trainings)]
+Sweep(Path({folder!r}), {together}).work(cells)
+"""
+
+
+def stacking_worker(folder: Path, trace: Path, together: int):
+    tests = str(Path(__file__).parent)
+    code = STACK.format(tests=tests, trace=str(trace), folder=str(folder), together=together)
+    return start(folder=trace.parent, code=code)
+
+
+def written(folder: Path) -> int:
+    """Return the number of lines of metrics in a sweep."""
+    return sum(len(Run(path).metrics()) for path in folder.glob("trainings/*"))
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "trace").touch()
+    assert stacking_worker(folder / "alone", folder / "trace", 1).wait() == 0
+    return folder / "alone"
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_stack_killed_at_any_moment_goes_on(tmp_path, trace, one_by_one):
+    folder, hits = tmp_path / "sweep", 0
+    for lines_before in (7, 20, 33, 60, None):  # in the midst of a line for each, after all, ...
+        child = stacking_worker(folder, trace, 6)
+        begun = written(folder)
+        patience = time.monotonic() + 60
+        while lines_before is not None and time.monotonic() < patience:
+            if written(folder) >= max(lines_before, begun + 1):
+                child.kill(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        hits += child.wait() == -signal.SIGKILL
+        assert len(list(folder.glob("trainings/*/metrics.jsonl"))) == 6  # all at once, not in turn
+    assert hits == 4
+    assert lines(trace) == [str(k) for k in range(6)]
+    for path in folder.glob("trainings/*/checkpoint/.*"):
+        path.unlink()  # the part of a file that a kill cut off
+    assert_same_trainings(folder, one_by_one)
+
+
+@needs_fork
+@pytest.mark.slow
+def test_two_workers_divide_what_is_alike(tmp_path, trace, one_by_one):
+    both = [stacking_worker(tmp_path / "sweep", trace, 3) for _ in range(2)]
+    assert [child.wait() for child in both] == [0, 0]
+    assert sorted(lines(trace)) == [str(k) for k in range(6)]
+    assert_same_trainings(tmp_path / "sweep", one_by_one)
 
 
 WORK = """

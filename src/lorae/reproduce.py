@@ -1,9 +1,11 @@
 """The command that regenerates the paper: `lorae reproduce`."""
 
+import math
 import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -14,9 +16,9 @@ import tyro
 from tqdm import tqdm
 
 from lorae.cluster import CLUSTERS, Job, submit
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError, Interrupted, unknown
 from lorae.output import Json, tell, warn
-from lorae.sweep import Cell, Sweep, distinct
+from lorae.sweep import MOST, Cell, Sweep, distinct, kind_of
 
 _LOOK = 1.0  # seconds between two looks at how far the workers are
 
@@ -43,6 +45,9 @@ class Reproduce:
     """Folder of trainings and measurements, which may be shared by several commands."""
     processes: int = 1
     """Workers on this machine; they share the processors, and take the GPUs in turn."""
+    together: int | None = None
+    """Trainings that differ in seed and weight alone and are made as one stack where that is
+    quicker, at most: 1 for none, by default 8 or each worker's share of them."""
     cluster: str | None = None
     """Make the workers jobs of a cluster: slurm, or local for a trial; needs lorae[cluster]."""
     cluster_options: dict[str, str] = field(default_factory=dict)
@@ -73,7 +78,7 @@ class Reproduce:
         if not chosen:
             raise InputError(f"none of {', '.join(self.names)} has a protocol {self.protocol!r}")
         cells = list(distinct(cell for one in chosen for cell in one.cells(plan).values()))
-        sweep = Sweep(self.work)
+        sweep = Sweep(self.work, self._together(cells))
         if not self.only_write:
             self._measure(sweep, cells)
         if self.only_work:
@@ -101,8 +106,9 @@ class Reproduce:
             raise unknown("scale", self.scale, scales)
         if self.protocol not in ("lorae", "authors"):
             raise InputError(f"protocol must be 'lorae' or 'authors', got {self.protocol!r}")
-        for name, value in (("seeds", self.seeds), ("processes", self.processes)):
-            if value < 1:
+        numbers = {"seeds": self.seeds, "processes": self.processes, "together": self.together}
+        for name, value in numbers.items():
+            if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if self.cluster is not None and self.cluster not in CLUSTERS:
             raise InputError(f"cluster must be one of {CLUSTERS}, got {self.cluster!r}")
@@ -114,6 +120,15 @@ class Reproduce:
             if name not in known and name != "all":
                 raise unknown("recipe", name, (*known, "all"))
         return list(known) if "all" in self.names else list(dict.fromkeys(self.names))
+
+    def _together(self, cells: Sequence[Cell]) -> int:
+        """Return the size of a stack that leaves every worker its share of the largest."""
+        if self.together is not None:
+            return self.together
+        trainings = {cell.job: cell.options for cell in cells if cell.options is not None}
+        kinds = Counter(kind for one in trainings.values() if (kind := kind_of(one)))
+        largest = max(kinds.values(), default=1)
+        return min(MOST, math.ceil(largest / self.processes))
 
     def _measure(self, sweep: Sweep, cells: Sequence[Cell]) -> None:
         """Work on the cells, alone or with workers beside, and show how far that is."""
@@ -130,7 +145,10 @@ class Reproduce:
             )
             if self.processes > 1 or self.cluster is not None:
                 self._watch(sweep, cells, bar)
-            missing = sweep.work(cells, lambda cell, seconds: _tell(bar, cell, seconds))
+            try:
+                missing = sweep.work(cells, lambda cell, seconds: _tell(bar, cell, seconds))
+            except Interrupted as stop:
+                raise Interrupted(stop.step, stop.signal, "the same command") from None
         if missing and sweep.done(cells) == 0:
             raise InputError("; ".join(missing.values()))
         for why in missing.values():
@@ -138,7 +156,7 @@ class Reproduce:
 
     def _watch(self, sweep: Sweep, cells: Sequence[Cell], bar: "tqdm[None]") -> None:
         """Let workers do the cells; what one of them could not do is then tried here."""
-        workers = self._workers()
+        workers = self._workers(sweep.together)
         try:
             while any(worker.poll() is None for worker in workers):
                 time.sleep(_LOOK)
@@ -150,11 +168,12 @@ class Reproduce:
                 worker.wait()
         bar.update(sweep.done(cells) - bar.n)
 
-    def _workers(self) -> "Sequence[subprocess.Popen[bytes] | Job]":
+    def _workers(self, together: int) -> "Sequence[subprocess.Popen[bytes] | Job]":
         """Start this command again, as workers on this machine or on a cluster."""
         command = [sys.executable, "-m", "lorae", "reproduce", *self.names, "--only-work"]
         command += ["--scale", self.scale, "--seeds", str(self.seeds)]
         command += ["--work", str(self.work.absolute()), "--protocol", self.protocol]
+        command += ["--together", str(together)]
         if self.cluster is None:
             return [self._worker(command, number) for number in range(self.processes)]
         options = {k: int(v) if v.isdecimal() else v for k, v in self.cluster_options.items()}

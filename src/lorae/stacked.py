@@ -31,13 +31,10 @@ from lorae.machines import fabric_for
 from lorae.members import Member, even, part, tell, unite
 from lorae.options import Options
 from lorae.runs import Run
-from lorae.stacking import APART, Stack, joined
+from lorae.stacking import APART, OWN, Stack, joined
 from lorae.stepping import LOG_EVERY, adam, follow
 from lorae.totals import Totals
 from lorae.training import about, figures
-
-OWN = ("seed", "weight")
-"""The options in which members may differ."""
 
 
 def grid(

@@ -38,6 +38,9 @@ APART = {
 }
 """The models that cannot be stacked, each with what stands in the way."""
 
+OWN = ("seed", "weight")
+"""The options in which the trainings of a stack may differ."""
+
 _Module = TypeVar("_Module", bound=nn.Module)
 
 _FEWEST_AT_ONCE = 3

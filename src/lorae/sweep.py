@@ -8,6 +8,13 @@ system frees if the worker is killed; so any number of workers, on one machine o
 share the folder, divide the work among themselves, and two sweeps in one folder help each other.
 A training that was cut off is gone on with from its last checkpoint.
 
+Trainings that differ in seed and weight alone are made as one stack (:mod:`lorae.stacked`) where
+that is quicker. A worker that holds the lock of one of them then tries those of the others, takes
+what is free at that moment and never waits while it holds a lock, so no two workers can wait for
+each other. Each member leaves the folder that its training alone would have left, checkpoint
+included; so what was cut off is gone on with by whoever comes, together or alone. A member that
+diverges, or a stack that finds no room, is left to the members' trainings alone.
+
 ========================= ==================================================================
 `cells/KEY.json`          the result of a cell, with what it is, its cost, machine and commit
 `trainings/NAME-KEY/`     run folders, shared by all cells that need them
@@ -22,18 +29,25 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from torch import OutOfMemoryError
 
 from lorae.data import Data
 from lorae.errors import Diverged, InputError
 from lorae.files import read_json, write_json
 from lorae.options import Options
 from lorae.runs import MACHINES, Run, environment
+from lorae.stacking import APART, OWN
+
+MOST = 8
+"""Trainings made as one stack, at most, where nothing is said: of the paper's largest network each
+takes about 1.2 GB."""
 
 _PAUSE = 1.0  # seconds between two looks at what others are working on
 
@@ -84,6 +98,10 @@ class Cell:
 class Sweep:
     """A folder of results and trainings.
 
+    Args:
+        folder: new, or that of the same or another sweep.
+        together: trainings that are made as one stack where that is quicker, at most; 1 for none.
+
     Example:
         >>> from tempfile import mkdtemp
         >>> sweep = Sweep(Path(mkdtemp()))
@@ -97,6 +115,7 @@ class Sweep:
     """
 
     folder: Path
+    together: int = MOST
 
     def result(self, cell: Cell) -> Result | None:
         """Return what a cell has given, None where it is not done."""
@@ -134,7 +153,11 @@ class Sweep:
             jobs.setdefault(cell.job, []).append(cell)
         missing: dict[str, str] = {}
         while jobs:
-            ended = [key for key in jobs if self._attempted(key, jobs[key], missing, watched)]
+            ended: set[str] = set()
+            for key in jobs:
+                if key not in ended:
+                    left = {k: job for k, job in jobs.items() if k not in ended}
+                    ended |= self._attempted(key, left, missing, watched)
             jobs = {key: job for key, job in jobs.items() if key not in ended}
             if jobs and not ended:
                 time.sleep(_PAUSE)
@@ -152,30 +175,89 @@ class Sweep:
     def _attempted(
         self,
         key: str,
-        cells: Sequence[Cell],
+        jobs: Mapping[str, Sequence[Cell]],
         missing: dict[str, str],
         watched: Callable[[Cell, float], None] | None,
-    ) -> bool:
-        """Work on the cells of one training, unless somebody else does; tell whether they ended."""
-        if self.done(cells) == len(cells):
-            return True
+    ) -> set[str]:
+        """Work on the cells of a training, and of those alike; return the jobs that have ended."""
+        if self.done(jobs[key]) == len(jobs[key]):
+            return {key}
+        with ExitStack() as held:
+            if not self._locked(key, held):
+                return set()
+            taken, spent = self._stacked(key, jobs, held)
+            for one in taken:
+                for cell in jobs[one]:
+                    if self._path(cell).is_file():
+                        continue
+                    start = time.perf_counter() - spent.pop(one, 0.0)
+                    if self._measure(cell, missing, start) and watched is not None:
+                        watched(cell, time.perf_counter() - start)
+        return set(taken)
+
+    def _locked(self, key: str, held: ExitStack) -> bool:
+        """Take the lock of a job until the end of a context, unless somebody else has it."""
         lock = self.folder / "locks" / f"{key}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(lock, timeout=0):
-                for cell in cells:
-                    if self._path(cell).is_file():
-                        continue
-                    start = time.perf_counter()
-                    if self._measure(cell, missing) and watched is not None:
-                        watched(cell, time.perf_counter() - start)
+            held.enter_context(FileLock(lock, timeout=0))
         except Timeout:
             return False
         return True
 
-    def _measure(self, cell: Cell, missing: dict[str, str]) -> bool:
-        """Train where need be, measure, and write the result; tell whether that was possible."""
+    def _stacked(
+        self, key: str, jobs: Mapping[str, Sequence[Cell]], held: ExitStack
+    ) -> tuple[list[str], dict[str, float]]:
+        """Train what is alike as one stack, if that pays.
+
+        Returns:
+            The jobs whose locks are held, and the seconds that each has already taken.
+        """
+        options = jobs[key][0].options
+        alike = self._alike(key, jobs)
+        if options is None or len(alike) < 2 or not self._pays(options, len(alike)):
+            return [key], {}
+        with ExitStack() as others:
+            taken = [one for one in alike if one == key or self._locked(one, others)]
+            # Between the look and the lock somebody may have finished it.
+            left = [one for one in taken if not alike[one][0].finished]
+            if len(left) < 2 or not self._pays(options, len(left)):
+                return [key], {}
+            held.push(others.pop_all())
+        from lorae.stacked import train_alike
+
         start = time.perf_counter()
+        with contextlib.suppress(Diverged, OutOfMemoryError):  # the training alone has the say
+            train_alike({run.path: given for run, given in map(alike.__getitem__, left)})
+        return taken, dict.fromkeys(left, (time.perf_counter() - start) / len(left))
+
+    def _alike(
+        self, key: str, jobs: Mapping[str, Sequence[Cell]]
+    ) -> dict[str, tuple[Run, Options]]:
+        """Return the trainings, not finished yet, that a stack with one could be of, it first."""
+        first = jobs[key][0].options
+        kind = None if first is None else kind_of(first)
+        found: dict[str, tuple[Run, Options]] = {}
+        for one in (key, *(one for one in jobs if one != key)):
+            options = jobs[one][0].options
+            if kind is None or options is None or kind_of(options) != kind:
+                continue
+            with contextlib.suppress(InputError):  # which is told when its turn comes
+                run = self._run(options, loaded(options))
+                if not run.finished and self.done(jobs[one]) < len(jobs[one]):
+                    found[one] = run, options
+            if key not in found or len(found) == self.together:
+                break
+        return found
+
+    @staticmethod
+    def _pays(options: Options, members: int) -> bool:
+        from lorae.stacked import pays
+
+        return pays(options, loaded(options), members)
+
+    def _measure(self, cell: Cell, missing: dict[str, str], start: float) -> bool:
+        """Train where need be, measure, and write the result; tell whether that was possible."""
         data, arguments = None, []
         try:
             if cell.options is not None:
@@ -205,11 +287,14 @@ class Sweep:
         """Return the finished run of a training, which may be there, whole or in part."""
         from lorae.training import train  # seconds, which a finished sweep need not spend
 
-        key = _digest([told(options), data.checksum])
-        run = Run(self.folder / "trainings" / f"{data.name}-{options.model}-{key}")
+        run = self._run(options, data)
         if run.finished:
             return run
         return train(options, run.path, resume=run.exists, show=False)
+
+    def _run(self, options: Options, data: Data) -> Run:
+        key = _digest([told(options), data.checksum])
+        return Run(self.folder / "trainings" / f"{data.name}-{options.model}-{key}")
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.key}.json"
@@ -261,6 +346,22 @@ def distinct(cells: Iterable[Cell]) -> Iterator[Cell]:
 def told(options: Options) -> dict[str, Any]:
     """Return all of the options that a result depends on, as values that JSON can hold."""
     return {k: v for k, v in dataclasses.asdict(options).items() if k not in MACHINES}
+
+
+def kind_of(options: Options) -> str | None:
+    """Return what trainings that may be one stack have in common, None for one that may not.
+
+    Example:
+        >>> kind_of(Options(seed=1)) == kind_of(Options(weight=0.1)) != kind_of(Options(width=0.5))
+        True
+        >>> kind_of(Options(model="rrae")) is None
+        True
+    """
+    alone = options.model in APART or options.patience is not None
+    if alone or options.devices * options.nodes > 1:
+        return None
+    fields = dataclasses.asdict(options)
+    return _digest({name: value for name, value in fields.items() if name not in OWN})
 
 
 def _digest(content: object) -> str:
