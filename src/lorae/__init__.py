@@ -22,6 +22,7 @@ from lorae.wrapping import wrap
 if TYPE_CHECKING:
     from lorae.estimator import LowRankAutoencoder
     from lorae.frontier import RankPath, lorae_path
+    from lorae.seeded import SeededPath, lorae_paths
     from lorae.training import train
 
 __version__ = "0.1.0"
@@ -37,6 +38,7 @@ __all__ = [
     "Options",
     "RankPath",
     "Run",
+    "SeededPath",
     "__version__",
     "as_float",
     "build",
@@ -44,6 +46,7 @@ __all__ = [
     "evaluate",
     "load",
     "lorae_path",
+    "lorae_paths",
     "train",
     "wrap",
 ]
@@ -52,7 +55,9 @@ __all__ = [
 _LATER = {
     "LowRankAutoencoder": "lorae.estimator",
     "RankPath": "lorae.frontier",
+    "SeededPath": "lorae.seeded",
     "lorae_path": "lorae.frontier",
+    "lorae_paths": "lorae.seeded",
     "train": "lorae.training",
 }
 

@@ -19,12 +19,13 @@ _DASHES = ((), (5, 2), (2, 2), (6, 2, 1, 2))
 
 
 class Curve(NamedTuple):
-    """A curve by its label; its hue sets colour and dashes."""
+    """A curve by its label; its hue sets colour and dashes, its margin the band around it."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     hue: int = 0
+    margin: Sequence[float] = ()
 
 
 def drawing(
@@ -61,6 +62,12 @@ def drawing(
                 marker="o" if points else "",
                 markersize=4,
             )
+            if curve.margin:
+                low, high = (
+                    [y + sign * m for y, m in zip(curve.y, curve.margin, strict=True)]
+                    for sign in (-1, 1)
+                )
+                axes.fill_between(curve.x, low, high, color=f"C{curve.hue % 10}", alpha=0.2)
         axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
         if "x" in log:
             axes.set_xscale("log")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from lorae import scores
 from lorae.autoencoder import Autoencoder
@@ -14,10 +15,17 @@ from lorae.output import Json, tell
 from lorae.runs import free_folder
 from lorae.scores import Protocol, Subject, extractor_for
 
+if TYPE_CHECKING:
+    from lorae.frontier import RankPath
+    from lorae.seeded import SeededPath
+
 
 @dataclass(frozen=True)
 class PathCommand:
-    """Train once, go down the ranks from there, and keep the model of each with its error."""
+    """Train once, go down the ranks from there, and keep the model of each with its error.
+
+    With several seeds the models are in a folder for each, and errors and knee have intervals.
+    """
 
     data: str = "mnist"
     """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .csv
@@ -52,43 +60,67 @@ class PathCommand:
     """Cut a centred square of this many pixels first."""
     seed: int = 0
     """Seed of weights, batches and what is held out."""
+    seeds: tuple[int, ...] = ()
+    """Several seeds instead, trained together, for the interval of every error and of the knee."""
     device: str = "auto"
     """Where to train: auto, cpu, cuda or mps."""
     as_json: Json = False
     """Print the answer as JSON."""
 
     def __call__(self) -> None:
-        """Walk, write and print the path."""
-        from lorae.frontier import lorae_path
-
+        """Walk, write and print the path or paths."""
+        for name in ("weights", "features"):
+            if self.seeds and getattr(self, name):
+                raise InputError(f"give seeds or {name}, not both")
         given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
         data = given.load()
         out = self.out or free_folder(f"{data.name}-path")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
-        path = lorae_path(
-            data.train,
-            ranks=self.ranks or None,
-            weights=self.weights or None,
-            latent=self.latent,
-            width=self.width,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            validation_fraction=self.validation,
-            distance=self._distance(data),
-            device=self.device,
-            random_state=self.seed,
-        )
-        for point in path.points:
-            point.model.cpu().save(out / f"rank-{point.rank:03}.safetensors")
+        path = self._one(data, out) if not self.seeds else self._several(data, out)
+        about = path.about() | {"data": data.checksum}
         write_atomic(out / "path.svg", path.picture())
-        write_json(out / "path.json", path.about() | {"data": data.checksum, "seed": self.seed})
+        write_json(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
         if self.as_json:
             tell(path.about() | {"folder": str(out)})
         else:
             tell(path.table())
             tell(f"models, path.json and path.svg in {out}")
+
+    def _one(self, data: Data, out: Path) -> "RankPath":
+        """Walk the path of one seed, and keep its models."""
+        from lorae.frontier import lorae_path
+
+        path = lorae_path(
+            data.train,
+            weights=self.weights or None,
+            distance=self._distance(data),
+            random_state=self.seed,
+            **self._common(),
+        )
+        _keep(path, out)
+        return path
+
+    def _several(self, data: Data, out: Path) -> "SeededPath":
+        """Walk the paths of several seeds, and keep the models of each."""
+        from lorae.seeded import lorae_paths
+
+        found = lorae_paths(data.train, seeds=self.seeds, **self._common())
+        for seed, path in zip(found.seeds, found.paths, strict=True):
+            _keep(path, out / f"seed-{seed}")
+        return found
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "ranks": self.ranks or None,
+            "latent": self.latent,
+            "width": self.width,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "validation_fraction": self.validation,
+            "device": self.device,
+        }
 
     def _distance(self, data: Data) -> Callable[[Autoencoder], float] | None:
         """Return what measures a model's samples, drawn from a Gaussian of its training codes."""
@@ -106,3 +138,8 @@ class PathCommand:
             return next(iter(scores.generation(subject))).values[0]
 
         return measured
+
+
+def _keep(path: "RankPath", folder: Path) -> None:
+    for point in path.points:
+        point.model.cpu().save(folder / f"rank-{point.rank:03}.safetensors")

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lorae.arguments import check_arguments
 from lorae.autoencoder import Autoencoder
 from lorae.choice import knee
-from lorae.containers import as_training, taken
+from lorae.containers import Container, as_training, taken
 from lorae.drawing import Curve, drawing
 from lorae.errors import InputError
 from lorae.estimator import LowRankAutoencoder
@@ -142,6 +143,80 @@ def lorae_path(
         >>> [point.rank for point in path.points]
         [4, 2, 1]
     """
+    start = beginning(
+        X,
+        latent=latent,
+        width=width,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        validation_fraction=validation_fraction,
+        standardize=standardize,
+        image_shape=image_shape,
+        device=device,
+    )
+    with torch.random.fork_rng(devices=[]):
+        trainer, model = start.at(random_state)
+        stops = checked_stops(model.bridge.latent, ranks, weights)
+        steps = start.steps_of(trainer)
+        trainer.run("training", AE(model), steps)
+        single = trainer.seconds
+        points = []
+        for point in walk(trainer, model, stage_of(steps), ranks=stops, weights=weights):
+            found = None if distance is None else distance(point.model)
+            points.append(replace(point, distance=found))
+    return RankPath(tuple(points), trainer.mean_error(model), single)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What the paths of all seeds begin with."""
+
+    samples: Tensor
+    container: Container
+    options: Options
+    latent: int
+    width: float
+    steps: int | None
+    standardize: bool
+    device: str
+
+    def at(self, seed: int) -> tuple[Trainer, Autoencoder]:
+        """Return the trainer and the fresh model of a seed, which torch's generator then has."""
+        trainer = Trainer(self.samples, replace(self.options, seed=seed), self.device)
+        torch.manual_seed(seed)
+        model = fresh_model(
+            trainer.seen.cpu(),
+            self.container,
+            self.latent,
+            width=self.width,
+            standardize=self.standardize,
+        )
+        return trainer, model.to(trainer.fabric.device)
+
+    def steps_of(self, trainer: Trainer) -> int:
+        """Return the steps of the first training."""
+        return self.steps or min(max(100 * trainer.sampler.per_epoch, 300), 10_000)
+
+
+def beginning(
+    X: Any,
+    *,
+    latent: int | None,
+    width: float,
+    steps: int | None,
+    batch_size: int,
+    learning_rate: float,
+    validation_fraction: float,
+    standardize: bool,
+    image_shape: tuple[int, ...] | None,
+    device: str,
+) -> Beginning:
+    """Return what a path begins with, checked; see :func:`lorae_path`.
+
+    Raises:
+        InputError: if an argument or the samples are unfit.
+    """
     judge = LowRankAutoencoder(latent=latent, width=width, steps=steps, batch_size=batch_size)
     judge.set_params(learning_rate=learning_rate, validation_fraction=validation_fraction)
     samples, container = taken(judge, X, image_shape, reset=True)
@@ -150,30 +225,17 @@ def lorae_path(
     share = max(validation_fraction, 2 / len(samples))
     left = len(samples) - round(share * len(samples))
     options = Options(
-        batch_size=min(batch_size, left),
-        learning_rate=learning_rate,
-        validation=share,
-        seed=random_state,
+        batch_size=min(batch_size, left), learning_rate=learning_rate, validation=share
     )
-    trainer = Trainer(samples, options, device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_state)
-        model = fresh_model(
-            trainer.seen.cpu(), container, latent or 64, width=width, standardize=standardize
-        ).to(trainer.fabric.device)
-        stops = _stops(model.bridge.latent, ranks, weights)
-        steps = steps or min(max(100 * trainer.sampler.per_epoch, 300), 10_000)
-        trainer.run("training", AE(model), steps)
-        single = trainer.seconds
-        stage = max(1, round(STAGE * steps))
-        points = []
-        for point in walk(trainer, model, stage, ranks=stops, weights=weights):
-            found = None if distance is None else distance(point.model)
-            points.append(replace(point, distance=found))
-    return RankPath(tuple(points), trainer.mean_error(model), single)
+    return Beginning(samples, container, options, latent or 64, width, steps, standardize, device)
 
 
-def _stops(
+def stage_of(steps: int) -> int:
+    """Return the steps of a stage after a first training of so many."""
+    return max(1, round(STAGE * steps))
+
+
+def checked_stops(
     latent: int, ranks: Sequence[int] | None, weights: Sequence[float] | None
 ) -> Sequence[int]:
     """Return the ranks to stop at, checked.

@@ -143,11 +143,17 @@ class Trainer:
         """
         if rank >= model.bridge.latent:
             return model, 0.0
+        objective = self.descent(model, rank, steps, weight)
+        self.run("descent", objective, steps)
+        return reduced(objective.model, objective.rank), objective.applied
+
+    def descent(
+        self, model: Autoencoder, rank: int, steps: int, weight: float | None = None
+    ) -> RankDescent:
+        """Return what takes a model down to a rank, as :meth:`narrow` trains it."""
         some = drawn(self.seen, _GAUGE_SAMPLES, self.options.seed)
         gauge = gauged(model, principal(model, some, probe=_GAUGE_PROBE, least=ROUGH))
-        objective = RankDescent(gauge, rank, steps, weight)
-        self.run("descent", objective, steps)
-        return reduced(gauge, objective.rank), objective.applied
+        return RankDescent(gauge, rank, steps, weight)
 
     def mean_error(self, model: Autoencoder) -> float:
         """Return the held-out error of the mean of the samples that are trained on."""
@@ -231,7 +237,7 @@ def walk(
         weights: lambda of each stage, instead; the walk ends at rank 1.
     """
     yield trainer.judged(model, 0.0)
-    down = max(1, round(0.6 * steps))
+    down = descending(steps)
     stages: Iterable[tuple[int, float | None]] = (
         ((rank, None) for rank in ranks) if weights is None else ((1, w) for w in weights)
     )
@@ -242,6 +248,11 @@ def walk(
         yield trainer.judged(model, weight if given is None else given)
         if model.bridge.latent == 1:
             return
+
+
+def descending(steps: int) -> int:
+    """Return how many steps of a stage are on the way down."""
+    return max(1, round(0.6 * steps))
 
 
 def mean_of(samples: Tensor) -> Tensor:
