@@ -9,6 +9,7 @@ from launcher import needs_fork, start
 
 from lorae.recipes import RECIPES
 from lorae.stacking import Stack
+from lorae.training import Session
 
 pytest_plugins = ["commands"]
 
@@ -64,6 +65,27 @@ def test_one_table_from_nothing_to_the_page(lorae, tmp_path):
     assert told["seeds"] == [0]
     status, out, _ = lorae("reproduce", "table7", *SMOKE, "--only-write", "--json")
     assert json.loads(out)["results"] == ["results/smoke/table7.json"]
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Stack, "backward"), (Session, "step")])
+def test_a_signal_stops_it_and_the_same_command_goes_on(owner, name, lorae, monkeypatch):
+    monkeypatch.setattr("lorae.stacking.pays", lambda *_: True)
+    asked = ("reproduce", "table7", *SMOKE, "--together", 8 if owner is Stack else 1)
+    real, calls = getattr(owner, name), iter(range(1000))
+
+    def stopping(self, x):
+        if next(calls) == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stopping)
+        status, _, err = lorae(*asked)
+    assert status == 128 + signal.SIGTERM
+    assert "stopped at step 7; continue with: the same command" in err
+    status, out, _ = lorae(*asked)
+    assert status == 0
+    assert "4 of 4 cells measured" in out
 
 
 def without_clock(text: str) -> dict:
