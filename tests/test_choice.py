@@ -1,13 +1,19 @@
-"""Rules over a path, and its knee."""
+"""Rules over a path, its knee, and models that are not worth walking from."""
+
+import warnings
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.exceptions import ConvergenceWarning
 
 from lorae.autoencoder import Architecture, build
-from lorae.choice import holds, knee, one_standard_error, rule_for
+from lorae.choice import holds, knee, one_standard_error, rule_for, warn_if_idle
 from lorae.errors import InputError
-from lorae.reduction import Point, ladder
+from lorae.options import Options
+from lorae.reduction import Point, Trainer, ladder
+from lorae.residual import start_from_components
 
 MODEL = build(Architecture("mlp", (2,), 1, width=0.01, value_range=None))
 
@@ -67,3 +73,22 @@ def test_the_knee_does_not_depend_on_units_or_order():
     assert ranks[knee(ranks, [1e6 * e for e in errors])] == at
     assert ranks[::-1][knee(ranks[::-1], errors[::-1])] == at
     assert knee([3], [0.1]) == 0
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.5, "held-out"), (0.0, "training")])
+def test_a_model_no_better_than_the_mean_is_warned_of(share: float, named: str):
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + 5
+    trainer = Trainer(x, Options(batch_size=10, validation=share), "cpu")
+    torch.manual_seed(0)
+    model = build(Architecture("residual", (3,), 2, value_range=None)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    said = rf"autoencoder of 2 codes explains -\d+\.\d% of the variance of {named} samples"
+    with pytest.warns(ConvergenceWarning, match=said):
+        warn_if_idle(trainer, model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        start_from_components(model.encoder, model.decoder, x)
+        warn_if_idle(trainer, model)
+        warn_if_idle(Trainer(torch.ones(40, 3), trainer.options, "cpu"), model)

@@ -6,7 +6,7 @@ from torch import nn
 
 from lorae.autoencoder import Architecture, Autoencoder, build, encode_all
 from lorae.bridges import NoBridge
-from lorae.coordinates import aligned, gauged, jacobians, principal, reduced
+from lorae.coordinates import ROUGH, aligned, gauged, jacobians, principal, reduced
 
 X = torch.rand(60, 8)
 IMAGES = torch.rand(40, 1, 9, 12)
@@ -107,3 +107,20 @@ def test_a_gauge_changes_nothing_and_its_reduction_drops_the_least(case):
     assert encode_all(small, x).shape == (len(x), 2)
     if model.architecture is not None:
         assert build(small.architecture).load_state_dict(small.state_dict())
+
+
+@pytest.mark.parametrize("end", ["encoder", "decoder"])
+def test_codes_that_say_nothing_are_not_blown_up_by_any_number_of_gauges(end: str):
+    """Those of an encoder without weights, or for a decoder whose units are dead."""
+    torch.manual_seed(0)
+    model = build(Architecture("conv", (1, 9, 12), 4, width=0.2)).eval()
+    with torch.no_grad():
+        if end == "encoder":
+            model.encoder[-1].weight.zero_()
+        else:
+            model.decoder[0].bias.fill_(-100)
+    for _ in range(4):
+        gauge = gauged(model, principal(model, IMAGES, least=ROUGH)).eval()
+        model = reduced(gauge, 4).eval()
+        largest = max(float(p.detach().abs().max()) for p in gauge.parameters())
+        assert largest < 1e4

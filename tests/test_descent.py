@@ -65,6 +65,25 @@ def test_nothing_happens_between_two_uses():
     assert objective.arrived == EVERY
 
 
+def test_nothing_shrinks_while_the_rank_is_on_its_schedule():
+    torch.manual_seed(0)
+    model = build(Architecture("mlp", (12,), 12, width=0.3, value_range=None))
+    objective = RankDescent(gauged(model, principal(model, X)), 2, 400)
+    shrunk = []
+    for _ in range(400):
+        before = singular_values(objective.model.bridge.matrix().detach())
+        rank_ = objective.rank
+        objective.after_step(1e-3)
+        after = singular_values(objective.model.bridge.matrix().detach())
+        if rank_ <= objective.scheduled():
+            torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-6)
+        elif objective.step % EVERY == 0:
+            shrunk.append(float(before[0] - after[0]) > 0)
+    assert any(shrunk)
+    assert objective.rank == 2
+    assert float(singular_values(objective.model.bridge.matrix().detach())[0]) > 0
+
+
 def test_bad_input():
     model = build(Architecture("mlp", (12,), 4, value_range=None))
     with pytest.raises(InputError, match="low-rank bridge"):

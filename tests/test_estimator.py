@@ -13,7 +13,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -380,6 +380,13 @@ def test_other_samples_than_those_fitted_are_refused():
             getattr(quick(), method)(IRIS)
     with pytest.raises(NotFittedError):
         quick().sample()
+
+
+@pytest.mark.parametrize(("n_components", "named"), [(2, "training"), ("auto", "held-out")])
+def test_networks_that_have_learnt_nothing_are_warned_of(n_components, named: str):
+    idle = quick(n_components=n_components, steps=4, learning_rate=1e-9, width=0.1)
+    with pytest.warns(ConvergenceWarning, match=rf"of the variance of {named} samples"):
+        idle.fit(DIGITS)
 
 
 # The number of components, chosen

@@ -113,6 +113,14 @@ def test_the_command_keeps_every_model(lorae, tmp_path):
     assert (status, err.count("\n")) == (2, 1)
 
 
+def test_the_command_says_so_where_the_first_training_has_learnt_nothing(lorae):
+    asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 4, "--width", 0.1)
+    status, out, err = lorae(*asked, "--learning-rate", 1e-9)
+    assert status == 0
+    assert "lorae: warning: the autoencoder of 64 codes explains" in err
+    assert "<- knee" in out
+
+
 def test_the_command_measures_generation(lorae):
     asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 20, "--width", 0.2, "--json")
     status, out, _ = lorae(*asked, "--features", "classifier", "--samples", 50)

@@ -10,7 +10,7 @@ from test_frontier import curved
 
 import lorae
 from lorae import seeded, stacking
-from lorae.autoencoder import load
+from lorae.loading import load
 from lorae.frontier import beginning, lorae_path
 from lorae.inference import squares
 from lorae.intervals import Interval

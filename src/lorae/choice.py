@@ -18,17 +18,25 @@ Reference:
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
+from lorae.autoencoder import Autoencoder
 from lorae.errors import InputError
+from lorae.inference import squares
 from lorae.objectives import AE
-from lorae.reduction import Point, Trainer
+from lorae.reduction import Point, Trainer, mean_of
+from lorae.sampler import drawn
 
 MATTERS = 0.01
 """The share of the explained variance that "auto" is ready to lose."""
+_SOME = 4000  # samples at most that a model is judged by where none are held out
 _PATIENCE = 2  # points in a row that fail the rule, after which a walk ends
+
+_IDLE = 0.01  # share of the variance below which a model explains next to nothing
 
 Rule = Callable[[Point, Sequence[Point], float], bool]
 """Whether a point passes among others, given the error of the mean."""
@@ -103,6 +111,33 @@ def chosen(
         model, weight = trainer.narrow(best.model, (best.rank + below) // 2, down)
         trainer.run("settling", AE(model), max(1, steps - down))
         points.append(trainer.judged(model, weight))
+
+
+def warn_if_idle(trainer: Trainer, model: Autoencoder) -> None:
+    """Warn where a model explains less than a hundredth of the variance of samples that do vary.
+
+    Of held-out samples, or of some that are trained on where none are held out.
+
+    Args:
+        trainer: of the model.
+        model: trained.
+
+    Warns:
+        ConvergenceWarning: of scikit-learn's, which says what share is explained.
+    """
+    held = len(trainer.held_out) > 0
+    samples = trainer.held_out if held else drawn(trainer.seen, _SOME, trainer.options.seed)
+    errors, apart = squares(model, samples, mean_of(trainer.seen))
+    share = 1 - float(errors.sum() / apart.sum()) if apart.any() else 1.0
+    if share < _IDLE:
+        what = "held-out" if held else "training"
+        warnings.warn(
+            f"the autoencoder of {model.bridge.latent} codes explains {share:.1%} of the variance "
+            f"of {what} samples, next to nothing: try more steps, a lower learning_rate or more "
+            "samples",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
 
 
 def knee(ranks: Sequence[int], errors: Sequence[float]) -> int:

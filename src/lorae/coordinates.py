@@ -120,21 +120,23 @@ def principal(
         samples: as the model's user has them, at least 2.
         probe: how many of them, at even distances, the metric is a mean over.
         codes: of the samples, where they are known.
-        least: share of the largest variance below which another one counts as that share.
+        least: share of the largest variance below which another one counts as that share; its
+            square is the least variance that counts at all, for codes that do not vary and for a
+            decoder that has not learnt to use them.
     """
     was_training = model.training
     model.eval()
     z = encode_all(model, samples) if codes is None else codes
     moments = Moments(z.shape[1]).update(z)
     spread, V = torch.linalg.eigh(moments.covariance.cpu())
-    floor = max(float(spread.max()) * least, torch.finfo(torch.float64).tiny)
+    floor = max(float(spread.max()) * least, least**2)
     scale = spread.clamp(min=floor).sqrt()
     chosen = z[torch.linspace(0, len(z) - 1, min(probe, len(z))).round().long()]
     G, mean_slope = jacobians(model.decoder, chosen.to(model.shift))
     B = V * scale
     gamma, Q = torch.linalg.eigh(B.mT @ G @ B)
     gamma, Q = gamma.flip(0), Q.flip(1)
-    lowest = max(float(gamma.max()) * least, torch.finfo(torch.float64).tiny)
+    lowest = max(float(gamma.max()) * least, least**2)
     root = gamma.clamp(min=lowest).sqrt()
     back = (B @ Q) / root
     directions = back.mT @ mean_slope
@@ -171,7 +173,7 @@ def gauged(model: Autoencoder, at: Coordinates) -> Autoencoder:
         model: its bridge is none; it is not changed.
         at: its coordinates, best with `least=ROUGH`.
     """
-    deviations = at.variances.clamp(min=max(ROUGH * float(at.variances.max()), _LEAST)).sqrt()
+    deviations = at.variances.clamp(min=max(ROUGH * float(at.variances.max()), ROUGH**2)).sqrt()
     unit = at.to / deviations[:, None]
     copy = recoded(model, unit, -unit @ at.mean, at.back, at.mean)
     with torch.device("meta"):  # which draws no random numbers

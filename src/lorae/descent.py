@@ -8,11 +8,11 @@ the rank r at the end lies the schedule
 
 While the rank is above it lambda grows at each use, by a tenth, or by as much more as it takes
 to grow a thousandfold along the schedule where that is short, and by three tenths at least once the
-schedule is at its end; else it shrinks by as much. A step never takes the rank below the
-schedule, and what has died stays dead, so the rank falls smoothly and never below r. There the
-threshold is over: M is kept at rank r by projection, without shrinkage. What is still above r when
-the K steps are over is cut, which takes a K of a few dozen or less; `arrived` says when r was
-reached.
+schedule is at its end; else it shrinks by as much. A step never takes the rank below the schedule,
+on it nothing shrinks, and what has died stays dead. So the rank falls smoothly and never below r.
+There the threshold is over: M is kept at rank r by projection, without shrinkage. What is still
+above r when the K steps are over is cut, which takes a K of a few dozen or less; `arrived` says
+when r was reached.
 """
 
 import math
@@ -101,17 +101,15 @@ class RankDescent(Objective):
 
     def _lowered(self, sigma: Float[Tensor, " l"], learning_rate: float) -> Float[Tensor, " l"]:
         """Return the singular values after the threshold, exact zeros among them."""
-        if self.rank <= self.target:
+        last = self.controlled and self.step >= self.steps
+        least = self.target if last else self.scheduled()
+        if self.rank <= least:  # nothing more is to die at present, and what has died stays dead
             return sigma * (torch.arange(len(sigma), device=sigma.device) < self.rank)
         self.applied = self.weight
-        least = self.scheduled() if self.step < self.steps or not self.controlled else self.target
-        values = torch.zeros_like(sigma)
-        kept = sigma[: self.rank]  # what has died stays dead
-        threshold = EVERY * learning_rate * self.weight
-        if least < self.rank:
-            threshold = min(threshold, float(sigma[least]))
+        values, kept = torch.zeros_like(sigma), sigma[: self.rank]
+        threshold = min(EVERY * learning_rate * self.weight, float(sigma[least]))
         values[: self.rank] = (kept - threshold).clamp(min=0)
-        if self.controlled and self.step >= self.steps:
+        if last:
             values[self.target :] = 0
         tiny = torch.finfo(sigma.dtype).tiny
         values[:least] = values[:least].clamp(min=tiny)  # a tie does not take the rank below

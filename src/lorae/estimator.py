@@ -151,6 +151,10 @@ class LowRankAutoencoder(
         Raises:
             InputError: if an argument or the samples are unfit.
             Diverged: if the loss is not finite.
+
+        Warns:
+            ConvergenceWarning: if the networks explain less than a hundredth of the variance of
+                held-out samples, or of the training samples where `n_components` is a number.
         """
         earlier = getattr(self, "container_", None)
         samples, self.container_ = taken(self, X, self.image_shape, reset=True)

@@ -11,7 +11,7 @@ from lorae.data import Data
 from lorae.errors import InputError
 from lorae.files import write_atomic, write_json
 from lorae.options import Options
-from lorae.output import Json, tell
+from lorae.output import Json, tell, telling
 from lorae.runs import free_folder
 from lorae.scores import Protocol, Subject, extractor_for
 
@@ -69,6 +69,8 @@ class PathCommand:
 
     def __call__(self) -> None:
         """Walk, write and print the path or paths."""
+        from sklearn.exceptions import ConvergenceWarning
+
         for name in ("weights", "features"):
             if self.seeds and getattr(self, name):
                 raise InputError(f"give seeds or {name}, not both")
@@ -77,7 +79,8 @@ class PathCommand:
         out = self.out or free_folder(f"{data.name}-path")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
-        path = self._one(data, out) if not self.seeds else self._several(data, out)
+        with telling(ConvergenceWarning):
+            path = self._one(data, out) if not self.seeds else self._several(data, out)
         about = path.about() | {"data": data.checksum}
         write_atomic(out / "path.svg", path.picture())
         write_json(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)

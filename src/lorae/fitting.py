@@ -3,21 +3,23 @@
 import copy
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorae import networks, residual
 from lorae.arguments import is_whole
 from lorae.autoencoder import Architecture, Autoencoder, as_float, build, clone
 from lorae.bridges import NoBridge
-from lorae.choice import chosen, rule_for
+from lorae.choice import chosen, rule_for, warn_if_idle
 from lorae.containers import Container
 from lorae.data import image_range, standardisation
 from lorae.errors import InputError
 from lorae.objectives import AE
-from lorae.reduction import STAGE, Point, Trainer, compressed, ladder, walk
+from lorae.reduction import STAGE, Point, Trainer, compressed, ladder, mean_of, walk
 
 _WIDE = 0.6  # of a training, without constraint before a walk
 _LAST = 0.4  # of a training, at the rank that was chosen
+_EDGE = 0.01  # share of the range of values that a decoder of images starts away from its ends
 
 Shape = tuple[int, ...]
 Scaling = tuple[Tensor, Tensor, tuple[float, float] | None]
@@ -50,14 +52,55 @@ def architecture(
 
 
 def default_model(samples: Tensor, plan: Architecture, shift: Tensor, scale: Tensor) -> Autoencoder:
-    """Return the default networks; those of vectors start from principal components."""
+    """Return the default networks.
+
+    Those of vectors start from principal components, and those of images at the mean colour: from
+    the middle of the range Adam hurries to the mean so fast that, on images mostly black, it
+    leaves a decoder behind whose units are dead.
+    """
     model = build(plan, shift, scale)
+    encoder, decoder = model.encoder, model.decoder
+    assert isinstance(encoder, nn.Sequential)
+    assert isinstance(decoder, nn.Sequential)
     if plan.network == "residual":
-        encoder, decoder = model.encoder, model.decoder
-        assert isinstance(encoder, nn.Sequential)
-        assert isinstance(decoder, nn.Sequential)
         residual.start_from_components(encoder, decoder, model.scaled(samples))
+    else:
+        colour = model.scaled(mean_of(samples).float()[None]).mean((0, 2, 3))
+        start_from_colour(decoder, colour, plan.value_range)
     return model
+
+
+@torch.no_grad()
+def start_from_colour(
+    decoder: nn.Sequential,
+    colour: Float[Tensor, " c"],
+    value_range: tuple[float, float] | None,
+) -> None:
+    r"""Make what a decoder of images puts out, in place, a colour where its last layer gets 0.
+
+    The bias b of that layer becomes the inverse of the activation: in a range of (0, 1)
+    :math:`\log \frac{c}{1 - c}`, in (-1, 1) :math:`\operatorname{artanh} c`, without one c. Colours
+    closer than a hundredth of the range to an end count as that far from it.
+
+    Args:
+        decoder: that ends in a convolution and an activation.
+        colour: c, a value for each channel, scaled.
+        value_range: of the activation.
+
+    Example:
+        >>> decoder = nn.Sequential(nn.ConvTranspose2d(4, 2, 1), nn.Sigmoid())
+        >>> start_from_colour(decoder, torch.tensor([0.1, 0.7]), (0.0, 1.0))
+        >>> decoder(torch.zeros(1, 4, 1, 1)).detach().flatten()
+        tensor([0.1000, 0.7000])
+    """
+    last = decoder[-2]
+    assert isinstance(last, nn.ConvTranspose2d)
+    assert last.bias is not None
+    if value_range is not None:
+        low, high = value_range
+        share = ((colour - low) / (high - low)).clamp(_EDGE, 1 - _EDGE)
+        colour = share.logit() / (high - low)  # tanh(x) is 2 sigmoid(2x) - 1
+    last.bias.copy_(colour)
 
 
 def own_model(
@@ -165,8 +208,11 @@ def trained(
                 f"n_components must be at most the latent size, {model.bridge.latent}, got "
                 f"{n_components}"
             )
-        return compressed(trainer, model, int(n_components), steps), []
+        model = compressed(trainer, model, int(n_components), steps)
+        warn_if_idle(trainer, model)
+        return model, []
     trainer.run("training", AE(model), max(1, round(_WIDE * steps)))
+    warn_if_idle(trainer, model)
     stage = max(1, round(STAGE * steps))
     walked = walk(trainer, model, stage, ranks=ladder(model.bridge.latent))
     best, points = chosen(trainer, walked, rule_for(n_components), trainer.mean_error(model), stage)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lorae.arguments import check_arguments
 from lorae.autoencoder import Autoencoder
-from lorae.choice import knee
+from lorae.choice import knee, warn_if_idle
 from lorae.containers import Container, as_training, taken
 from lorae.drawing import Curve, drawing
 from lorae.errors import InputError
@@ -137,6 +137,10 @@ def lorae_path(
         InputError: if an argument or the samples are unfit.
         Diverged: if the loss is not finite.
 
+    Warns:
+        ConvergenceWarning: if the first training explains less than a hundredth of the variance
+            of held-out samples.
+
     Example:
         >>> from sklearn.datasets import load_iris
         >>> path = lorae_path(load_iris().data, ranks=[2, 1], steps=60)
@@ -161,6 +165,7 @@ def lorae_path(
         steps = start.steps_of(trainer)
         trainer.run("training", AE(model), steps)
         single = trainer.seconds
+        warn_if_idle(trainer, model)
         points = []
         for point in walk(trainer, model, stage_of(steps), ranks=stops, weights=weights):
             found = None if distance is None else distance(point.model)

@@ -37,7 +37,8 @@ from lorae.totals import Totals
 
 STAGE = 1 / 12
 """Steps of one stage of a walk, as a share of a whole training."""
-_THIRD = 0.3  # of a training, for each of its first two parts
+_WIDE, _DOWN = 0.1, 0.1  # of a training, without constraint and on the way down
+_GENTLE, _MOST_DOWN = 100, 0.3  # steps that the way down takes at least, if they are no more
 _GAUGE_SAMPLES = 4000  # that the coordinates of a stage are computed from
 _GAUGE_PROBE = 64  # of these, for the metric
 
@@ -192,15 +193,17 @@ class Trainer:
 def compressed(trainer: Trainer, model: Autoencoder, rank: int, steps: int) -> Autoencoder:
     """Return a model trained, narrowed to a rank and trained on, in so many steps in all.
 
-    Three tenths each without constraint and on the way down, and the rest at the new rank, while
-    the learning rate falls to 0.
+    A tenth without constraint, a tenth on the way down (100 steps at least, for a shorter way is
+    hardly smooth, but at most three tenths), and the rest at the new rank, while the learning rate
+    falls to 0.
     """
-    third = max(1, round(_THIRD * steps))
     model = clone(model)
     if rank < model.bridge.latent:
-        trainer.run("training", AE(model), third)
-        model, _ = trainer.narrow(model, rank, third)
-        steps = max(1, steps - 2 * third)
+        wide = max(1, round(_WIDE * steps))
+        down = max(1, round(max(_DOWN * steps, min(_GENTLE, _MOST_DOWN * steps))))
+        trainer.run("training", AE(model), wide)
+        model, _ = trainer.narrow(model, rank, down)
+        steps = max(1, steps - wide - down)
     trainer.run("finishing", AE(model), steps, cool=1.0)
     return model
 

@@ -19,7 +19,7 @@ import torch
 
 from lorae import memory
 from lorae.autoencoder import Autoencoder, clone
-from lorae.choice import knee
+from lorae.choice import knee, warn_if_idle
 from lorae.coordinates import reduced
 from lorae.drawing import Curve, drawing
 from lorae.errors import Diverged, InputError
@@ -148,6 +148,9 @@ def lorae_paths(
         InputError: if an argument or the samples are unfit.
         Diverged: if the loss of a seed is not finite.
 
+    Warns:
+        ConvergenceWarning: for each seed that learns next to nothing without constraint.
+
     Example:
         >>> from sklearn.datasets import load_iris
         >>> path = lorae_paths(load_iris().data, seeds=(0, 1), ranks=[2, 1], steps=60)
@@ -176,6 +179,8 @@ def lorae_paths(
         stops = checked_stops(models[0].bridge.latent, ranks, None)
         steps = start.steps_of(trainers[0])
         train(trainers, [AE(model) for model in models], steps)
+        for trainer, model in zip(trainers, models, strict=True):
+            warn_if_idle(trainer, model)
         single = time.perf_counter() - began
         stages = list(walks(trainers, models, stage_of(steps), stops))
     paths = (
