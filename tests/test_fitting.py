@@ -42,8 +42,21 @@ def test_a_colour_at_an_end_of_the_range_leaves_a_slope(colour: float, low: floa
 
 
 def test_images_mostly_black_are_learnt():
-    """From the middle of the range the units of the decoder die on the way to black."""
+    """From the middle of the range training ends at black, whatever the codes are."""
     assert np.mean(IMAGES.numpy() == 0) > 0.8
     arguments = {"n_components": 16, "latent": 16, "width": 0.25, "random_state": 0}
     fitted = LowRankAutoencoder(steps=80, batch_size=25, learning_rate=3e-3, **arguments)
     assert fitted.fit(IMAGES).score(IMAGES) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends"),
+    [(100, (10, 40, 100)), (300, (30, 120, 300)), (600, (60, 160, 600))],
+)
+def test_most_steps_are_made_at_the_rank_that_is_given(steps: int, ends: tuple[int, int, int]):
+    """After a tenth without constraint, and a tenth on the way down, or 100 steps if few."""
+    X = np.random.default_rng(0).normal(size=(30, 3))
+    arguments = {"n_components": 1, "width": 0.05, "batch_size": 5, "random_state": 0}
+    fitted = LowRankAutoencoder(steps=steps, **arguments).fit(X)
+    last = {line["phase"]: line["step"] for line in fitted.history_}
+    assert tuple(last[phase] for phase in ("training", "descent", "finishing")) == ends

@@ -55,8 +55,8 @@ def default_model(samples: Tensor, plan: Architecture, shift: Tensor, scale: Ten
     """Return the default networks.
 
     Those of vectors start from principal components, and those of images at the mean colour: from
-    the middle of the range Adam hurries to the mean so fast that, on images mostly black, it
-    leaves a decoder behind whose units are dead.
+    the middle of the range Adam hurries past the mean of images that are mostly black, to a
+    decoder that puts out black whatever its codes are, and is stuck there.
     """
     model = build(plan, shift, scale)
     encoder, decoder = model.encoder, model.decoder
