@@ -10,10 +10,10 @@ from test_frontier import curved
 
 import lorae
 from lorae import seeded, stacking
-from lorae.loading import load
 from lorae.frontier import beginning, lorae_path
 from lorae.inference import squares
 from lorae.intervals import Interval
+from lorae.loading import load
 from lorae.objectives import AE
 from lorae.reduction import walk
 from lorae.seeded import SeededPath, lorae_paths
