@@ -9,7 +9,7 @@ from lorae import scores
 from lorae.autoencoder import Autoencoder
 from lorae.data import Data
 from lorae.errors import InputError
-from lorae.files import write_atomic, write_json
+from lorae.files import check_new_folder, write_atomic, write_json
 from lorae.options import Options
 from lorae.output import Json, tell, telling
 from lorae.runs import free_folder
@@ -77,8 +77,7 @@ class PathCommand:
         given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
         data = given.load()
         out = self.out or free_folder(f"{data.name}-path")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"out must be a new or empty folder, {str(out)!r} is neither")
+        check_new_folder(out)
         with telling(ConvergenceWarning):
             path = self._one(data, out) if not self.seeds else self._several(data, out)
         about = path.about() | {"data": data.checksum}
