@@ -5,7 +5,8 @@ root of the product of the covariances. Then the error budget, on MNIST: the cou
 way of resizing, the precision of the extractor. "Made" are images drawn from a mixture of 10 on the
 training codes of a run; "real" are test images, and other test images stand for a perfect model.
 
-Inception takes about 0.2 s an image on one processor core, so the whole takes half an hour there.
+Inception takes about 0.15 s an image on one processor core, and SciPy's square root minutes, so the
+whole takes half an hour there.
 
     python3 dev.py bench fid runs/demo/lorae-scale-free
     python3 dev.py bench fid runs/demo/lorae-scale-free --counts 100 --photos celeba
@@ -14,6 +15,7 @@ Inception takes about 0.2 s an image on one processor core, so the whole takes h
 import argparse
 import warnings
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +143,7 @@ def main() -> None:
         x, y = (features(extractors["float32, bicubic"], part, "photos") for part in halves)
         pairs["photographs, others"] = (x, y)
     print(f"{machine()}; {run.name} on {origin.name}\n")
-    for row in [*parity(pairs), "", *budget(sets, counts)]:
+    for row in chain(parity(pairs), [""], budget(sets, counts)):
         print(row, flush=True)
 
 
