@@ -276,7 +276,7 @@ class Sweep:
             "cell": cell.about,
             "data": None if data is None else data.checksum,
             "result": result,
-            "seconds": round(time.perf_counter() - start, 1),
+            "seconds": round(time.perf_counter() - start, 3),
             "commit": commit(),
             "environment": environment(),
         }
