@@ -176,6 +176,7 @@ def test_a_damaged_run_folder_is_told(name, lorae, finished):
     assert_refused(lorae("train", "--resume", finished), rf"there is no run|{name}.* is missing")
 
 
+@pytest.mark.slow
 @needs_fork
 def test_a_full_disk_loses_nothing(tmp_path, finished):
     folder = tmp_path / "run"

@@ -58,6 +58,7 @@ def test_memory_is_kept_within_and_handed_back_after():
     assert left < 2 * 10**7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wish", [{"MALLOC_ARENA_MAX": "2"}, {"GLIBC_TUNABLES": ""}], ids=str)
 def test_wishes_of_the_environment_are_left_alone(wish):
     at_first, within, held, _ = measured(**wish)
