@@ -20,18 +20,16 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lorae.autoencoder import Autoencoder, build, clone
+from lorae.autoencoder import Autoencoder, clone
 from lorae.checkpoints import Stateful, load_checkpoint, save_checkpoint
 from lorae.data import Data
-from lorae.errors import InputError
 from lorae.files import load_tensors
-from lorae.methods import method
 from lorae.options import Options
 from lorae.runs import Run
 from lorae.sampler import Sampler, drawn
 from lorae.stepping import adam
 from lorae.totals import Totals
-from lorae.training import State
+from lorae.training import State, begun
 
 
 class Member:
@@ -64,16 +62,8 @@ class Member:
         samples: Tensor | None = None,
     ) -> None:
         self.options, self.run, self.data, self.fabric = options, run, data, fabric
-        torch.manual_seed(options.seed)
-        model = build(options.architecture(data), data.shift, data.scale)
-        objective = method(options.model).objective_for(model, options.weight, **options.settings)
-        if options.batch_size < objective.least_batch:
-            raise InputError(
-                f"batch_size must be at least {objective.least_batch} for {options.model} with "
-                f"these settings, got {options.batch_size}"
-            )
-        double = options.precision == "64-true"
-        self.objective = objective.to(fabric.device, torch.float64 if double else torch.float32)
+        kind = torch.float64 if options.precision == "64-true" else torch.float32
+        self.objective = begun(options, data).to(fabric.device, kind)
         self.average = None if options.ema is None else clone(self.objective.model)
         self._host = torch.Generator()
         self._host.set_state(torch.get_rng_state())

@@ -47,7 +47,7 @@ from lorae.stacking import APART, OWN
 
 MOST = 8
 """Trainings made as one stack, at most, where nothing is said: of the paper's largest network each
-takes about 1.2 GB."""
+takes about 1.2 GB, by reckoning."""
 
 _PAUSE = 1.0  # seconds between two looks at what others are working on
 

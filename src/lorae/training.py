@@ -63,14 +63,7 @@ def train(
     fabric = fabric_for(options)
     data = options.load()
     options = options.resolved(data)
-    torch.manual_seed(options.seed)
-    model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).objective_for(model, options.weight, **options.settings)
-    if options.batch_size < objective.least_batch:
-        raise InputError(
-            f"batch_size must be at least {objective.least_batch} for {options.model} with these "
-            f"settings, got {options.batch_size}"
-        )
+    objective = begun(options, data)
     run = _prepared(fabric, options, data, out, resume=resume)
     if run.finished:
         return run
@@ -79,6 +72,27 @@ def train(
         session.restore()
     session.run_to_end()
     return run
+
+
+def begun(options: Options, data: Data) -> Objective:
+    """Return what a training minimises over a model with fresh weights, torch's generator seeded.
+
+    Args:
+        options: resolved.
+        data: what they name.
+
+    Raises:
+        InputError: if a batch has too few samples for it.
+    """
+    torch.manual_seed(options.seed)
+    model = build(options.architecture(data), data.shift, data.scale)
+    objective = method(options.model).objective_for(model, options.weight, **options.settings)
+    if options.batch_size < objective.least_batch:
+        raise InputError(
+            f"batch_size must be at least {objective.least_batch} for {options.model} with these "
+            f"settings, got {options.batch_size}"
+        )
+    return objective
 
 
 def _prepared(
