@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 import lorae
-from lorae.autoencoder import Autoencoder, as_float, build
-from lorae.methods import method
-from lorae.objectives import Objective
+from lorae.nn.autoencoder import Autoencoder, build
+from lorae.objectives.base import Objective
+from lorae.objectives.registry import method
+from lorae.utils.samples import as_float
 
 
 @dataclass(frozen=True)

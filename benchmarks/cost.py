@@ -26,12 +26,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import lorae
-from lorae.autoencoder import build
-from lorae.data import Data
-from lorae.machines import fabric_for
-from lorae.methods import method
-from lorae.runs import Run
-from lorae.training import Session
+from lorae.data.datasets import Data
+from lorae.nn.autoencoder import build
+from lorae.objectives.registry import method
+from lorae.training.devices import fabric_for
+from lorae.training.loop import Session
+from lorae.training.run_folder import Run
 
 IMAGES, EPOCHS, BATCH = 162_770, 100, 100
 

@@ -13,9 +13,10 @@ import time
 
 import numpy as np
 import torch
+from _manifolds import MANIFOLDS
 
-from lorae import LowRankAutoencoder, data, dimension
-from lorae.manifolds import MANIFOLDS
+from lorae import LowRankAutoencoder, data
+from lorae.metrics import intrinsic_dimension as dimension
 
 
 def main() -> None:

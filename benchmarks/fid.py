@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from lorae import data
-from lorae.distances import frechet, kernel_distance
-from lorae.features import RESIZES, Inception, as_bytes, features
-from lorae.moments import Moments
-from lorae.options import data_of
-from lorae.produce import drawn
-from lorae.runs import Run
-from lorae.scores import chosen
+from lorae.cli.sample import drawn
+from lorae.linalg.moments import Moments
+from lorae.metrics.features import RESIZES, Inception, as_bytes, features
+from lorae.metrics.frechet import frechet, kernel_distance
+from lorae.metrics.scores import chosen
+from lorae.training.options import data_of
+from lorae.training.run_folder import Run
 
 FEW = 40  # far fewer than the 2,048 features, so that the covariances are singular
 

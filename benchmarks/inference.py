@@ -19,9 +19,10 @@ import onnxruntime
 import torch
 
 import lorae
-from lorae import export, timing
-from lorae.autoencoder import as_float
-from lorae.options import data_of
+from lorae.export import exporters as export
+from lorae.export import timing
+from lorae.training.options import data_of
+from lorae.utils.samples import as_float
 
 CALLS = (("encode", 1), ("encode", 1000), ("decode", 1), ("decode", 1000))
 

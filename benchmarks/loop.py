@@ -21,10 +21,11 @@ import torch
 from lightning_fabric import Fabric
 
 import lorae
-from lorae.autoencoder import as_float, build
-from lorae.methods import method
-from lorae.runs import Run
-from lorae.training import Session
+from lorae.nn.autoencoder import build
+from lorae.objectives.registry import method
+from lorae.training.loop import Session
+from lorae.training.run_folder import Run
+from lorae.utils.samples import as_float
 
 
 def ours(options: lorae.Options, folder: Path) -> Callable[[], object]:

@@ -45,7 +45,7 @@ def images(count: int, start: int) -> np.ndarray:
 
 def write_array(path: Path, count: int) -> None:
     """Write an .npy file, a block at a time."""
-    from lorae.cache import write_npy
+    from lorae.data.cache import write_npy
 
     blocks = (images(min(10_000, count - start), start) for start in range(0, count, 10_000))
     write_npy(path, (count, 3, SIDE, SIDE), "|u1", blocks)
@@ -92,8 +92,8 @@ def watched() -> Iterator[dict[str, int]]:
 
 def trained(path: Path, steps: int, limit: int | None) -> dict[str, float]:
     """Train in this process, and return peaks in MiB and seconds for loading and for the rest."""
-    from lorae.options import Options
-    from lorae.training import train
+    from lorae.training.loop import train
+    from lorae.training.options import Options
 
     options = Options(
         data=str(path), steps=steps, width=0.25, latent=16, evaluate_every=steps, validation=0.1,

@@ -20,9 +20,9 @@ import torch
 from loop import ours
 
 import lorae
-from lorae import spectral
-from lorae.methods import METHODS
-from lorae.report import write_report
+from lorae.linalg import spectral
+from lorae.objectives.registry import METHODS
+from lorae.report.report import write_report
 
 
 def options_for(model: str, steps: int) -> lorae.Options:

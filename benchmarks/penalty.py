@@ -5,7 +5,7 @@ step of the paper's MNIST network (full width, batch 100, float32, channels last
 two errors against float64, of the norm of a fresh M (relative) and of the factor U V^T on the
 directions of a trained M that are alive (its spectral norm; the trained M has l/8 singular values
 from 1 to 0.1 and a tail at 1e-5). "torch" is `torch.linalg.matrix_norm(M, "nuc")` with autograd,
-which the others are compared with. "factor/8" is a polar factor (as `lorae.polar` has it on this
+which the others are compared with. "factor/8" is a polar factor (as `lorae.linalg.polar` has it on this
 device) that serves for 8 steps, "proximal" the proximal step and "proximal/8" one in 8 steps,
 "factored" what two factors and their sum of squares cost more than M alone, and "few (32)" a
 proximal step of a product of factors of 32 columns.
@@ -22,9 +22,9 @@ from _timing import in_turns, machine, milliseconds, ratio, seconds
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lorae import polar, spectral
-from lorae.autoencoder import Architecture, build
-from lorae.bridges import Factored, LowRank
+from lorae.linalg import polar, spectral
+from lorae.nn.autoencoder import Architecture, build
+from lorae.nn.bridges.matrix import Factored, LowRank
 
 BATCH = 100
 EVERY = 8

@@ -20,8 +20,8 @@ import torch
 from _timing import machine
 
 import lorae
-from lorae import polar, spectral
-from lorae.intervals import Interval
+from lorae.linalg import polar, spectral
+from lorae.utils.intervals import Interval
 
 SLOW: dict[str, Any] = {"way": "svd", "every": 1, "precision": "32-true"}
 ROWS: dict[str, dict[str, dict[str, Any]]] = {

@@ -48,10 +48,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from lorae import memory
-from lorae.cache import cache_folder
-from lorae.runs import Run
-from lorae.training import Session
+from lorae.cli import malloc as memory
+from lorae.data.cache import cache_folder
+from lorae.training.loop import Session
+from lorae.training.run_folder import Run
 
 SIDE = 2048  # of the matrices whose product tells the device's rate
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -9,8 +9,8 @@ from launcher import flags
 from small import SMALL
 
 from lorae.cli import main
-from lorae.runs import Run
-from lorae.training import Session, train
+from lorae.training.loop import Session, train
+from lorae.training.run_folder import Run
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ class Everywhere:
         """Read the data of equal options only once in a session."""
         from small import load
 
-        from lorae.options import Options
+        from lorae.training.options import Options
 
         monkeypatch.setattr(Options, "load", load)
 

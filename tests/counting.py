@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from lorae.errors import Diverged
-from lorae.runs import Run
+from lorae.training.run_folder import Run
 
 
 def traced(run: Run | None = None, *, trace: str, value: float = 1.0, seconds: float = 0.0) -> dict:

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from lorae.options import Options
+from lorae.training.options import Options
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 _SERVER = """
 import json, os, sys, traceback
-import lorae.cli, lorae.training, sklearn.datasets
+import lorae.cli, lorae.training.loop, sklearn.datasets
 
 def run(job):
     for number, name, flags in ((0, os.devnull, os.O_RDONLY), (1, job["out"], os.O_WRONLY),

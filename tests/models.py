@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits, load_wine
 
-from lorae.autoencoder import Architecture, build
-from lorae.methods import METHODS
-from lorae.objectives import Objective
+from lorae.nn.autoencoder import Architecture, build
+from lorae.objectives.base import Objective
+from lorae.objectives.registry import METHODS
 
 LATENT = 6
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from _manifolds import MANIFOLDS, embedded, rotating, sphere
 
-from lorae.dimension import two_nearest
 from lorae.errors import InputError
-from lorae.manifolds import MANIFOLDS, embedded, rotating, sphere
+from lorae.metrics.intrinsic_dimension import two_nearest
 
 NAMES = pytest.mark.parametrize("name", MANIFOLDS)
 

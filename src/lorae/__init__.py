@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from lorae.autoencoder import Architecture, Autoencoder, as_float, build, encode_all
 from lorae.errors import Diverged, InputError, Interrupted
-from lorae.evaluation import Evaluation, evaluate
-from lorae.loading import load
-from lorae.options import Options
-from lorae.runs import Run
-from lorae.wrapping import wrap
+from lorae.nn.autoencoder import Architecture, Autoencoder, build, encode_all
+from lorae.nn.serialization import load
+from lorae.nn.wrapping import wrap
+from lorae.training.evaluation import Evaluation, evaluate
+from lorae.training.options import Options
+from lorae.training.run_folder import Run
+from lorae.utils.samples import as_float
 
 if TYPE_CHECKING:
-    from lorae.estimator import LowRankAutoencoder
-    from lorae.frontier import RankPath, lorae_path
-    from lorae.seeded import SeededPath, lorae_paths
-    from lorae.training import train
+    from lorae.estimator.estimator import LowRankAutoencoder
+    from lorae.estimator.path import RankPath, lorae_path
+    from lorae.estimator.seeded_path import SeededPath, lorae_paths
+    from lorae.training.loop import train
 
 __version__ = "0.1.0"
 
@@ -53,12 +54,12 @@ __all__ = [
 
 
 _LATER = {
-    "LowRankAutoencoder": "lorae.estimator",
-    "RankPath": "lorae.frontier",
-    "SeededPath": "lorae.seeded",
-    "lorae_path": "lorae.frontier",
-    "lorae_paths": "lorae.seeded",
-    "train": "lorae.training",
+    "LowRankAutoencoder": "lorae.estimator.estimator",
+    "RankPath": "lorae.estimator.path",
+    "lorae_path": "lorae.estimator.path",
+    "SeededPath": "lorae.estimator.seeded_path",
+    "lorae_paths": "lorae.estimator.seeded_path",
+    "train": "lorae.training.loop",
 }
 
 

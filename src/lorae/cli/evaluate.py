@@ -1,0 +1,241 @@
+"""The commands that judge a trained model, or sets of images: evaluate, classify, fid."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from lorae import data
+from lorae.cli.output import Json, tell, warn
+from lorae.cli.sample import drawn
+from lorae.data.datasets import Data
+from lorae.errors import InputError, unknown
+from lorae.linalg.moments import Moments
+from lorae.metrics import evaluations, scores
+from lorae.metrics.features import Inception, as_bytes, kept_features
+from lorae.metrics.frechet import frechet, kernel_distance
+from lorae.metrics.precision_recall import coverage
+from lorae.metrics.probes import PROBES, Codes, labelled, supervised
+from lorae.metrics.scores import Protocol
+from lorae.nn import networks
+from lorae.training.options import data_of, in_range
+from lorae.training.run_folder import Run
+from lorae.utils.intervals import Interval
+from lorae.utils.samples import Rows
+
+TABLES = (".csv", ".npy")
+PAIRS = 20_000
+"""Images at most of which each is compared with each, for KID and coverage; FID takes all."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a run by a stated protocol, and keep the scores in its folder."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of a finished training."""
+    only: tuple[str, ...] = ()
+    """Parts: reconstruction, generation, interpolation, dimension, classification; all that apply
+    by default."""
+    features: str = "auto"
+    """Features of images: inception (FID, KID), classifier (trained on the set's labels, named
+    differently), a TorchScript file of Inception weights, or auto: inception with a GPU."""
+    resize: str = "bicubic"
+    """Resizing to Inception's 299 pixels: bicubic (antialiased) or bilinear (as the original)."""
+    samples: int = 2000
+    """Images made, and test images compared with, at most."""
+    repeats: int = 3
+    """How often what is random is drawn; scores come with their 95 % interval."""
+    seed: int = 0
+    """Seed of the first of them."""
+    densities: tuple[str, ...] = ()
+    """Densities of codes to draw from: gaussian, mixture-4, mixture-10, mixture-auto, flow, prior;
+    by default the prior where there is one, else gaussian and mixture-10."""
+    labels: tuple[int, ...] = (100, 1000)
+    """Numbers of labelled samples for the probes."""
+    probes: tuple[str, ...] = ("logistic", "neighbours")
+    """Probes of codes: head (the paper's), logistic, neighbours."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Evaluate, write evaluation.json and print the scores."""
+        protocol = Protocol(
+            samples=self.samples,
+            repeats=self.repeats,
+            seed=self.seed,
+            densities=self.densities,
+            labels=self.labels,
+            probes=self.probes,
+        )
+        run = Run.open(self.run)
+        found = evaluations.evaluate_run(
+            run, protocol, self.only, features=self.features, resize=self.resize
+        )
+        if self.as_json:
+            tell(found)
+            return
+        shown = [s for s in evaluations.scores_of(run) if not self.only or s.part in self.only]
+        tell(evaluations.table(shown))
+        tell("\n".join(evaluations.protocols(run, self.only)))
+        tell(f"written to {run.path / evaluations.FILE}")
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Tell how much frozen codes know of the classes, as in the paper's Table 6."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders of finished trainings on one labelled set."""
+    labels: tuple[int, ...] = (10, 100, 1000)
+    """Numbers of labelled training samples."""
+    probe: str = "head"
+    """Probe: head (the paper's), logistic or neighbours."""
+    draws: int = 5
+    """Random choices of the labelled samples."""
+    inputs: str = "codes"
+    """What the probe sees: codes (M E(x)) or encoder (E(x), as in the authors' code)."""
+    supervised: bool = False
+    """Add a row of the same encoder and head trained on the labelled images alone."""
+    seed: int = 0
+    """Seed of the first draw."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Print a table of test accuracies, with 95 % intervals over the draws."""
+        if self.probe not in PROBES:
+            raise unknown("probe", self.probe, PROBES)
+        if self.inputs not in ("codes", "encoder"):
+            raise InputError(f"inputs must be 'codes' or 'encoder', got {self.inputs!r}")
+        in_range("seed", self.seed, 0, 2**31 - 1)
+        if self.draws < 1 or not self.runs:
+            raise InputError(f"classify needs a run and a draw, got {len(self.runs)}, {self.draws}")
+        runs = [Run.open(path) for path in self.runs]
+        sets = {run.about["data"]["checksum"]: data_of(run) for run in runs}
+        if len(sets) > 1:
+            raise InputError(f"the runs must be of one data set, got {len(sets)}")
+        origin = next(iter(sets.values()))
+        rows: dict[str, dict[str, Interval]] = {}
+        for run in runs:
+            codes = labelled(run.model(), origin, self.inputs)
+            rows[run.name] = self._row(codes, PROBES[self.probe])
+        if self.supervised:
+            built = runs[0].model().architecture
+            assert built is not None
+            shape = built.network, built.shape, built.latent, built.width
+            probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder)
+            rows["supervised"] = self._row(labelled(None, origin), probe)
+        if self.as_json:
+            tell({name: {n: one.values for n, one in row.items()} for name, row in rows.items()})
+            return
+        wide = max(map(len, rows))
+        tell(f"{'test accuracy, %':{wide}}  " + "  ".join(f"{n:>12} labels" for n in self.labels))
+        for name, row in rows.items():
+            tell(
+                f"{name:{max(wide, 16)}}  " + "  ".join(f"{_percent(v):>19}" for v in row.values())
+            )
+
+    def _row(self, codes: Codes, probe: Any) -> dict[str, Interval]:
+        seeds = range(self.seed, self.seed + self.draws)
+        return {
+            str(n): Interval(tuple(probe(codes.drawn(n, seed), seed=seed) for seed in seeds))
+            for n in self.labels
+        }
+
+
+@dataclass(frozen=True)
+class Fid:
+    """Compare two sets of images by Inception features: FID, KID, precision, recall.
+
+    A set is a folder or zip of images, an .npy or .npz array, a run (samples drawn from it), or a
+    named set (its test images; mnist:train for the others).
+    """
+
+    a: tyro.conf.Positional[str]
+    """The first set, the real one for precision and coverage."""
+    b: tyro.conf.Positional[str]
+    """The second set."""
+    samples: int | None = None
+    """Use at most this many images of each; all by default, 10,000 of a run."""
+    resize: str = "bicubic"
+    """Resizing to 299 pixels: bicubic (antialiased) or bilinear (as the original code)."""
+    weights: Path | None = None
+    """A TorchScript file of Inception weights of your own; by default they are fetched once."""
+    size: int | None = None
+    """Resize the images of folders to this many pixels first (after cutting a centred square)."""
+    crop: int | None = None
+    """Cut a centred square of this many pixels before that."""
+    density: str | None = None
+    """Density of the codes of a run; its prior or a gaussian by default."""
+    seed: int = 0
+    """Seed of what is drawn."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Print the distances, and what is to be known about them."""
+        in_range("samples", self.samples, 6, None)  # coverage looks at the fifth neighbour
+        in_range("seed", self.seed, 0, 2**31 - 1)
+        sets = [self._images(name) for name in (self.a, self.b)]
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        extractor = Inception(self.resize, self.weights, device)
+        x, y = (
+            kept_features(extractor, images, name)
+            for images, name in zip(sets, (self.a, self.b), strict=True)
+        )
+        fid = frechet(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
+        few_x, few_y = (scores.chosen(found, PAIRS) for found in (x, y))
+        kid, cover = kernel_distance(few_x, few_y), coverage(few_x, few_y)
+        answer = {"FID": fid, "KID": kid.value, "KID_error": kid.error} | vars(cover)
+        answer |= {
+            "images": [len(x), len(y)],
+            "paired": [len(few_x), len(few_y)],
+            "extractor": extractor.identity,
+            "seed": self.seed,
+        }
+        few = min(len(x), len(y))
+        if few <= x.shape[1]:
+            warn(f"{few} images are no more than {x.shape[1]} features: FID is biased upwards")
+        if self.as_json:
+            tell(answer)
+            return
+        tell(f"FID        {fid:.4f}   ({len(x)} and {len(y)} images, resized {self.resize})")
+        tell(f"KID x 1e3  {1e3 * kid.value:.4f} ± {1e3 * kid.error:.2g} (standard error)")
+        for name, value in vars(cover).items():
+            tell(f"{name:10} {value:.4f}")
+        if max(len(x), len(y)) > PAIRS:
+            tell(f"all but FID: of {len(few_x)} and {len(few_y)} of the images")
+
+    def _images(self, name: str) -> Rows:
+        path = Path(name)
+        if (path / "config.json").exists():
+            run = Run.open(path)
+            found = data_of(run)
+            self._check_images(name, found)
+            parts = drawn(run, found, self.samples or 10_000, self.density, self.seed)
+            return Rows(torch.cat(list(parts)))
+        named, _, split = name.partition(":")
+        if named in data.DATASETS:
+            found = data.load(named)
+            if split not in ("", "train", "test"):
+                raise InputError(f"a set has the parts train and test, got {split!r}")
+            sets = [found.train if split == "train" else found.test]
+        else:
+            found = data.load(name, size=self.size, crop=self.crop, test_fraction=0.5)
+            sets = [found.train, found.test]
+        self._check_images(name, found)
+        rows = Rows(*sets, each=lambda x: x if x.dtype == torch.uint8 else as_bytes(found.unit(x)))
+        return rows.drawn(self.samples or len(rows), self.seed)
+
+    @staticmethod
+    def _check_images(name: str, found: Data) -> None:
+        if len(found.shape) != 3:
+            raise InputError(f"fid compares images, and {name!r} holds none")
+
+
+def _percent(accuracy: Interval) -> str:
+    return str(Interval(tuple(100 * value for value in accuracy.values)))

@@ -1,0 +1,147 @@
+"""The command that shows what every rank of a set costs: `lorae path`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lorae.cli.output import Json, tell, telling
+from lorae.data.datasets import Data
+from lorae.errors import InputError
+from lorae.metrics import scores
+from lorae.metrics.scores import Protocol, Subject, extractor_for
+from lorae.nn.autoencoder import Autoencoder
+from lorae.training.options import Options
+from lorae.training.run_folder import free_folder
+from lorae.utils.files import check_new_folder, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from lorae.estimator.path import RankPath
+    from lorae.estimator.seeded_path import SeededPath
+
+
+@dataclass(frozen=True)
+class PathCommand:
+    """Train once, go down the ranks from there, and keep the model of each with its error.
+
+    With several seeds the models are in a folder for each, and errors and knee have intervals.
+    """
+
+    data: str = "mnist"
+    """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .csv
+    or .parquet file; its training samples are used."""
+    out: Path | None = None
+    """New folder for path.json, path.svg and a model for each rank; runs/DATA-path by default."""
+    ranks: tuple[int, ...] = ()
+    """Ranks to stop at, falling; by default each about a fifth less than the one before."""
+    weights: tuple[float, ...] = ()
+    """Weights lambda of the stages instead, which reach what ranks they reach."""
+    latent: int | None = None
+    """Latent size to come down from; 64 by default, or the number of values of a sample where
+    that is less."""
+    width: float = 1.0
+    """Factor on the hidden widths of the networks."""
+    steps: int | None = None
+    """Optimizer steps of the first training; by default 100 passes, within 300 and 10,000."""
+    batch_size: int = 100
+    """Samples in a step."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    validation: float = 0.1
+    """Share of the training samples that is held out for the errors, 0 to 0.5."""
+    features: str | None = None
+    """Also the distance of generated to held-out images for each model, by features of inception
+    or of a classifier; off by default."""
+    samples: int = 1000
+    """Images made for that distance."""
+    size: int | None = None
+    """Resize images of a folder to this many pixels on each side."""
+    crop: int | None = None
+    """Cut a centred square of this many pixels first."""
+    seed: int = 0
+    """Seed of weights, batches and what is held out."""
+    seeds: tuple[int, ...] = ()
+    """Several seeds instead, trained together, for the interval of every error and of the knee."""
+    device: str = "auto"
+    """Where to train: auto, cpu, cuda or mps."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Walk, write and print the path or paths."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        for name in ("weights", "features"):
+            if self.seeds and getattr(self, name):
+                raise InputError(f"give seeds or {name}, not both")
+        given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
+        data = given.load()
+        out = self.out or free_folder(f"{data.name}-path")
+        check_new_folder(out)
+        with telling(ConvergenceWarning):
+            path = self._one(data, out) if not self.seeds else self._several(data, out)
+        about = path.about() | {"data": data.checksum}
+        write_atomic(out / "path.svg", path.picture())
+        write_json(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
+        if self.as_json:
+            tell(path.about() | {"folder": str(out)})
+        else:
+            tell(path.table())
+            tell(f"models, path.json and path.svg in {out}")
+
+    def _one(self, data: Data, out: Path) -> "RankPath":
+        """Walk the path of one seed, and keep its models."""
+        from lorae.estimator.path import lorae_path
+
+        path = lorae_path(
+            data.train,
+            weights=self.weights or None,
+            distance=self._distance(data),
+            random_state=self.seed,
+            **self._common(),
+        )
+        _keep(path, out)
+        return path
+
+    def _several(self, data: Data, out: Path) -> "SeededPath":
+        """Walk the paths of several seeds, and keep the models of each."""
+        from lorae.estimator.seeded_path import lorae_paths
+
+        found = lorae_paths(data.train, seeds=self.seeds, **self._common())
+        for seed, path in zip(found.seeds, found.paths, strict=True):
+            _keep(path, out / f"seed-{seed}")
+        return found
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "ranks": self.ranks or None,
+            "latent": self.latent,
+            "width": self.width,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "validation_fraction": self.validation,
+            "device": self.device,
+        }
+
+    def _distance(self, data: Data) -> Callable[[Autoencoder], float] | None:
+        """Return what measures a model's samples, drawn from a Gaussian of its training codes."""
+        if self.features is None:
+            return None
+        if len(data.shape) != 3:
+            raise InputError(f"features are of images, and {data.name!r} has none")
+        protocol = Protocol(
+            samples=self.samples, repeats=1, seed=self.seed, densities=("gaussian",)
+        )
+        extractor = extractor_for(self.features, data)
+
+        def measured(model: Autoencoder) -> float:
+            subject = Subject(model.cpu().eval(), data, protocol, extractor)
+            return next(iter(scores.generation(subject))).values[0]
+
+        return measured
+
+
+def _keep(path: "RankPath", folder: Path) -> None:
+    for point in path.points:
+        point.model.cpu().save(folder / f"rank-{point.rank:03}.safetensors")

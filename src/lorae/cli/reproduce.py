@@ -1,0 +1,193 @@
+"""The command that regenerates the paper: `lorae reproduce`."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from lorae.cli.output import Json, tell, warn
+from lorae.errors import InputError, Interrupted, unknown
+from lorae.paper.cluster import CLUSTERS, Job, submit
+from lorae.paper.queue import Cell, Sweep, distinct
+
+_LOOK = 1.0  # seconds between two looks at how far the workers are
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Regenerate tables, figures and theorems of the paper, and write what was measured.
+
+    Every cell that is measured is kept; the same command goes on where it was stopped, even by
+    force, and started a second time, or on another machine that shares the folder, it helps.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """What to regenerate, such as table3 or figure2, or all; none lists what there is."""
+    scale: str = "cpu"
+    """How much of the paper's recipe: smoke (a minute, means nothing), cpu or paper."""
+    seeds: int = 3
+    """How many seeds, from 0 on; figures come with their interval over them."""
+    protocol: str = "lorae"
+    """Whose evaluation: lorae, or authors for that of the authors' code (where it differs)."""
+    out: Path = Path("results")
+    """Folder of what is to be read: RESULTS.md, JSON and pictures."""
+    work: Path = Path("runs/reproduce")
+    """Folder of trainings and measurements, which may be shared by several commands."""
+    processes: int = 1
+    """Workers on this machine; they share the processors, and take the GPUs in turn."""
+    cluster: str | None = None
+    """Make the workers jobs of a cluster: slurm, or local for a trial; needs lorae[cluster]."""
+    cluster_options: dict[str, str] = field(default_factory=dict)
+    """Parameters of submitit, name and value in turn, such as timeout_min 600 gpus_per_node 1."""
+    only_work: bool = False
+    """Measure, and write no results: for more workers, here or on another machine."""
+    only_write: bool = False
+    """Write results of what was measured already, and measure nothing."""
+    list_all: Annotated[bool, tyro.conf.arg(name="list")] = False
+    """List what can be regenerated, with the paper's claims."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Measure what is missing, and write the results."""
+        from lorae.paper.recipe import Plan
+        from lorae.paper.recipes import RECIPES
+        from lorae.paper.results import write, write_page
+        from lorae.paper.scales import SCALES
+
+        if self.list_all or not self.names:
+            self._list()
+            return
+        self._check(tuple(SCALES))
+        plan = Plan(SCALES[self.scale], tuple(range(self.seeds)), self.protocol)
+        chosen = [RECIPES[name] for name in self._chosen(tuple(RECIPES))]
+        chosen = [recipe for recipe in chosen if self.protocol in recipe.protocols]
+        if not chosen:
+            raise InputError(f"none of {', '.join(self.names)} has a protocol {self.protocol!r}")
+        cells = list(distinct(cell for one in chosen for cell in one.cells(plan).values()))
+        sweep = Sweep(self.work)
+        if not self.only_write:
+            self._measure(sweep, cells)
+        if self.only_work:
+            return
+        written = [write(self.out, recipe, plan, sweep) for recipe in chosen]
+        page = write_page(self.out)
+        if self.as_json:
+            tell({"page": str(page), "results": [str(path) for path in written]})
+        else:
+            tell(f"{sweep.done(cells)} of {len(cells)} cells measured; written to {page}")
+
+    def _list(self) -> None:
+        from lorae.paper.recipes import RECIPES
+
+        if self.as_json:
+            rows = [vars(type(one)) for one in RECIPES.values()]
+            tell([{k: row[k] for k in ("name", "title", "claim") if k in row} for row in rows])
+            return
+        width = max(map(len, RECIPES))
+        for name, recipe in RECIPES.items():
+            tell(f"{name:{width}}  {recipe.title}\n{'':{width}}  claim: {recipe.claim}")
+
+    def _check(self, scales: Sequence[str]) -> None:
+        if self.scale not in scales:
+            raise unknown("scale", self.scale, scales)
+        if self.protocol not in ("lorae", "authors"):
+            raise InputError(f"protocol must be 'lorae' or 'authors', got {self.protocol!r}")
+        for name, value in {"seeds": self.seeds, "processes": self.processes}.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if self.cluster is not None and self.cluster not in CLUSTERS:
+            raise InputError(f"cluster must be one of {CLUSTERS}, got {self.cluster!r}")
+        if self.only_work and self.only_write:
+            raise InputError("give only_work or only_write, not both")
+
+    def _chosen(self, known: Sequence[str]) -> list[str]:
+        for name in self.names:
+            if name not in known and name != "all":
+                raise unknown("recipe", name, (*known, "all"))
+        return list(known) if "all" in self.names else list(dict.fromkeys(self.names))
+
+    def _measure(self, sweep: Sweep, cells: Sequence[Cell]) -> None:
+        """Work on the cells, alone or with workers beside, and show how far that is."""
+        with ExitStack() as stack:
+            bar = stack.enter_context(
+                tqdm(
+                    total=len(cells),
+                    initial=sweep.done(cells),
+                    unit="cell",
+                    desc=f"{self.scale} scale",
+                    disable=self.only_work,
+                    mininterval=_LOOK,
+                )
+            )
+            if self.processes > 1 or self.cluster is not None:
+                self._watch(sweep, cells, bar)
+            try:
+                missing = sweep.work(cells, lambda cell, seconds: _tell(bar, cell, seconds))
+            except Interrupted as stop:
+                raise Interrupted(stop.step, stop.signal, "the same command") from None
+        if missing and sweep.done(cells) == 0:
+            raise InputError("; ".join(missing.values()))
+        for why in missing.values():
+            warn(f"cells were left out: {why}")
+
+    def _watch(self, sweep: Sweep, cells: Sequence[Cell], bar: "tqdm[None]") -> None:
+        """Let workers do the cells; what one of them could not do is then tried here."""
+        workers = self._workers()
+        try:
+            while any(worker.poll() is None for worker in workers):
+                time.sleep(_LOOK)
+                bar.update(sweep.done(cells) - bar.n)
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                worker.wait()
+        bar.update(sweep.done(cells) - bar.n)
+
+    def _workers(self) -> "Sequence[subprocess.Popen[bytes] | Job]":
+        """Start this command again, as workers on this machine or on a cluster."""
+        command = [sys.executable, "-m", "lorae", "reproduce", *self.names, "--only-work"]
+        command += ["--scale", self.scale, "--seeds", str(self.seeds)]
+        command += ["--work", str(self.work.absolute()), "--protocol", self.protocol]
+        if self.cluster is None:
+            return [self._worker(command, number) for number in range(self.processes)]
+        options = {k: int(v) if v.isdecimal() else v for k, v in self.cluster_options.items()}
+        jobs = self.work / "jobs"
+        return submit(command, self.processes, jobs, cluster=self.cluster, parameters=options)
+
+    def _worker(self, command: Sequence[str], number: int) -> "subprocess.Popen[bytes]":
+        """Start a worker with its share of this machine."""
+        threads = max(1, (os.cpu_count() or 1) // self.processes)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} | _gpu(number)
+        log = self.work / "logs" / f"worker-{number}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            return subprocess.Popen(  # noqa: S603 - this Python, and options that were checked
+                command, env=environment, stdout=file, stderr=file
+            )
+
+
+def _gpu(number: int) -> dict[str, str]:
+    """Return the environment that gives a worker its one of the GPUs, in turn."""
+    import torch
+
+    count = torch.cuda.device_count()
+    if not count or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": str(number % count)}
+
+
+def _tell(bar: "tqdm[None]", cell: Cell, seconds: float) -> None:
+    """Say which cell has been measured, in what time."""
+    of = "" if cell.options is None else f" of {cell.options.model}, seed {cell.options.seed}"
+    bar.update()
+    bar.set_postfix_str(f"{cell.measure.__name__}{of}: {seconds:.0f} s")

@@ -1,0 +1,1 @@
+"""The scikit-learn estimator `LowRankAutoencoder`, and the path of ranks."""

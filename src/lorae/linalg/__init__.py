@@ -1,0 +1,1 @@
+"""Spectral mathematics: singular values, nuclear norm, proximal map, moments."""

@@ -1,0 +1,1 @@
+"""Evaluation: features, FID and KID, precision and recall, intrinsic dimension, probes."""

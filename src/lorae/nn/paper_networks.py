@@ -1,0 +1,123 @@
+"""The paper's networks, layer by layer as published.
+
+Each takes samples of one shape, that of its data set, and its decoder ends in tanh. `width`
+multiplies every hidden number of channels (rounded, at least 1); 1 is the network as published.
+
+References:
+    Mazumder et al., Low-Rank Autoencoder (LoRAE), WACV 2024, whose networks are those of
+    Jing, Zbontar and LeCun, Implicit Rank-Minimizing Autoencoder, NeurIPS 2020.
+"""
+
+from torch import nn
+
+from lorae.nn.blocks import Pair, Shape, check_size, doublings, halvings, scaled
+
+PAPER_SHAPES: dict[str, Shape] = {
+    "mnist": (1, 32, 32),
+    "celeba": (3, 64, 64),
+    "shapes": (3, 32, 32),
+}
+"""The one shape of sample that each of the paper's networks takes."""
+
+
+def mnist(latent: int, width: float = 1.0) -> Pair:
+    """Return the paper's networks for MNIST, for images of 1 x 32 x 32.
+
+    The encoder halves the image four times, to 256 x 2 x 2; the decoder doubles a seed of
+    128 x 8 x 8 twice and mixes its 32 channels into one in (-1, 1).
+
+    Args:
+        latent: number l of latent dimensions, 1 to 1024; the paper's is 128.
+        width: factor on the hidden numbers of channels, positive; the paper's is 1.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = mnist(128, width=0.25)
+        >>> z = encoder(torch.zeros(5, 1, 32, 32))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 128]), torch.Size([5, 1, 32, 32]))
+    """
+    check_size(PAPER_SHAPES["mnist"], latent, width)
+    down, up = scaled((32, 64, 128, 256), width), scaled((128, 64, 32), width)
+    encoder = nn.Sequential(*halvings(1, down), nn.Flatten(), nn.Linear(down[-1] * 2 * 2, latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, up[0] * 8 * 8),
+        nn.Unflatten(1, (up[0], 8, 8)),
+        nn.ReLU(),
+        *doublings(up),
+        nn.ConvTranspose2d(up[-1], 1, 1),
+        nn.Tanh(),
+    )
+    return Pair(encoder, decoder)
+
+
+def celeba(latent: int, width: float = 1.0) -> Pair:
+    """Return the paper's networks for CelebA, for images of 3 x 64 x 64.
+
+    The encoder halves the image four times, to 1024 x 4 x 4; the decoder doubles a seed of
+    1024 x 8 x 8 three times and mixes its 128 channels into three in (-1, 1). Unlike that of
+    MNIST, the seed has no activation, so the decoder's first two layers are one linear map.
+
+    Args:
+        latent: number l of latent dimensions, 1 to 12288; the paper's is 128.
+        width: factor on the hidden numbers of channels, positive; the paper's is 1.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = celeba(128, width=1 / 32)
+        >>> z = encoder(torch.zeros(5, 3, 64, 64))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 128]), torch.Size([5, 3, 64, 64]))
+    """
+    check_size(PAPER_SHAPES["celeba"], latent, width)
+    down, up = scaled((128, 256, 512, 1024), width), scaled((1024, 512, 256, 128), width)
+    encoder = nn.Sequential(*halvings(3, down), nn.Flatten(), nn.Linear(down[-1] * 4 * 4, latent))
+    decoder = nn.Sequential(
+        nn.Linear(latent, up[0] * 8 * 8),
+        nn.Unflatten(1, (up[0], 8, 8)),
+        *doublings(up),
+        nn.ConvTranspose2d(up[-1], 3, 1),
+        nn.Tanh(),
+    )
+    return Pair(encoder, decoder)
+
+
+def shapes(latent: int, width: float = 1.0) -> Pair:
+    """Return the paper's networks for the synthetic shapes, for images of 3 x 32 x 32.
+
+    The encoder halves the image four times, to 256 x 2 x 2, and a convolution over what is
+    left gives the latent; the decoder is its mirror image, with values in (-1, 1).
+
+    Args:
+        latent: number l of latent dimensions, 1 to 3072; the paper's is 32.
+        width: factor on the hidden numbers of channels, positive; the paper's is 1.
+
+    Raises:
+        InputError: if an argument is outside its range.
+
+    Example:
+        >>> import torch
+        >>> encoder, decoder = shapes(32, width=0.25)
+        >>> z = encoder(torch.zeros(5, 3, 32, 32))
+        >>> z.shape, decoder(z).shape
+        (torch.Size([5, 32]), torch.Size([5, 3, 32, 32]))
+    """
+    check_size(PAPER_SHAPES["shapes"], latent, width)
+    down = scaled((32, 64, 128, 256), width)
+    up = down[::-1]
+    encoder = nn.Sequential(*halvings(3, down), nn.Conv2d(down[-1], latent, 2), nn.Flatten())
+    decoder = nn.Sequential(
+        nn.Unflatten(1, (latent, 1, 1)),
+        nn.ConvTranspose2d(latent, up[0], 2),
+        nn.ReLU(),
+        *doublings(up),
+        nn.ConvTranspose2d(up[-1], 3, 4, 2, 1),
+        nn.Tanh(),
+    )
+    return Pair(encoder, decoder)

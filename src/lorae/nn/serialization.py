@@ -1,0 +1,98 @@
+"""Saved models, from a file, a run, an exported folder or the Hugging Face hub."""
+
+import copy
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lorae.errors import InputError
+from lorae.nn import layers
+from lorae.nn.autoencoder import Architecture, Autoencoder, bridge_of, build
+from lorae.utils import hub
+from lorae.utils.files import load_tensors
+
+
+def load(
+    path: str | Path,
+    *,
+    encoder: nn.Module | None = None,
+    decoder: nn.Module | None = None,
+    revision: str | None = None,
+) -> Autoencoder:
+    """Return a saved model, with the units of its data, on the CPU and in evaluation mode.
+
+    Args:
+        path: a file, the folder of a run, a folder of `lorae export --to hub`, or a repository
+            OWNER/NAME of the Hugging Face hub, where there is no such path (needs the package
+            huggingface-hub: `pip install lorae[hub]`). Only safetensors are ever read.
+        encoder: for a model of own modules (:func:`lorae.wrap`), an encoder like the one wrapped;
+            it is copied. Also for a model that was folded.
+        decoder: the decoder likewise.
+        revision: of the repository on the hub, a branch, a tag or a commit.
+
+    Raises:
+        InputError: if there is no such file or repository, it is cut short, altered, of a newer
+            version or no model of lorae, or modules are missing, superfluous or of other sizes.
+
+    Example:
+        >>> import torch
+        >>> from tempfile import mkdtemp
+        >>> model, file = build(Architecture("mlp", (6,), 3)).eval(), Path(mkdtemp()) / "model"
+        >>> model.save(file)
+        >>> x = torch.rand(5, 6)
+        >>> torch.equal(load(file)(x), model(x))
+        True
+    """
+    file = _file_of(path, revision)
+    tensors, about = load_tensors(file)
+    try:
+        model = _built(Architecture.from_dict(about), tensors, encoder, decoder)
+        model.load_state_dict(tensors)
+    except InputError as error:
+        raise InputError(f"{str(file)!r} cannot be loaded: {error}") from None
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{str(file)!r} holds no model this version can build ({reason[:300]})"
+        ) from None
+    return model.eval()
+
+
+def _file_of(path: str | Path, revision: str | None) -> Path:
+    """Return the file of a model by its own path, that of its folder, or a repository's name."""
+    place = Path(path)
+    if isinstance(path, str) and hub.is_repository(path) and not place.parent.exists():
+        return hub.download(path, "model.safetensors", revision)
+    return place / "model.safetensors" if place.is_dir() else place
+
+
+def _built(
+    architecture: Architecture,
+    tensors: dict[str, Tensor],
+    encoder: nn.Module | None,
+    decoder: nn.Module | None,
+) -> Autoencoder:
+    """Return a model for a state, of modules given or built, in which to load it."""
+    units = {"shift": tensors["shift"], "scale": tensors["scale"]}
+    if architecture.network != "own":
+        if encoder is not None or decoder is not None:
+            raise InputError("encoder and decoder are not to be given, it holds its own")
+        return build(architecture, **units)
+    if encoder is None or decoder is None:
+        raise InputError(
+            "its encoder and decoder are modules of its author's own: give some like them, "
+            "lorae.load(path, encoder=..., decoder=...)"
+        )
+    state = {
+        part: {n.removeprefix(part): one for n, one in tensors.items() if n.startswith(part)}
+        for part in ("encoder.", "decoder.")
+    }
+    return Autoencoder(
+        layers.end_like(copy.deepcopy(encoder), state["encoder."]),
+        bridge_of(architecture),
+        layers.beginning_like(copy.deepcopy(decoder), state["decoder."]),
+        **units,
+        prior=architecture.prior,
+        inverts=architecture.inverts,
+        architecture=architecture,
+    )

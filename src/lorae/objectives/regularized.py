@@ -1,0 +1,232 @@
+r"""Deterministic autoencoders with a penalty: on the codes, on the decoder, or on both.
+
+Each is the mean squared error over all elements plus its own terms. For what is published as a sum
+over the d elements of a sample (WAE), the penalty is divided by d like the error.
+"""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lorae.errors import InputError
+from lorae.metrics.frechet import mmd
+from lorae.nn.autoencoder import Autoencoder
+from lorae.objectives.base import Objective, at_least
+from lorae.utils import distributed
+
+
+class WAE(Objective):
+    r"""The Wasserstein autoencoder with the maximum mean discrepancy, WAE-MMD.
+
+    .. math:: \text{mean}\,(D(z) - x)^2 + \frac{\lambda}{d} \mathrm{MMD}^2(\{z_i\}, \{g_i\}),
+        \qquad g_i \sim N(0, I),
+
+    with the unbiased estimator (:func:`lorae.metrics.frechet.mmd`), over the global batch.
+
+    Reference:
+        Tolstikhin et al., Wasserstein Auto-Encoders (ICLR 2018), algorithm 2; the default weight
+        is theirs for MNIST.
+
+    Args:
+        model: a deterministic autoencoder.
+        weight: lambda, at least 0.
+    """
+
+    least_batch = 2
+
+    def __init__(self, model: Autoencoder, weight: float = 10.0) -> None:
+        super().__init__(model)
+        self.weight = at_least("weight", weight, 0)
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error and the discrepancy of codes and prior."""
+        target, z = self.codes(x)
+        everything = distributed.gathered(z.float() if z.dtype.itemsize < 4 else z)
+        prior = distributed.gathered(distributed.normal(z)).to(everything.dtype)
+        weight = self.strength * self.weight / target[0].numel()
+        return {
+            "reconstruction": self.error(z, target),
+            "discrepancy": weight * mmd(everything, prior),
+        }
+
+
+class RAE(Objective, ABC):
+    r"""A regularized autoencoder: small codes and a smooth decoder.
+
+    .. math:: \text{mean}\,(D(z) - x)^2 + \tfrac{\beta}{2} \text{mean}_i \|z_i\|^2
+        + \lambda R(D).
+
+    Reference:
+        Ghosh et al., From Variational to Deterministic Autoencoders (ICLR 2020), equation 10.
+        The default weights are theirs for MNIST.
+
+    Args:
+        model: a deterministic autoencoder.
+        weight: beta, at least 0.
+        smoothness: lambda, at least 0.
+    """
+
+    def __init__(self, model: Autoencoder, weight: float = 1e-4, smoothness: float = 1e-7) -> None:
+        super().__init__(model)
+        self.weight = at_least("weight", weight, 0)
+        self.smoothness = at_least("smoothness", smoothness, 0)
+
+    @abstractmethod
+    def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
+        """Return R(D), given the codes of a batch."""
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error and the two penalties."""
+        target, z = self.codes(x)
+        return {
+            "reconstruction": self.error(z, target),
+            "codes": self.strength * self.weight / 2 * z.square().sum(1).mean(),
+            "decoder": self.strength * self.smoothness * self.roughness(z),
+        }
+
+
+class RAEL2(RAE):
+    """RAE-L2: R is the sum of the squares of the decoder's parameters."""
+
+    def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:  # noqa: ARG002
+        """Return the sum of squares."""
+        return torch.stack([p.square().sum() for p in self.model.decoder.parameters()]).sum()
+
+
+class RAEGP(RAE):
+    r"""RAE-GP: R is the mean of :math:`\|\partial D / \partial z\|_F^2` over the batch.
+
+    The Frobenius norm of the Jacobian J is estimated without bias as :math:`\|J^\top v\|^2` with
+    independent signs v (Hutchinson 1990), one draw for each sample.
+    """
+
+    def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
+        """Return the estimate."""
+        if not z.requires_grad:  # evaluated without a gradient, which the derivative needs
+            z = z.detach().requires_grad_()
+        with torch.enable_grad():
+            output = self.model.decoder(z)
+            signs = torch.where(distributed.uniform(output) < 0.5, -1.0, 1.0).to(output)
+            (slope,) = torch.autograd.grad(output, z, signs, create_graph=True)
+        return slope.square().sum(1).mean()
+
+
+class RAESN(Objective):
+    r"""RAE-SN: small codes, and a decoder whose every layer has spectral norm 1.
+
+    .. math:: \text{mean}\,(D(z) - x)^2 + \tfrac{\beta}{2} \text{mean}_i \|z_i\|^2.
+
+    Reference:
+        Ghosh et al. (ICLR 2020), section 3; the normalization is in the model
+        (:func:`lorae.nn.layers.spectrally_normal`).
+
+    Args:
+        model: a deterministic autoencoder with a Lipschitz decoder.
+        weight: beta, at least 0.
+    """
+
+    def __init__(self, model: Autoencoder, weight: float = 1e-4) -> None:
+        super().__init__(model)
+        self.weight = at_least("weight", weight, 0)
+        require_lipschitz(model)
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error and the penalty on the codes."""
+        target, z = self.codes(x)
+        return {
+            "reconstruction": self.error(z, target),
+            "codes": self.strength * self.weight / 2 * z.square().sum(1).mean(),
+        }
+
+
+class LeastVolume(Objective):
+    r"""Least Volume: the codes' box is made small, by a decoder that cannot stretch it again.
+
+    .. math:: \text{mean}\,(D(z) - x)^2
+        + \lambda \exp \Big( \frac1l \sum_j \log (\text{std}(z_j) + \eta) \Big),
+
+    with the standard deviations over the global batch, and every layer of the decoder of spectral
+    norm 1. Directions that the data can spare shrink to nothing one after the other.
+
+    Reference:
+        Chen and Fuge, Compressing Latent Space via Least Volume (ICLR 2024), equation 2; the
+        defaults are those of its code.
+
+    Args:
+        model: a deterministic autoencoder with a Lipschitz decoder.
+        weight: lambda, at least 0.
+        eta: eta, at least 0.
+    """
+
+    least_batch = 2
+
+    def __init__(self, model: Autoencoder, weight: float = 1e-4, eta: float = 1.0) -> None:
+        super().__init__(model)
+        self.weight = at_least("weight", weight, 0)
+        self.eta = at_least("eta", eta, 0)
+        require_lipschitz(model)
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the reconstruction error and the volume."""
+        target, z = self.codes(x)
+        weight = self.strength * self.weight
+        return {"reconstruction": self.error(z, target), "volume": weight * self.volume(z)}
+
+    def volume(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
+        """Return the geometric mean of the deviations plus eta."""
+        everything = distributed.gathered(z.float() if z.dtype.itemsize < 4 else z)
+        if len(everything) < 2:
+            raise InputError("the volume needs a batch of at least 2 samples, got 1")
+        tiny = torch.finfo(everything.dtype).tiny  # for a gradient at a deviation of 0
+        deviations = (everything.var(0) + tiny).sqrt()
+        return (deviations + self.eta + tiny).log().mean().exp()
+
+
+class NestedDropout(Objective):
+    r"""Nested dropout: each code is cut after a random number of coordinates.
+
+    .. math:: \text{mean}\,(D(z_1, \dots, z_b, 0, \dots, 0) - x)^2, \qquad
+        P(b) = (1 - \rho) \rho^{b - 1},
+
+    with a b for each sample (from l on, nothing is cut). So the coordinates are ordered by what
+    they are worth, as those of PCA are, and a code may be cut at any length afterwards.
+
+    Reference:
+        Rippel, Gelbart and Adams, Learning Ordered Representations with Nested Dropout (ICML
+        2014). They do not state their rho; the default here makes 20 the mean of b.
+
+    Args:
+        model: a deterministic autoencoder.
+        rho: above 0 and below 1; the mean of b is 1 / (1 - rho).
+    """
+
+    def __init__(self, model: Autoencoder, rho: float = 0.95) -> None:
+        super().__init__(model)
+        if not 0 < rho < 1:
+            raise InputError(f"rho must be above 0 and below 1, got {rho:g}")
+        self.rho = rho
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+        """Return the error of what the cut codes decode to."""
+        target, z = self.codes(x)
+        u = 1 - distributed.uniform(z[:, :1])  # in (0, 1]
+        lengths = 1 + (u.log() / math.log(self.rho)).floor()
+        kept = torch.arange(z.shape[1], device=z.device) < lengths
+        return {"reconstruction": self.error(z * kept, target)}
+
+
+def require_lipschitz(model: Autoencoder) -> None:
+    """Refuse a model whose decoder is not normalized.
+
+    Raises:
+        InputError: naming what to do.
+    """
+    parametrized = nn.utils.parametrize.is_parametrized
+    if not any(parametrized(module, "weight") for module in model.decoder.modules()):
+        raise InputError(
+            "the decoder must be spectrally normal: build the model with lipschitz=True, or call "
+            "lorae.nn.layers.spectrally_normal on its decoder"
+        )

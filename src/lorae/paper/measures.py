@@ -1,0 +1,233 @@
+"""What recipes measure of a run: functions from a run, and settings, to values that JSON can hold.
+
+Their names and settings are part of a cell's key: a change of what one of them computes asks for
+another name, or for a setting that tells the two apart.
+"""
+
+import base64
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorae.data.datasets import Data
+from lorae.linalg import spectral
+from lorae.metrics import scores
+from lorae.metrics.features import as_bytes, features, kept_features
+from lorae.metrics.intrinsic_dimension import contrast
+from lorae.metrics.probes import Codes, best_on_test, head, labelled, supervised
+from lorae.metrics.scores import DENSITIES, Protocol, Subject, compared, extractor_for
+from lorae.nn import networks
+from lorae.nn.autoencoder import Autoencoder, encode_all
+from lorae.paper.queue import Result, loaded
+from lorae.report import image_grids as pictures
+from lorae.sampling.densities import Density
+from lorae.sampling.interpolation import between
+from lorae.training.evaluation import RANK_THRESHOLD
+from lorae.training.options import Options
+from lorae.training.run_folder import Run
+from lorae.utils.intervals import Interval
+
+FITTED = 20_000
+"""Training codes that a density is fitted on, at most."""
+
+
+def spectrum(run: Run) -> Result:
+    """Return error and singular values over all test samples, as training left them."""
+    test: Result = run.last["test"]
+    return test
+
+
+def spectra(run: Run) -> Result:
+    """Return the same of every evaluation along the training, by the number of its step.
+
+    The learning rate does not change, so what a training was after some steps is what a training
+    of that length is. The samples are those that the run looked at along the way.
+    """
+    return {str(line["step"]): line["test"] for line in run.metrics() if not line["final"]}
+
+
+def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: str) -> Result:
+    """Return the scores of images decoded from densities fitted to training codes.
+
+    They are compared with held-out test images.
+    """
+    data = _data(run)
+    protocol = Protocol(
+        samples=samples,
+        repeats=1,
+        seed=run.options["seed"],
+        densities=tuple(densities),
+        fitted=FITTED,
+    )
+    subject = Subject(run.model(), data, protocol, extractor_for(extractor, data))
+    assert subject.extractor is not None
+    found: Result = {name: {} for name in densities}
+    for score in scores.generation(subject):
+        found[score.of][score.name] = score.values[0]
+    return found | {"extractor": subject.extractor.identity, "images": len(subject.test)}
+
+
+def authors_generated(
+    run: Run, *, densities: Sequence[str], samples: int, extractor: str
+) -> Result:
+    """Return the same by the protocol of the authors' code, whose densities see the real images.
+
+    A density is fitted to the codes of the very images that its samples are compared with: of
+    MNIST the training images, else the test images. Colours are cast to bytes without clipping,
+    so that what is a little below 0 becomes almost full; images are resized without antialiasing.
+    """
+    data, model = _data(run), run.model()
+    images = scores.chosen(data.train if data.name == "mnist" else data.test, samples)
+    look = extractor_for(extractor, data, "bilinear")
+    real = kept_features(look, as_bytes(data.unit(images)), "real images")
+    codes = encode_all(model, images)
+    found: Result = {"extractor": look.identity, "images": len(images)}
+    for name in densities:
+        density = DENSITIES[name](model).fit(codes)
+        new = density.sample(len(images), torch.Generator().manual_seed(run.options["seed"]))
+        with torch.no_grad():
+            decoded = torch.cat([model.decode(part) for part in torch.split(new, 500)])
+        cast = wrapped if data.shape[0] == 3 else as_bytes
+        made = features(look, cast(data.unit(decoded)), name)
+        found[name] = compared(real, made, look)
+    return found
+
+
+def wrapped(images: Tensor) -> Tensor:
+    """Return images as bytes by a cast alone, which takes values modulo 256.
+
+    Example:
+        >>> wrapped(torch.tensor([-0.01, 0.5, 1.01])).tolist()
+        [254, 127, 1]
+    """
+    return (images * 255).trunc().long().remainder(256).to(torch.uint8)
+
+
+def drawn(run: Run, *, density: str, count: int) -> Result:
+    """Return images decoded from a density fitted to training codes, as one PNG in base64."""
+    data, model = _data(run), run.model()
+    codes = fitted(model, data, density).sample(count, _generator(run))
+    with torch.no_grad():
+        images = data.unit(model.decode(codes))
+    return _picture(images, 4, data)
+
+
+def fitted(model: Autoencoder, data: Data, name: str) -> Density:
+    """Return a density of that name, fitted to training codes."""
+    return DENSITIES[name](model).fit(encode_all(model, scores.chosen(data.train, FITTED)))
+
+
+def interpolated(run: Run, *, rows: int, steps: int) -> Result:
+    """Return straight paths between test images, decoded, as one PNG in base64.
+
+    The pairs are the same for every model of one data set and seed.
+    """
+    data, model = _data(run), run.model()
+    order = torch.randperm(len(data.test), generator=_generator(run))
+    codes = encode_all(model, data.test[order[: 2 * rows]])
+    paths = between(codes[:rows], codes[rows:], steps)
+    with torch.no_grad():
+        images = data.unit(model.decode(paths.flatten(0, 1)))
+    return _picture(images, steps, data)
+
+
+def _picture(images: Tensor, columns: int, data: Data) -> Result:
+    picture = pictures.grid(images, columns, side=max(data.shape[1:]))
+    return {"png": base64.b64encode(picture.png).decode()}
+
+
+def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) -> Result:
+    """Return quantiles of the min-max distance ratio of test codes to training codes.
+
+    Args:
+        run: any with an encoder.
+        codes: training codes, at most.
+        queries: test codes, at most.
+        levels: of the quantiles, 0 to 1.
+    """
+    data, model = _data(run), run.model()
+    near, far = (
+        encode_all(model, scores.chosen(samples, count))
+        for samples, count in ((data.train, codes), (data.test, queries))
+    )
+    asked = torch.tensor(list(levels), dtype=torch.float64)
+    ratios = contrast(near, far).quantile(asked)
+    sigma = spectral.singular_values(model.bridge.matrix().detach())
+    return {
+        "quantiles": {str(a): float(b) for a, b in zip(levels, ratios, strict=True)},
+        "rank": int(spectral.rank(sigma, RANK_THRESHOLD)),
+    }
+
+
+def classification(
+    run: Run, *, labels: Sequence[int], draws: int, epochs: int, inputs: str = "codes"
+) -> Result:
+    """Return the test accuracy, in percent, of the paper's head on frozen codes.
+
+    Each is the mean over draws of the labelled samples; the epoch is chosen on a fifth of them.
+
+    Args:
+        run: of a labelled set.
+        labels: numbers of labelled samples; those beyond the data's are left out.
+        draws: random choices of them.
+        epochs: of the head, at most.
+        inputs: "codes" (M E(x)) or "encoder" (E(x)).
+    """
+    codes = labelled(run.model(), _data(run), inputs)
+    probe = partial(head, epochs=epochs)
+    return _accuracies(codes, probe, labels, run.options["seed"], draws)
+
+
+def authors_classification(run: Run, *, labels: Sequence[int], draws: int, epochs: int) -> Result:
+    """Return the same by the protocol of the authors' code: E(x), and the best epoch on the test.
+
+    The head reads the encoder's output, before M, and the accuracy is the highest that the test
+    set saw over training.
+    """
+    codes = labelled(run.model(), _data(run), "encoder")
+    probe = partial(best_on_test, epochs=epochs)
+    return _accuracies(codes, probe, labels, run.options["seed"], draws)
+
+
+def supervised_classification(
+    *, options: dict[str, Any], labels: Sequence[int], draws: int, epochs: int
+) -> Result:
+    """Return the same for encoder and head trained together on the labels alone.
+
+    Args:
+        options: of a training of the encoder's model, which is not run.
+        labels: as of :func:`classification`.
+        draws: as there.
+        epochs: as there.
+    """
+    given = Options.from_dict(options)
+    data = loaded(given)
+    built = given.resolved(data).architecture(data)
+    shape = built.network, built.shape, built.latent, built.width
+    probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder, epochs=epochs)
+    return _accuracies(labelled(None, data), probe, labels, given.seed, draws)
+
+
+def _accuracies(
+    codes: Codes, probe: Callable[..., float], labels: Sequence[int], seed: int, draws: int
+) -> Result:
+    seeds = range(seed * draws, (seed + 1) * draws)
+    return {
+        str(n): 100 * Interval(tuple(probe(codes.drawn(n, one), seed=one) for one in seeds)).mean
+        for n in labels
+        if n <= len(codes.train)
+    }
+
+
+def _data(run: Run) -> Data:
+    """Return the data that a run was trained on, read once for all runs of a set."""
+    data = loaded(Options.from_dict(run.options))
+    run.check_data(data.checksum)
+    return data
+
+
+def _generator(run: Run) -> torch.Generator:
+    return torch.Generator().manual_seed(run.options["seed"])

@@ -1,0 +1,135 @@
+"""Proposition 1: the exponent of the rank over the weight of the penalty.
+
+    lorae reproduce proposition1 --scale cpu
+
+Published: the rank is O(1/weight), an exponent of -1; a rank is never above the latent dimension,
+so as a bound for small weights this says nothing, and as a law it is what is tested here. The
+figures of the paper's own Table 7 have an exponent of -0.26.
+
+A rank is the number of singular values of the covariance of the test codes above a share of the
+largest; ranks of 1 and of all dimensions, which can go no further, are left out of a fit. A
+training is looked at along its way, which the learning rate does not depend on. The weight of the
+proximal form is on another scale: 1,000 times that of the others.
+
+Cost: the paper's form is Table 7's; the two others train once for each weight, with one seed
+(three at the scale paper).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from lorae.linalg import spectral
+from lorae.paper.common import MODELS
+from lorae.paper.measures import spectra
+from lorae.paper.queue import Cell, Result
+from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table
+from lorae.paper.theory import Exponent, fitted_exponent
+
+_DATA = "MNIST"
+_FORMS = {"LoRAE": 1.0, "LoRAE, proximal": 1e3, "LoRAE, scale-free": 1.0}
+"""The forms by name, with what the weights are multiplied by."""
+_THRESHOLDS = (1e-1, 1e-2, 1e-4)
+_PUBLISHED = -1.0
+
+
+class Proposition1(Recipe):
+    """How the rank falls with the weight."""
+
+    name = "proposition1"
+    title = "Proposition 1. Rank of the codes as a power of the weight"
+    claim = "The rank of the latent space is O(1/weight)."
+
+    def cells(self, plan: Plan) -> dict[Key, Cell]:
+        """Return the spectra along the training of each form, weight and seed."""
+        return {
+            (form, weight, seed): Cell(
+                spectra, {}, plan.options(_DATA, MODELS[form], seed, weight=weight * factor)
+            )
+            for form, factor in _FORMS.items()
+            for seed in _seeds(plan, form)
+            for weight in plan.scale.weights
+        }
+
+    def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
+        """Show an exponent for each form, training length and threshold."""
+        tables, words = [], []
+        for form in _FORMS:
+            rows: dict[str, dict[str, Entry]] = {}
+            for length in plan.scale.lengths:
+                fits = {t: _fits(plan, found, form, length, t) for t in _THRESHOLDS}
+                rows[f"{length} steps"] = {
+                    f"rank at {t:.0e}": Entry(
+                        tuple(fit.value for fit in fits[t] if fit is not None), _PUBLISHED
+                    )
+                    for t in _THRESHOLDS
+                }
+            words.append(_words(form, plan.scale.lengths[-1], fits))
+            columns = tuple(f"rank at {t:.0e}" for t in _THRESHOLDS)
+            tables.append(Table(form, columns, rows, _verdicts(rows), _caption(plan, form)))
+        return Page(tables, words=words)
+
+
+def _seeds(plan: Plan, form: str) -> tuple[int, ...]:
+    seeds = plan.seeds_of(_DATA)
+    return seeds if form == "LoRAE" or plan.scale.name == "paper" else seeds[:1]
+
+
+def _fits(
+    plan: Plan, found: Mapping[Key, Result], form: str, length: int, threshold: float
+) -> list[Exponent | None]:
+    """Return the exponent of each seed that has all weights; None where too few ranks can move."""
+    fits: list[Exponent | None] = []
+    for seed in _seeds(plan, form):
+        told = {w: found.get((form, w, seed), {}).get(str(length)) for w in plan.scale.weights}
+        spectra_ = {w: one["covariance"] for w, one in told.items() if one is not None}
+        if len(spectra_) == len(plan.scale.weights):
+            fits.append(_fit(spectra_, threshold))
+    return fits
+
+
+def _fit(spectra_: Mapping[float, Sequence[float]], threshold: float) -> Exponent | None:
+    ranks = {
+        weight: int(spectral.rank(torch.tensor(sigma, dtype=torch.float64), threshold))
+        for weight, sigma in spectra_.items()
+    }
+    free = {w: r for w, r in ranks.items() if 1 < r < len(spectra_[w])}
+    return fitted_exponent(list(free), list(free.values())) if len(free) > 1 else None
+
+
+def _verdicts(rows: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:
+    said = {}
+    for name, entries in rows.items():
+        told = [entry.interval.mean for entry in entries.values() if entry.interval is not None]
+        if not told:
+            said[name] = "not measured"
+        else:
+            near = all(abs(one - _PUBLISHED) <= 0.25 for one in told)
+            said[name] = (
+                "yes: within 0.25 of -1" if near else f"no: {min(told):.2f} to {max(told):.2f}"
+            )
+    return said
+
+
+def _caption(plan: Plan, form: str) -> str:
+    weights = ", ".join(f"{_FORMS[form] * w:g}" for w in plan.scale.weights)
+    return (
+        f"Slope of the logarithm of the rank over that of the weight, at weights {weights}. Mean "
+        "over the seeds and half the 95% interval; in brackets that of 1/weight. Where fewer than "
+        "two weights leave a rank between 1 and the latent dimension, there is no slope."
+    )
+
+
+def _words(form: str, length: int, fits: Mapping[float, Sequence[Exponent | None]]) -> str:
+    """Say how well a power fits, for the first seed and the longest training."""
+    told = [
+        f"{fit[0]} at {threshold:.0e}"
+        for threshold, fit in fits.items()
+        if fit and fit[0] is not None
+    ]
+    if not told:
+        return f"{form}: how the rank falls is not known: too few weights have a rank to fit."
+    return (
+        f"{form}, one seed, {length} steps: {', '.join(told)}, with half the 95% interval of the "
+        "fit, which is wide where the rank is no power of the weight."
+    )

@@ -1,0 +1,266 @@
+"""What a recipe is: the cells it needs, and the page that it makes of their results.
+
+A recipe regenerates one table, figure or theorem of the paper. Its cells depend on a plan: at
+which scale, with how many seeds, by whose protocol. Its page holds tables in which the published
+figure stands beside the measured one, and whose last column says whether the claim held. A cell
+that was not measured stays empty and says so; nothing is ever filled in from the paper.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from lorae.paper.queue import Cell, Result
+from lorae.training.options import Options
+from lorae.utils.intervals import Interval
+
+Key = tuple[str | float | int, ...]
+"""A cell's place in its recipe, such as (row, data set, seed)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How one data set is trained on and measured at one scale.
+
+    Args:
+        options: fields of :class:`lorae.Options`, the same for every model.
+        changes: by the name of a model, the fields that are its own.
+        samples: images that are made, and test images that they are compared with.
+        features: "inception" or "classifier", what sets of images are compared by.
+        mixture: components of the Gaussian mixture of codes.
+        seeds: seeds that this data set is run with, at most.
+    """
+
+    options: Mapping[str, Any]
+    changes: Mapping[str, Mapping[str, Any]]
+    samples: int
+    features: str
+    mixture: int
+    seeds: int | None = None
+
+    @property
+    def densities(self) -> dict[str, str]:
+        """The two densities of the paper, by its name for them."""
+        return {"MVG": "gaussian", "GMM": f"mixture-{self.mixture}"}
+
+    @property
+    def distance(self) -> str:
+        """The name of the distance between sets of images that these features give."""
+        return "FID" if self.features == "inception" else "classifier distance"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of the paper's recipe is run.
+
+    Args:
+        name: smoke, cpu or paper.
+        about: what it shrinks, in a sentence or two.
+        sets: the settings by data set, "MNIST" and "CelebA".
+        weights: of the penalty, for Table 7 and what belongs to it.
+        lengths: training lengths, in steps, at which a rank is looked at.
+        latents: latent dimensions, for Table 8.
+        labels: numbers of labels, for Table 6.
+        head_epochs: of the classification head.
+        draws: random choices of the labels for each seed.
+    """
+
+    name: str
+    about: str
+    sets: Mapping[str, Setting]
+    weights: Sequence[float]
+    lengths: Sequence[int]
+    latents: Sequence[int]
+    labels: Sequence[int]
+    head_epochs: int
+    draws: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scale, seeds and a protocol.
+
+    Args:
+        scale: how much is run.
+        seeds: of weights, batches and draws.
+        protocol: "lorae", or "authors" for the evaluation of the authors' code.
+    """
+
+    scale: Scale
+    seeds: tuple[int, ...] = (0, 1, 2)
+    protocol: str = "lorae"
+
+    def seeds_of(self, data: str) -> tuple[int, ...]:
+        """Return the seeds that a data set is run with at this scale."""
+        return self.seeds[: self.scale.sets[data].seeds]
+
+    def options(self, data: str, model: str, seed: int, **changes: Any) -> Options:
+        """Return the options of one training."""
+        setting = self.scale.sets[data]
+        fields = {**setting.options, **setting.changes.get(model, {}), **changes}
+        return Options(model=model, seed=seed, **fields)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell of a table: what was measured, one value for each seed, and what was published."""
+
+    values: tuple[float, ...] = ()
+    published: float | None = None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Mean and 95% interval, None where nothing was measured."""
+        return Interval(self.values) if self.values else None
+
+    def __str__(self) -> str:
+        """Return the measured figure, and the published one in brackets."""
+        told = "not run" if self.interval is None else str(self.interval)
+        return told if self.published is None else f"{told} ({self.published:g})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of entries, each with a verdict in words.
+
+    Args:
+        corner: what the rows are.
+        columns: their names, in order.
+        rows: by name, the entries by column; one that is absent stays blank.
+        verdicts: by the name of a row, whether the claim held; may be empty.
+        caption: what the figures are.
+    """
+
+    corner: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Entry]]
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    caption: str = ""
+
+    def markdown(self) -> str:
+        """Return the table as Markdown."""
+        head = [self.corner, *self.columns, *(["does the claim hold?"] if self.verdicts else [])]
+        lines = [head, ["---"] * len(head)]
+        for name, entries in self.rows.items():
+            cells = [str(entries[c]) if c in entries else "" for c in self.columns]
+            lines.append([name, *cells, *([self.verdicts.get(name, "")] if self.verdicts else [])])
+        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        return f"{text}\n\n{self.caption}" if self.caption else text
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table as values that JSON can hold."""
+        rows = {
+            name: {
+                column: {
+                    "values": list(entry.values),
+                    "mean": None if entry.interval is None else entry.interval.mean,
+                    "half_width": None if entry.interval is None else entry.interval.half_width,
+                    "published": entry.published,
+                }
+                for column, entry in entries.items()
+            }
+            for name, entries in self.rows.items()
+        }
+        return {
+            "corner": self.corner,
+            "columns": list(self.columns),
+            "rows": rows,
+            "verdicts": dict(self.verdicts),
+            "caption": self.caption,
+        }
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture of a page.
+
+    Args:
+        name: of its file, with its suffix.
+        content: of the file.
+        alt: what it shows, in words.
+    """
+
+    name: str
+    content: bytes
+    alt: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a recipe makes of its results.
+
+    Args:
+        tables: in order.
+        images: rows of pictures that stand side by side, in order.
+        words: what follows from them.
+    """
+
+    tables: Sequence[Table] = ()
+    images: Sequence[Sequence[Image]] = ()
+    words: Sequence[str] = ()
+
+
+class Recipe(ABC):
+    """One table, figure or theorem of the paper.
+
+    Attributes:
+        name: as the command takes it.
+        title: what it shows.
+        claim: what the paper says it shows.
+        protocols: whose evaluation it can follow.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    claim: ClassVar[str]
+    protocols: ClassVar[tuple[str, ...]] = ("lorae",)
+
+    @abstractmethod
+    def cells(self, plan: Plan) -> dict[Key, Cell]:
+        """Return the cells it needs, by their place."""
+
+    @abstractmethod
+    def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
+        """Return what the results make, of which any may be missing."""
+
+
+def values(
+    found: Mapping[Key, Result], place: Key, seeds: Sequence[int], *path: str
+) -> tuple[float, ...]:
+    """Return a figure of the cells at a place, one for each seed that has it.
+
+    Args:
+        found: the results.
+        place: all of a cell's place but the seed, which comes last.
+        seeds: in order.
+        path: the names under which the figure lies in the result.
+    """
+    told = []
+    for seed in seeds:
+        value: Any = found.get((*place, seed), {})
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, int | float):
+            told.append(float(value))
+    return tuple(told)
+
+
+def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
+    """Say whether our figure is better than another, and whether their intervals are apart.
+
+    Args:
+        ours: the figure of which the paper claims that it is better.
+        other: the one it is compared with.
+        lower: whether the lower one is better.
+    """
+    a, b = ours.interval, other.interval
+    if a is None or b is None:
+        return "not measured"
+    better = a.mean < b.mean if lower else a.mean > b.mean
+    gap = abs(a.mean - b.mean)
+    if a.half_width is None or b.half_width is None:
+        sure = "one seed"
+    else:
+        sure = "intervals apart" if gap > a.half_width + b.half_width else "intervals overlap"
+    return f"{'yes' if better else 'no'} ({sure})"

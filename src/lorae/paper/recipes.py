@@ -1,0 +1,35 @@
+"""The paper, regenerated: one recipe for each table, figure and theorem."""
+
+from lorae.paper.figure2 import Figure2
+from lorae.paper.figure3 import Figure3
+from lorae.paper.proposition1 import Proposition1
+from lorae.paper.recipe import Recipe
+from lorae.paper.table3 import Table3
+from lorae.paper.table4 import Table4
+from lorae.paper.table5 import Table5
+from lorae.paper.table6 import Table6
+from lorae.paper.table7 import Table7
+from lorae.paper.table8 import Table8
+from lorae.paper.tables1and2 import Table1, Table2
+from lorae.paper.theorem1 import Theorem1
+from lorae.paper.theorem2 import Theorem2
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Table1(),
+        Table2(),
+        Figure2(),
+        Figure3(),
+        Table3(),
+        Table4(),
+        Table5(),
+        Table6(),
+        Table7(),
+        Table8(),
+        Theorem1(),
+        Theorem2(),
+        Proposition1(),
+    )
+}
+"""The recipes by the names that the command takes, in the order of the paper."""

@@ -1,0 +1,164 @@
+"""What a reproduction leaves to be read: a JSON file for each recipe, its pictures, one page.
+
+The page is made of the JSON files alone, of every scale and protocol in the folder, so results
+of one machine stay when another adds its own.
+"""
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorae.paper.queue import Cell, Sweep
+from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table
+from lorae.paper.recipes import RECIPES
+from lorae.utils.files import read_json, write_atomic, write_json
+
+PAGE = "RESULTS.md"
+_LAST = "smoke"  # its figures mean nothing, so it comes after the others
+
+
+def folder_of(plan: Plan) -> str:
+    """Return the name of the folder of a plan's results."""
+    return plan.scale.name + ("" if plan.protocol == "lorae" else f"-{plan.protocol}")
+
+
+def write(out: Path, recipe: Recipe, plan: Plan, sweep: Sweep) -> Path:
+    """Write a recipe's JSON and pictures, unless those there hold more cells, and return it."""
+    cells = recipe.cells(plan)
+    records = {key: record for key, cell in cells.items() if (record := sweep.record(cell))}
+    target = out / folder_of(plan) / f"{recipe.name}.json"
+    if target.is_file() and len(read_json(target)["seconds"]) > len(records):
+        return target
+    page = recipe.page(plan, {key: record["result"] for key, record in records.items()})
+    for row in page.images:
+        for image in row:
+            write_atomic(target.with_name(image.name), image.content)
+    write_json(target, _about(recipe, plan, cells, records) | _told(page))
+    return target
+
+
+def _about(
+    recipe: Recipe, plan: Plan, cells: Mapping[Key, Cell], records: Mapping[Key, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what is to be known of a recipe's results beside the results."""
+    seconds = {"/".join(map(str, key)): record["seconds"] for key, record in records.items()}
+    failed = {
+        "/".join(map(str, key)): record["result"]["failed"]
+        for key, record in records.items()
+        if "failed" in record["result"]
+    }
+    return {
+        "recipe": recipe.name,
+        "title": recipe.title,
+        "claim": recipe.claim,
+        "scale": plan.scale.name,
+        "about": plan.scale.about,
+        "protocol": plan.protocol,
+        "seeds": list(plan.seeds),
+        "cells": len(cells),
+        "seconds": seconds,
+        "failed": failed,
+        "commits": sorted({str(record["commit"]) for record in records.values()}),
+        "data": sorted({str(r["data"]) for r in records.values() if r["data"] is not None}),
+        "machine": machine() if records else None,
+        "environment": next((r["environment"] for r in records.values()), None),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return what ran: processors and accelerators, by their kind and number."""
+    import os
+
+    cuda = torch.cuda.is_available()
+    return {
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+        if cuda
+        else [],
+    }
+
+
+def _told(page: Page) -> dict[str, Any]:
+    return {
+        "tables": [table.to_dict() for table in page.tables],
+        "images": [[{"name": i.name, "alt": i.alt} for i in row] for row in page.images],
+        "words": list(page.words),
+    }
+
+
+def write_page(out: Path) -> Path:
+    """Write the page of all results in a folder, and return it."""
+    parts = [_HEAD]
+    for name in RECIPES:
+        found = [read_json(path) for path in sorted(out.glob(f"*/{name}.json"))]
+        found.sort(key=lambda one: (one["scale"] == _LAST, one["scale"] != "paper"))
+        if found:
+            parts.append(f"## {found[0]['title']}\n\n{_claim(found[0])}")
+            parts += [_section(one) for one in found]
+    write_atomic(out / PAGE, ("\n\n".join(parts) + "\n").encode())
+    return out / PAGE
+
+
+_HEAD = """# Results
+
+Written by `lorae reproduce`, never by hand: every figure here was measured by the command above
+it, and the JSON file beside this page holds its values for each seed. A figure in brackets is the
+paper's, for comparison; a cell that was not run says so."""
+
+
+def _claim(one: Mapping[str, Any]) -> str:
+    return f"The paper's claim: {one['claim']}"
+
+
+def _section(one: Mapping[str, Any]) -> str:
+    """Return the part of the page that one scale of a recipe makes, folded where it is empty."""
+    folder = one["scale"] + ("" if one["protocol"] == "lorae" else f"-{one['protocol']}")
+    body = [_provenance(one)]
+    body += [_table(table).markdown() for table in one["tables"]]
+    body += [_pictures(row, folder) for row in one["images"]]
+    body += list(one["words"])
+    body += [f"Failed: {place}: {why}." for place, why in one["failed"].items()]
+    heading = f"### At the scale `{one['scale']}`" + (
+        "" if one["protocol"] == "lorae" else ", by the authors' protocol"
+    )
+    if one["seconds"]:
+        return "\n\n".join([heading, *body])
+    count = f"{one['cells']} cells wait for a larger machine"
+    inside = "\n\n".join(body)
+    return f"{heading}\n\n<details><summary>Not run: {count}</summary>\n\n{inside}\n\n</details>"
+
+
+def _provenance(one: Mapping[str, Any]) -> str:
+    protocol = "" if one["protocol"] == "lorae" else f" --protocol {one['protocol']}"
+    command = f"lorae reproduce {one['recipe']} --scale {one['scale']}{protocol}"
+    seeds = ", ".join(map(str, one["seeds"]))
+    if not one["seconds"]:
+        return f"`{command}` (seeds {seeds})"
+    minutes = sum(one["seconds"].values()) / 60
+    gpus = ", ".join(one["machine"]["gpus"]) or "no GPU"
+    return (
+        f"`{command}` (seeds {seeds}; {len(one['seconds'])} of {one['cells']} cells; "
+        f"{minutes:.0f} process minutes on {one['machine']['cores']} cores, {gpus}; torch "
+        f"{one['environment']['torch']}; commit {', '.join(one['commits'])})"
+    )
+
+
+def _table(told: Mapping[str, Any]) -> Table:
+    rows = {
+        name: {
+            column: Entry(tuple(one["values"]), one["published"]) for column, one in entries.items()
+        }
+        for name, entries in told["rows"].items()
+    }
+    return Table(told["corner"], tuple(told["columns"]), rows, told["verdicts"], told["caption"])
+
+
+def _pictures(row: Sequence[Mapping[str, str]], folder: str) -> str:
+    head = "| " + " | ".join(one["alt"] for one in row) + " |"
+    line = "|" + " --- |" * len(row)
+    shown = "| " + " | ".join(f"![{one['alt']}]({folder}/{one['name']})" for one in row) + " |"
+    return f"{head}\n{line}\n{shown}"

@@ -1,0 +1,236 @@
+"""Theorem 1: Algorithm 1 over the whole training set, and the rate at which its gradient falls.
+
+    lorae reproduce theorem1 --scale cpu
+
+Published: the least norm of a gradient is O(T^(-1/4)) in the number T of steps, an exponent of
+-0.25, for a learning rate that the theorem gives; no figures. Its statement needs mending, see
+:mod:`lorae.paper.theory`. K and gamma are estimated from below (K by the power method at the start and
+at the end of Adam's run, gamma by the longest gradient along it), so the rate that follows is an
+estimate from above; L* counts as 0.
+
+Cost of a seed at the scale cpu: 1,180 steps of 200 images, and 40 products of the Hessian with
+vectors in float64. No GPU has run it yet.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+
+from lorae.metrics.scores import chosen
+from lorae.nn.autoencoder import build
+from lorae.objectives.base import Objective
+from lorae.objectives.registry import method
+from lorae.paper import theory
+from lorae.paper.queue import Cell, Result, loaded
+from lorae.paper.recipe import Entry, Image, Key, Page, Plan, Recipe, Table, values
+from lorae.training.options import Options
+from lorae.utils.plots import Curve, drawing
+from lorae.utils.samples import as_float
+
+_DATA = "MNIST"
+_PUBLISHED = -0.25
+_EPSILONS = (1e-8, 1.0)
+_SIZES: dict[str, tuple[int, tuple[int, ...]]] = {
+    "smoke": (40, (4, 8, 16)),
+    "cpu": (200, (10, 30, 100, 300)),
+    "paper": (10_000, (100, 300, 1000, 3000)),
+}
+"""By scale: how many training samples there are, and the numbers T of steps."""
+_WAYS = {"adam": "Adam's rate, ε = 1e-08"} | {
+    f"{epsilon:.0e}": f"the theorem's rate, ε = {epsilon:.0e}" for epsilon in _EPSILONS
+}
+
+
+def descents(
+    *, options: dict[str, Any], samples: int, steps: Sequence[int], epsilons: Sequence[float]
+) -> Result:
+    """Return gradients along runs of Algorithm 1, and the constants of Theorem 1.
+
+    Args:
+        options: of a training of LoRAE, of which data, model, weight, learning rate and seed count.
+        samples: training samples, all of which every step sees.
+        steps: the numbers T; the theorem's rate is another one for each, and so is its run.
+        epsilons: epsilon of the runs at the theorem's rate; that of Adam's is 1e-8.
+
+    Returns:
+        The constants, and for each way the least norm of a gradient within T steps, by T.
+    """
+    given = Options.from_dict(options)
+    data = loaded(given)
+    given = given.resolved(data)
+    assert given.learning_rate is not None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = as_float(chosen(data.train, samples)).to(device)
+
+    def fresh() -> Objective:
+        torch.manual_seed(given.seed)
+        model = build(given.architecture(data), data.shift, data.scale)
+        settings = given.settings | {"every": 1}
+        return method(given.model).objective_for(model, given.weight, **settings).to(device)
+
+    objective = fresh()
+    starts = _curvature(objective, x)
+    adam = _descent(objective, x, max(steps), given.learning_rate)
+    constants = {
+        "gap": float(adam.losses[0]),
+        "lipschitz": max(starts, _curvature(objective, x)),
+        "gradient": float(adam.gradients.max()),
+    }
+    found: Result = constants | {"adam": {str(T): adam.least(T) for T in steps}}
+    for epsilon in epsilons:
+        least, rates, bounds = {}, {}, {}
+        for T in steps:
+            rates[str(T)] = theory.learning_rate(**constants, steps=T, epsilon=epsilon)
+            bounds[str(T)] = theory.bound(**constants, steps=T, epsilon=epsilon)
+            least[str(T)] = _descent(fresh(), x, T, rates[str(T)], epsilon).least(T)
+        found[f"{epsilon:.0e}"] = least
+        found[f"rates {epsilon:.0e}"], found[f"bounds {epsilon:.0e}"] = rates, bounds
+    return found | {"start": float(adam.gradients[0]), "rate": given.learning_rate}
+
+
+def _loss(objective: Objective, x: torch.Tensor) -> torch.Tensor:
+    return torch.stack(list(objective(x).values())).sum()
+
+
+def _descent(
+    objective: Objective, x: torch.Tensor, steps: int, rate: float, epsilon: float = 1e-8
+) -> theory.Descent:
+    parameters = list(objective.parameters())
+    return theory.algorithm_1(
+        partial(_loss, objective, x), parameters, steps, rate, epsilon=epsilon
+    )
+
+
+def _curvature(objective: Objective, x: torch.Tensor) -> float:
+    """Return a lower bound of K, in float64, where the nuclear norm has a second derivative."""
+    objective.double()
+    generator = torch.Generator().manual_seed(0)
+    parameters = list(objective.parameters())
+    found = theory.curvature(partial(_loss, objective, x.double()), parameters, generator=generator)
+    objective.float()
+    return found
+
+
+class Theorem1(Recipe):
+    """The gradient along Algorithm 1."""
+
+    name = "theorem1"
+    title = "Theorem 1. The gradient along Algorithm 1, full batch"
+    claim = "At the theorem's learning rate the gradient's norm is O(T^(-1/4)) in the steps T."
+
+    def cells(self, plan: Plan) -> dict[Key, Cell]:
+        """Return the runs of each seed."""
+        samples, steps = _SIZES[plan.scale.name]
+        return {
+            ("LoRAE", seed): Cell(
+                descents,
+                {
+                    "options": dataclasses.asdict(plan.options(_DATA, "lorae", seed)),
+                    "samples": samples,
+                    "steps": list(steps),
+                    "epsilons": list(_EPSILONS),
+                },
+            )
+            for seed in plan.seeds_of(_DATA)
+        }
+
+    def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
+        """Show the least gradients over T, their exponents, and the constants."""
+        samples, steps = _SIZES[plan.scale.name]
+        seeds, place = plan.seeds_of(_DATA), ("LoRAE",)
+        rows: dict[str, dict[str, Entry]] = {}
+        for way, name in _WAYS.items():
+            least = {f"T = {T}": Entry(values(found, place, seeds, way, str(T))) for T in steps}
+            rows[name] = least | {
+                "exponent": Entry(_exponents(found, seeds, way, steps), _PUBLISHED)
+            }
+        columns = tuple(next(iter(rows.values())))
+        caption = (
+            f"Least norm of the gradient within T steps over all {samples} training samples, and "
+            "the slope of its logarithm over that of T; in brackets the bound's. Mean over the "
+            "seeds and half the 95% interval."
+        )
+        verdicts = {name: _verdict(entries["exponent"]) for name, entries in rows.items()}
+        table = Table("learning rate", columns, rows, verdicts, caption)
+        picture = _picture(rows, steps)
+        words = _words(found, seeds, steps)
+        return Page([table, _constants(found, seeds, steps)], [[picture]] if picture else [], words)
+
+
+def _exponents(
+    found: Mapping[Key, Result], seeds: Sequence[int], way: str, steps: Sequence[int]
+) -> tuple[float, ...]:
+    told = [found.get(("LoRAE", seed), {}).get(way) for seed in seeds]
+    return tuple(
+        theory.fitted_exponent(list(steps), [one[str(T)] for T in steps]).value
+        for one in told
+        if one is not None
+    )
+
+
+def _verdict(exponent: Entry) -> str:
+    if exponent.interval is None:
+        return "not measured"
+    mean, half = exponent.interval.mean, exponent.interval.half_width
+    fast = mean <= _PUBLISHED
+    said = "yes: as fast as the bound, or faster" if fast else "not within these steps"
+    if half is None:
+        return f"{said} (one seed)"
+    return said if abs(mean - _PUBLISHED) > half else f"{said} (the interval holds both)"
+
+
+def _constants(found: Mapping[Key, Result], seeds: Sequence[int], steps: Sequence[int]) -> Table:
+    last = str(max(steps))
+    paths: dict[str, tuple[str, ...]] = {
+        "loss at the start": ("gap",),
+        "K, at least": ("lipschitz",),
+        "gradient γ, at least": ("gradient",),
+    }
+    for epsilon in _EPSILONS:
+        key = f"{epsilon:.0e}"
+        paths[f"rate at T = {last}, ε = {key}"] = (f"rates {key}", last)
+        paths[f"bound at T = {last}, ε = {key}"] = (f"bounds {key}", last)
+    entries = {
+        name: {"value": Entry(values(found, ("LoRAE",), seeds, *path))}
+        for name, path in paths.items()
+    }
+    caption = (
+        "The constants of the theorem as estimated along Adam's run, and what follows from them: "
+        "the learning rate, and what the least gradient is then at most (without momentum)."
+    )
+    return Table("constant", ("value",), entries, {}, caption)
+
+
+def _picture(rows: Mapping[str, Mapping[str, Entry]], steps: Sequence[int]) -> Image | None:
+    curves = [
+        Curve(name, steps, [interval.mean for interval in told if interval is not None])
+        for name, entries in rows.items()
+        if all(told := [entries[f"T = {T}"].interval for T in steps])
+    ]
+    if not curves:
+        return None
+    start = max(curve.y[0] for curve in curves)
+    curves.append(Curve("slope -1/4", steps, [start * (T / steps[0]) ** _PUBLISHED for T in steps]))
+    labels = ("steps T", "least norm of the gradient")
+    content = drawing(curves, "Algorithm 1, full batch", labels, log="xy", points=True)
+    return Image("theorem1.svg", content, "Least gradient over the number of steps")
+
+
+def _words(found: Mapping[Key, Result], seeds: Sequence[int], steps: Sequence[int]) -> list[str]:
+    """Say what the theorem's rate does with Adam's usual epsilon."""
+    first = found.get(("LoRAE", seeds[0]), {})
+    if "start" not in first:
+        return ["How fast the gradient falls is not known: no run was made."]
+    tiny, last = f"{_EPSILONS[0]:.0e}", str(max(steps))
+    kept = first[tiny][last] / first["start"]
+    said = (
+        f"With Adam's usual ε of {tiny} the theorem's rate is {first[f'rates {tiny}'][last]:.1g} "
+        f"for T = {last} (seed {seeds[0]}), where trainings use {first['rate']:g}: after as many "
+        f"steps the least gradient is {100 * kept:.4g}% of the first, and the bound, "
+        f"{first[f'bounds {tiny}'][last]:.2g}, says nothing. With an ε of 1 Algorithm 1 is close "
+        "to gradient descent with momentum, and the theorem's rate is of use."
+    )
+    return [said]

@@ -1,0 +1,180 @@
+"""What a model does to samples it was not trained on: its error and the spectrum of its codes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorae.linalg import spectral
+from lorae.linalg.moments import Moments
+from lorae.nn.autoencoder import Autoencoder, batches
+from lorae.sampling.densities import density_for
+from lorae.training.run_folder import Run
+from lorae.utils import distributed
+from lorae.utils.samples import Rows
+
+RANK_THRESHOLD = 1e-2
+"""The relative threshold of the rank that is printed where there is room for only one."""
+COLLAPSED = 0.1
+"""The share of the data's variance below which samples count as nearly the same one."""
+_SAMPLES = 1000  # of the data and of the prior, to compare their variance
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one model on one set of samples.
+
+    Attributes:
+        samples: how many samples were used.
+        reconstruction: mean squared error over all elements, in scaled units; None for a model
+            whose decoder does not undo its encoder.
+        covariance: singular values of the covariance of the codes, descending.
+        matrix: singular values of the bridge's matrix M, descending.
+        spread: total variance of samples drawn from the prior, as a share of that of the data;
+            None for a model without a prior.
+    """
+
+    samples: int
+    reconstruction: float | None
+    covariance: Float[Tensor, " l"]
+    matrix: Float[Tensor, " l"]
+    spread: float | None = None
+
+    @property
+    def rank(self) -> int:
+        """The number of singular values of the covariance above 1e-2 of the largest."""
+        return int(spectral.rank(self.covariance, RANK_THRESHOLD))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of a model with these figures; mostly nothing."""
+        if self.spread is None or self.spread >= COLLAPSED:
+            return []
+        told = (
+            f"samples drawn from the prior have {self.spread:.1%} of the variance of the "
+            "data: the decoder makes nearly the same of every code"
+        )
+        return [told]
+
+
+@torch.no_grad()
+def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) -> Evaluation:
+    """Return reconstruction error and spectra over samples, in evaluation mode, streaming.
+
+    Several processes that train together share the batches, and all of them return the figures of
+    the whole.
+
+    Args:
+        model: whose mode is as it was afterwards.
+        samples: n of them, at least 2, in the units of the data; bytes count from 0 to 1.
+        batch_size: how many at a time.
+
+    Example:
+        >>> from lorae.nn.autoencoder import Architecture, build
+        >>> model = build(Architecture("mlp", (6,), 3, "low-rank"))
+        >>> found = evaluate(model, torch.rand(100, 6))
+        >>> found.samples, len(found.covariance), 1 <= found.rank <= 3
+        (100, 3, True)
+    """
+    was_training = model.training
+    model.eval()
+    moments, squares, elements = Moments(model.bridge.latent), 0.0, 0
+    share = distributed.rank(), distributed.processes()
+    for x in batches(samples, batch_size, model, *share):
+        target = model.scaled(x)
+        codes = model.bridge(model.encoder(target))
+        moments.update(codes.float())
+        if model.inverts:
+            error = model.decoder(codes).float() - target
+            squares += float(error.square().sum(dtype=torch.float32))
+            elements += error.numel()
+    moments, squares, elements = _of_all(moments, squares, elements, model.shift.device)
+    matrix = spectral.singular_values(model.bridge.matrix())
+    found = Evaluation(
+        samples=len(samples),
+        reconstruction=squares / elements if model.inverts else None,
+        covariance=moments.spectrum().cpu(),
+        matrix=matrix.cpu(),
+        spread=_spread(model, samples, batch_size) if model.prior else None,
+    )
+    model.train(was_training)
+    return found
+
+
+def _of_all(
+    moments: Moments, squares: float, elements: int, device: torch.device
+) -> tuple[Moments, float, int]:
+    """Return moments and sums over all processes, the same ones on each."""
+    if distributed.processes() == 1:
+        return moments, squares, elements
+    sums = torch.tensor([squares, elements], dtype=torch.float64)
+    state = {name: part.to(device) for name, part in (moments.tensors() | {"sums": sums}).items()}
+    parts = {name: distributed.stacked(part) for name, part in state.items()}
+    whole = Moments(moments.dimension)
+    for k in range(distributed.processes()):
+        whole.merge(Moments.from_tensors({name: part[k] for name, part in parts.items()}))
+    total = parts["sums"].sum(0)
+    return whole, float(total[0]), int(total[1])
+
+
+def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> float:
+    """Return the variance of decoded draws from the prior, as a share of that of the samples."""
+    chosen = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
+    real = torch.cat([model.scaled(x).cpu() for x in batches(samples[chosen], batch_size, model)])
+    codes = density_for(model).sample(len(real), torch.Generator().manual_seed(0))
+    made = [model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)]
+    return float(torch.cat(made).float().var(0).sum() / real.float().var(0).sum())
+
+
+def ranks(found: Evaluation, *, matrix: bool = True) -> dict[str, Any]:
+    """Return every rank of an evaluation, as values that JSON can hold.
+
+    Without `matrix`, for a model that learns no M, there is None in its place.
+
+    The participation ratio is that of the variances, (sum v)^2 / sum v^2; the effective rank is
+    the exponential of the entropy of the normalised singular values; thresholds are relative to
+    the largest singular value.
+    """
+    return {
+        "samples": found.samples,
+        "reconstruction": found.reconstruction,
+        "spread": found.spread,
+        "covariance": _profile(found.covariance)
+        | {"participation_ratio": float(spectral.participation_ratio(found.covariance))},
+        "matrix": _profile(found.matrix)
+        | {"stable_rank": float(spectral.stable_rank(found.matrix))}
+        if matrix
+        else None,
+    }
+
+
+def _profile(sigma: Tensor) -> dict[str, Any]:
+    return {
+        "rank": {f"{t:.0e}": rank for t, rank in spectral.rank_profile(sigma).items()},
+        "effective_rank": float(spectral.effective_rank(sigma)),
+        "singular_values": sigma.tolist(),
+    }
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """Return a table of runs: error and rank of the covariance of their test codes."""
+    shown = (1e-1, 1e-2, 1e-4, 1e-6)
+    width = max(len("run"), *(len(run.name) for run in runs))
+    rows = [f"{'run':{width}}  test error  rank at " + "  ".join(f"{t:.0e}" for t in shown)]
+    for run in runs:
+        test = run.last["test"]
+        profile = spectral.rank_profile(torch.tensor(test["covariance"]), shown)
+        counts = "  ".join(f"{profile[t]:5}" for t in shown)
+        error = test["reconstruction"]
+        told = f"{'-':>10}" if error is None else f"{error:10.5f}"
+        rows.append(f"{run.name:{width}}  {told}          {counts}")
+    rows.append(
+        "error: mean square over all elements, scaled units; rank: singular values of the "
+        "covariance\nof the test codes above a share of the largest, of "
+        f"{len(runs[0].last['test']['covariance'])} latent dimensions"
+    )
+    rows += [f"warning: {run.name}: {warning}" for run in runs for warning in run.warnings]
+    return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""Files, seeds, intervals, processes, plots."""

@@ -1,0 +1,401 @@
+"""Folders and zips of images: decoding, splits, classes, and what is refused."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lorae import data
+from lorae.data import images
+from lorae.data import tables as arrays
+from lorae.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LORAE_DATA", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "photos"
+    path.mkdir()
+    return path
+
+
+def pixels(height: int = 9, width: int = 11, channels: int = 3, seed: int = 0) -> np.ndarray:
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def draw(path: Path, seed: int = 0, **options: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels(seed=seed, **options)).save(path)
+    return path
+
+
+def fill(folder: Path, n: int = 10, suffix: str = "png", start: int = 0, **options: int) -> None:
+    for k in range(start, start + n):
+        draw(folder / f"{k:03}.{suffix}", seed=k, **options)
+
+
+def decoded(folder: Path, **options: int) -> np.ndarray:
+    """Load a folder and return all its images in order of name, as N x C x H x W."""
+    loaded = images.load(folder, test_fraction=0.5, **options)  # type: ignore[arg-type]
+    n = len(loaded.train) + len(loaded.test)
+    train, test = arrays.held_out(n, 0.5, 0)
+    together = np.empty((n, *loaded.train.shape[1:]), np.uint8)
+    together[train], together[test] = loaded.train, loaded.test
+    return together
+
+
+def one(folder: Path, image: Image.Image, suffix: str = "png", **options: object) -> np.ndarray:
+    """Save the same image twice, since a set has two samples at least, and load the first."""
+    for name in ("a", "b"):
+        image.save(folder / f"{name}.{suffix}", **options)  # type: ignore[arg-type]
+    together = decoded(folder)
+    assert np.array_equal(together[0], together[1])
+    result: np.ndarray = together[0]
+    return result
+
+
+# decoding
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "gif", "webp", "jpg", "jpeg"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_formats_decode_in_order(folder: Path, suffix: str, channels: int) -> None:
+    fill(folder, 4, suffix, channels=channels)
+    together = decoded(folder)
+    for k in range(4):
+        with Image.open(folder / f"{k:03}.{suffix}") as image:
+            gray = channels == 1 and suffix != "webp"  # which has no gray
+            expected = np.asarray(image.convert("L" if gray else "RGB"))
+        expected = expected[None] if gray else expected.transpose(2, 0, 1)
+        assert np.array_equal(together[k], expected)
+
+
+def test_exact_pixels(folder: Path) -> None:
+    fill(folder, 5)
+    for k, image in enumerate(decoded(folder)):
+        assert np.array_equal(image.transpose(1, 2, 0), pixels(seed=k))
+
+
+def test_one_coloured_image_makes_all_rgb(folder: Path) -> None:
+    fill(folder, 3, channels=1)
+    assert data.load(folder).shape == (1, 9, 11)
+    draw(folder / "z.png")
+    together = decoded(folder)
+    assert together.shape == (4, 3, 9, 11)
+    assert (together[:3] == together[:3, :1]).all()
+
+
+def test_sixteen_bits_are_scaled_not_cut(folder: Path) -> None:
+    values = np.linspace(0, 65535, 100).reshape(10, 10).astype(np.uint16)
+    expected = np.rint(values / 257).astype(np.uint8)
+    assert np.array_equal(one(folder, Image.fromarray(values))[0], expected)
+    for path in folder.iterdir():
+        path.unlink()
+    assert np.array_equal(one(folder, Image.fromarray(values), "tif")[0], expected)
+    for path in folder.iterdir():
+        path.unlink()
+    floats = (values / 65535).astype(np.float32)
+    close = one(folder, Image.fromarray(floats), "tif")[0].astype(int) - expected
+    assert np.abs(close).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_is_laid_on_white(folder: Path, mode: str) -> None:
+    rgba = Image.new("RGBA", (8, 8), (0, 0, 0, 255))
+    rgba.putpixel((2, 3), (0, 0, 0, 0))
+    if mode == "P":
+        image = Image.new("P", (8, 8), 0)
+        image.putpalette([0, 0, 0, 255, 0, 0])
+        image.putpixel((2, 3), 1)
+        result = one(folder, image, transparency=1)
+        assert len(result) == 3
+    else:
+        result = one(folder, rgba.convert(mode))
+        assert len(result) == (3 if mode == "RGBA" else 1)
+    assert (result[:, 3, 2] == 255).all()
+    assert result.sum() == 255 * len(result)
+
+
+def test_palettes_of_grays_are_gray(folder: Path) -> None:
+    image = Image.fromarray(pixels(channels=1) % 4).convert("P")
+    image.putpalette([0, 0, 0, 50, 50, 50, 100, 100, 100, 200, 200, 200])
+    result = one(folder, image)
+    assert result.shape == (1, 9, 11)
+    assert np.array_equal(result[0], np.array([0, 50, 100, 200])[pixels(channels=1) % 4])
+
+
+def test_black_and_white_and_cmyk(folder: Path) -> None:
+    bits = pixels(channels=1) > 127
+    assert np.array_equal(one(folder, Image.fromarray(bits))[0], bits * 255)
+    for path in folder.iterdir():
+        path.unlink()
+    assert one(folder, Image.fromarray(pixels()).convert("CMYK"), "jpg").shape == (3, 9, 11)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_exif_orientation_is_honoured(folder: Path, orientation: int, suffix: str) -> None:
+    upright = np.zeros((16, 24), np.uint8)
+    upright[:8, :8] = 255  # white in the upper left
+    turns = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(turns[orientation]))
+    result = one(folder, stored, suffix, exif=exif)
+    assert result.shape == (1, 16, 24)
+    assert np.abs(result[0].astype(int) - upright).max() < 40  # JPEG's loss
+
+
+def test_animations_give_their_first_frame(folder: Path) -> None:
+    frames = [Image.new("L", (8, 8), shade) for shade in (60, 200)]
+    frames[0].putpixel((0, 0), 255)
+    result = one(folder, frames[0], "gif", save_all=True, append_images=frames[1:])
+    assert result[0, 4, 4] == 60
+
+
+def test_size_crops_square_and_resizes(folder: Path) -> None:
+    for name in ("a", "b"):
+        image = np.zeros((20, 60), np.uint8)
+        image[:, 20:40] = 255  # the centred square is white
+        Image.fromarray(image).save(folder / f"{name}.png")
+    draw(folder / "c.png", channels=1, height=31, width=40)
+    together = decoded(folder, size=10)
+    assert together.shape == (3, 1, 10, 10)
+    assert (together[:2] == 255).all()
+    # antialiased: a resized noise image keeps its mean, and loses variance
+    assert abs(together[2].mean() - 127.5) < 8
+    assert together[2].std() < 45
+
+
+def test_crop_is_centred_and_goes_first(folder: Path) -> None:
+    fill(folder, 3, height=20, width=30)
+    cropped = decoded(folder, crop=8)
+    assert np.array_equal(cropped[1].transpose(1, 2, 0), pixels(20, 30, seed=1)[6:14, 11:19])
+    assert decoded(folder, crop=16, size=8).shape == (3, 3, 8, 8)
+    assert decoded(folder, size=32).shape == (3, 3, 32, 32)
+
+
+# splits and classes
+
+
+def test_split_is_seeded_and_complete(folder: Path) -> None:
+    fill(folder, 30)
+    first, again, other = (data.load(folder, seed=seed, test_fraction=0.2) for seed in (0, 0, 1))
+    assert (len(first.train), len(first.test)) == (24, 6)
+    assert torch.equal(first.test, again.test)
+    assert not torch.equal(first.test, other.test)
+    both = {image.numpy().tobytes() for image in [*first.train, *first.test]}
+    assert len(both) == 30
+    assert first.train_labels is None
+    assert (first.name, first.network, first.value_range) == ("photos", "conv", (0.0, 1.0))
+
+
+def test_train_and_test_folders_are_the_split(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(folder / "train", 5)
+    fill(folder / "test", 3, start=5)
+    fill(folder / "val", 2, start=8)
+    loaded = data.load(folder)
+    assert (len(loaded.train), len(loaded.test)) == (5, 3)
+    assert np.array_equal(loaded.test[0].permute(1, 2, 0).numpy(), pixels(seed=5))
+    assert isinstance(images.load(folder).train, np.memmap)
+    assert loaded.train_labels is None
+    assert "ignored 2 files" in caplog.text
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_class_folders_are_labels(folder: Path, split: bool) -> None:
+    roots = [folder / "train", folder / "test"] if split else [folder / "wrapped"]
+    for root in roots:
+        fill(root / "dogs" / "deep", 10, start=10)
+        fill(root / "cats", 20, start=30)
+    loaded = data.load(folder)
+    assert loaded.train_labels is not None
+    assert loaded.test_labels is not None
+    assert loaded.test_labels.bincount().tolist() == ([20, 10] if split else [2, 1])
+    cats = {pixels(seed=k).tobytes() for k in range(30, 50)}
+    for image, label in zip(loaded.train, loaded.train_labels, strict=True):
+        assert (image.permute(1, 2, 0).numpy().tobytes() in cats) == (label == 0)
+
+
+def test_an_image_outside_the_classes_means_no_labels(folder: Path) -> None:
+    fill(folder / "cats", 5)
+    fill(folder / "dogs", 5, start=5)
+    draw(folder / "stray.png", seed=99)
+    assert data.load(folder).train_labels is None
+
+
+@pytest.mark.parametrize("wrapper", ["", "photos/"])
+def test_zip_equals_folder(folder: Path, tmp_path: Path, wrapper: str) -> None:
+    fill(folder / "a", 8)
+    fill(folder / "b", 8, start=8)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.png"), reverse=True):
+            archive.write(path, wrapper + path.relative_to(folder).as_posix())
+        archive.writestr("__MACOSX/._a.png", "fork")
+    first, second = data.load(folder), data.load(tmp_path / "photos.zip")
+    assert first.checksum == second.checksum
+    assert first.name == second.name
+    assert second.train_labels is not None
+
+
+def test_hidden_files_and_clutter_are_passed_over(folder: Path) -> None:
+    fill(folder, 4)
+    for name in (".DS_Store", "Thumbs.db", ".git/config", "__MACOSX/._000.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("clutter")
+    assert len(decoded(folder)) == 4
+
+
+# the cache
+
+
+def test_images_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(folder, 6)
+    first = data.load(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "_decode_all", lambda *_: pytest.fail("decoded again"))
+        assert data.load(folder).checksum == first.checksum
+        data.load(folder, seed=1)  # another split of the same pixels
+        data.load(folder, test_fraction=0.5)
+    draw(folder / "003.png", seed=77)
+    assert data.load(folder).checksum != first.checksum
+
+
+def test_damaged_cache_is_rebuilt(folder: Path, own_cache: Path) -> None:
+    fill(folder, 6)
+    first = data.load(folder)
+    [file] = (own_cache / "images").glob("*/train.npy")
+    file.write_bytes(file.read_bytes()[:-1])
+    assert data.load(folder).checksum == first.checksum
+
+
+# what is refused
+
+
+def test_bad_files_are_named_and_counted_or_skipped(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(folder, 10)
+    good = data.load(folder)
+    for suffix in ("png", "jpg"):
+        whole = draw(folder / f"cut.{suffix}", height=64, width=64, seed=5)
+        Image.open(whole).resize((11, 9)).save(whole)
+        whole.write_bytes(whole.read_bytes()[:-60])
+    (folder / "text.png").write_text("not an image")
+    (folder / "empty.jpg").touch()
+    (folder / "notes.txt").write_text("notes")
+    (folder / "broken.png").symlink_to(folder / "nowhere.png")
+    with pytest.raises(InputError, match=r"6 of 16 files") as refused:
+        data.load(folder)
+    assert "text.png (not an image)" in str(refused.value) or "more" in str(refused.value)
+    assert "broken.png (No such file or directory)" in str(refused.value)
+    assert "cut.png (" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "and 1 more; remove them, or skip them with skip_bad" in str(refused.value)
+    assert not list((tmp_path / "cache" / "images").glob(".tmp*"))
+    skipped = data.load(folder, skip_bad=True)
+    assert skipped.checksum == good.checksum
+    assert len([r for r in caplog.records if "skipped 6 files" in r.getMessage()]) == 1
+
+
+def test_damaged_pixels_behind_a_good_header_are_skipped_too(folder: Path) -> None:
+    fill(folder / "a", 4, height=40, width=40)
+    fill(folder / "b", 4, start=4, height=40, width=40)
+    good = data.load(folder)
+    cut = draw(folder / "b" / "cut.png", height=40, width=40)
+    cut.write_bytes(cut.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"1 of 9 files .*: b/cut\.png \("):
+        data.load(folder)
+    assert data.load(folder, skip_bad=True).checksum == good.checksum
+
+
+def test_differing_sizes_are_named_and_counted(folder: Path) -> None:
+    fill(folder, 3)
+    fill(folder, 2, start=3, height=20, width=30)
+    message = r"2 sizes, as width x height \(how many\): 11x9 \(3\), 30x20 \(2\); give size"
+    with pytest.raises(InputError, match=message):
+        data.load(folder)
+    assert data.load(folder, size=8).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 7}, "size is 7, but must be 8"),
+        ({"crop": 0}, "crop is 0, but must be 8"),
+        ({"crop": 10}, "crop is 10, but 4 images of .* have a smaller side"),
+    ],
+)
+def test_unfit_sides_are_refused(folder: Path, options: dict[str, int], message: str) -> None:
+    fill(folder, 4)
+    with pytest.raises(InputError, match=message):
+        data.load(folder, **options)  # type: ignore[arg-type]
+
+
+def test_images_too_small_or_too_few_or_constant(folder: Path) -> None:
+    with pytest.raises(InputError, match="holds no images: it is empty"):
+        data.load(folder)
+    draw(folder / "a.png")
+    with pytest.raises(InputError, match="1 sample, but 2 is the least"):
+        data.load(folder)
+    (folder / "a.png").unlink()
+    fill(folder, 3, height=7, width=12)
+    with pytest.raises(InputError, match="12x7 pixels, but 8x8 is the least"):
+        data.load(folder)
+    for path in folder.iterdir():
+        Image.new("L", (8, 8), 7).save(path)
+    with pytest.raises(InputError, match="photos is constant"):
+        data.load(folder)
+
+
+def test_folders_without_images(folder: Path) -> None:
+    (folder / "notes.txt").write_text("notes")
+    for skip_bad in (False, True):
+        with pytest.raises(InputError, match=r"holds no readable images: notes.txt"):
+            data.load(folder, skip_bad=skip_bad)
+    fill(folder / "train", 3)
+    (folder / "test").mkdir()
+    shutil.move(folder / "notes.txt", folder / "test")
+    with pytest.raises(InputError, match=r"photos/test holds no readable images"):
+        data.load(folder, skip_bad=True)
+
+
+def test_zips_that_are_none_or_damaged(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "photos.zip"
+    path.write_text("no zip")
+    with pytest.raises(InputError, match="cannot be read as a zip"):
+        data.load(path)
+    fill(folder, 3)
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, file.name)
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1  # a pixel of the first image
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"1 of 3 files .*000.png \(Bad CRC-32"):
+        data.load(path)
+    with zipfile.ZipFile(path, "w"):
+        pass
+    with pytest.raises(InputError, match="it is empty"):
+        data.load(path)

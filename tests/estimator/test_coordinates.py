@@ -1,0 +1,126 @@
+"""Coordinates: changes of the codes that change nothing else, with variances of the data."""
+
+import pytest
+import torch
+from torch import nn
+
+from lorae.estimator.coordinates import ROUGH, aligned, gauged, jacobians, principal, reduced
+from lorae.nn.autoencoder import Architecture, Autoencoder, build, encode_all
+from lorae.nn.bridges.matrix import NoBridge
+
+X = torch.rand(60, 8)
+IMAGES = torch.rand(40, 1, 9, 12)
+MODELS = {
+    "mlp": (Architecture("mlp", (8,), 4, value_range=None), X),
+    "residual": (Architecture("residual", (8,), 4, value_range=None), X),
+    "conv": (Architecture("conv", (1, 9, 12), 4, width=0.2), IMAGES),
+}
+
+
+@pytest.fixture(params=MODELS)
+def case(request) -> tuple[Autoencoder, torch.Tensor]:
+    plan, x = MODELS[request.param]
+    torch.manual_seed(0)
+    return build(plan).eval(), x
+
+
+def test_jacobians_are_those_of_reverse_mode(case):
+    model, x = case
+    codes = model.encode(x[:7]).detach()
+    metric, mean = jacobians(model.decoder, codes)
+    each = [
+        torch.autograd.functional.jacobian(lambda z: model.decoder(z[None]).flatten(), z)
+        for z in codes
+    ]
+    J = torch.stack(each).double()  # n x d x l
+    torch.testing.assert_close(metric, (J.mT @ J).mean(0), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(mean, J.mean(0).mT, rtol=1e-4, atol=1e-7)
+
+
+def test_coordinates_are_whitened_rotated_and_carry_the_metric(case):
+    model, x = case
+    at = principal(model, x)
+    same = aligned(model, at)
+    with torch.no_grad():
+        torch.testing.assert_close(same(x), model(x), rtol=1e-4, atol=1e-5)
+        codes = same.encode(x).double()
+    spread = float(at.variances[0].sqrt())
+    assert codes.mean(0).abs().max() < 1e-4 * spread
+    torch.testing.assert_close(codes.var(0), at.variances, rtol=1e-2, atol=1e-6 * spread**2)
+    off = torch.cov(codes.T) - torch.cov(codes.T).diagonal().diag()
+    assert off.abs().max() < 1e-4 * spread**2
+    # A unit step along any coordinate moves the decoded samples by 1, in the root mean square.
+    metric, mean = jacobians(same.decoder, codes.float())
+    torch.testing.assert_close(metric.diagonal(), torch.ones(4).double(), rtol=1e-2, atol=0)
+    torch.testing.assert_close(mean, at.directions, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_looking_for_coordinates_leaves_the_model_in_its_mode(case, training):
+    model, x = case
+    principal(model.train(training), x)
+    assert model.training == training
+
+
+@pytest.mark.parametrize("factor", [0.5, 3.0])
+def test_a_factor_multiplies_the_codes_and_changes_nothing_else(case, factor):
+    model, x = case
+    at = principal(model, x)
+    same, other = aligned(model, at), aligned(model, at, factor)
+    with torch.no_grad():
+        torch.testing.assert_close(other.encode(x), factor * same.encode(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(other(x), same(x), rtol=1e-4, atol=1e-5)
+
+
+def test_signs_do_not_depend_on_those_of_the_codes(case):
+    model, x = case
+    at = principal(model, x)
+    flip = torch.diag(torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    turned = Autoencoder(
+        nn.Sequential(model.encoder, _linear(flip)),
+        NoBridge(4),
+        nn.Sequential(_linear(flip), model.decoder),
+        shift=model.shift,
+        scale=model.scale,
+    ).eval()
+    again = principal(turned, x)
+    torch.testing.assert_close(again.directions, at.directions, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(again.variances, at.variances, rtol=1e-4, atol=1e-8)
+
+
+def _linear(matrix: torch.Tensor) -> nn.Linear:
+    layer = nn.Linear(4, 4, bias=False)
+    layer.weight.data.copy_(matrix)
+    return layer
+
+
+def test_a_gauge_changes_nothing_and_its_reduction_drops_the_least(case):
+    model, x = case
+    gauge = gauged(model, principal(model, x)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(gauge(x), model(x), rtol=1e-4, atol=1e-5)
+        gauge.bridge.weight[2:] = 0
+        whole = gauge(x)
+        small = reduced(gauge, 2)
+        torch.testing.assert_close(small(x), whole, rtol=1e-4, atol=1e-5)
+    assert small.bridge.latent == 2
+    assert encode_all(small, x).shape == (len(x), 2)
+    if model.architecture is not None:
+        assert build(small.architecture).load_state_dict(small.state_dict())
+
+
+@pytest.mark.parametrize("end", ["encoder", "decoder"])
+def test_codes_that_say_nothing_are_not_blown_up_by_any_number_of_gauges(end: str):
+    """Those of an encoder without weights, or for a decoder whose units are dead."""
+    torch.manual_seed(0)
+    model = build(Architecture("conv", (1, 9, 12), 4, width=0.2)).eval()
+    with torch.no_grad():
+        if end == "encoder":
+            model.encoder[-1].weight.zero_()
+        else:
+            model.decoder[0].bias.fill_(-100)
+    for _ in range(4):
+        gauge = gauged(model, principal(model, IMAGES, least=ROUGH)).eval()
+        model = reduced(gauge, 4).eval()
+        largest = max(float(p.detach().abs().max()) for p in gauge.parameters())
+        assert largest < 1e4

@@ -1,0 +1,128 @@
+"""The path: exact ranks that fall, models that are as they say, and the command."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import lorae
+from lorae.estimator.path import RankPath, lorae_path
+from lorae.linalg.moments import Moments
+from lorae.linalg.spectral import rank_profile
+from lorae.nn.inference import squares
+
+pytest_plugins = ["commands"]
+
+
+def curved(n=400, seed=0):
+    """Three dimensions in eight, a flat and a bent part of them."""
+    generator = np.random.default_rng(seed)
+    t = generator.normal(size=(n, 3))
+    lift = generator.normal(size=(3, 8))
+    return t @ lift + 0.01 * np.tanh(t @ lift)
+
+
+@pytest.fixture(scope="module")
+def path() -> RankPath:
+    return lorae_path(curved(), ranks=[5, 3, 2, 1], steps=300)
+
+
+def test_ranks_are_those_asked_for_and_exact(path):
+    assert [point.rank for point in path.points] == [8, 5, 3, 2, 1]
+    x = torch.from_numpy(curved()).float()
+    for point in path.points[1:]:
+        codes = point.model.encode(x).detach()
+        assert codes.shape == (len(x), point.rank)
+        spectrum = Moments(point.rank).update(codes).spectrum()
+        if point.rank <= 3:  # beyond that there is next to nothing in the data
+            assert set(rank_profile(spectrum).values()) == {point.rank}
+
+
+def test_errors_rise_where_dimensions_are_taken_that_the_data_have(path):
+    errors = {point.rank: point.error for point in path.points}
+    assert errors[2] > 10 * errors[3]
+    assert errors[3] < errors[2] < errors[1] < path.mean_error
+    assert path.knee.rank == 3
+
+
+def test_an_error_is_that_of_its_model_on_held_out_samples(path):
+    """On all samples, most of them seen, it cannot be far off."""
+    x = torch.from_numpy(curved()).float()
+    for point in path.points:
+        found = float(squares(point.model, x, x.mean(0))[0].mean())
+        assert found == pytest.approx(point.error, rel=0.6, abs=2e-3)
+
+
+def test_weights_reach_what_ranks_they_reach():
+    path = lorae_path(curved(), weights=[1.0, 30.0, 1000.0], steps=240)
+    ranks = [point.rank for point in path.points]
+    assert ranks == sorted(ranks, reverse=True)
+    assert ranks[-1] < ranks[0]
+    assert [point.weight for point in path.points][1:] == [1.0, 30.0, 1000.0][: len(ranks) - 1]
+
+
+def test_the_same_seed_gives_the_same_path():
+    first, second = (lorae_path(curved(), ranks=[2], steps=60, random_state=3) for _ in range(2))
+    assert [p.error for p in first.points] == [p.error for p in second.points]
+
+
+def test_images_and_a_distance_of_ones_own():
+    path = lorae_path(
+        load_digits().images[:300], ranks=[4], steps=20, width=0.2, distance=lambda _: 7.0
+    )
+    assert path.points[-1].distance == 7.0
+    assert "7" in path.table()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"ranks": [3], "weights": [1.0]}, "give ranks or weights, not both"),
+        ({"ranks": [2, 3]}, "ranks must fall from below the latent size, 8, to 1 at least"),
+        ({"ranks": [8]}, "ranks must fall"),
+        ({"ranks": [2, 0]}, "ranks must fall"),
+        ({"weights": [-1.0]}, "weights must be positive numbers"),
+        ({"latent": 0}, "latent must be finite, at least 1"),
+        ({"validation_fraction": 0.9}, "validation_fraction must be"),
+    ],
+)
+def test_bad_input(arguments, said):
+    with pytest.raises(lorae.InputError, match=said):
+        lorae_path(curved(), steps=10, **arguments)
+
+
+def test_the_command_keeps_every_model(lorae, tmp_path):
+    np.save("table.npy", curved().astype("float32"))
+    asked = ("path", "--data", "table.npy", "--ranks", 3, 1, "--steps", 40, "--out", "kept")
+    status, out, _ = lorae(*asked)
+    assert status == 0
+    assert "<- knee" in out
+    assert "times the training without constraint" in out
+    from lorae.nn.serialization import load
+
+    assert load("kept/rank-003.safetensors").encode(torch.zeros(1, 8)).shape == (1, 3)
+    told = json.loads((tmp_path / "kept" / "path.json").read_text())
+    assert [point["rank"] for point in told["points"]] == [8, 3, 1]
+    assert (tmp_path / "kept" / "path.svg").read_text().startswith("<?xml")
+    status, _, err = lorae(*asked)
+    assert status == 2
+    assert "out must be a new or empty folder" in err
+    status, _, err = lorae("path", "--data", "table.npy", "--features", "classifier")
+    assert (status, err.count("\n")) == (2, 1)
+
+
+def test_the_command_says_so_where_the_first_training_has_learnt_nothing(lorae):
+    asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 4, "--width", 0.1)
+    status, out, err = lorae(*asked, "--learning-rate", 1e-9)
+    assert status == 0
+    assert "lorae: warning: the autoencoder of 64 codes explains" in err
+    assert "<- knee" in out
+
+
+def test_the_command_measures_generation(lorae):
+    asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 20, "--width", 0.2, "--json")
+    status, out, _ = lorae(*asked, "--features", "classifier", "--samples", 50)
+    assert status == 0
+    assert all(point["distance"] > 0 for point in json.loads(out)["points"])

@@ -1,0 +1,217 @@
+"""Every way to the polar factor against the decomposition in float64, within its stated error."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matrices import ATOL, ATOL32, FULL_RANK, MATRICES, close, gaussian, matrices, with_spectrum
+from torch import Tensor
+
+from lorae.linalg import polar, spectral
+from lorae.linalg.polar import FLOOR, TOLERANCE
+
+LARGE = {
+    "uniform": 2 * torch.rand(96, 96, generator=torch.Generator().manual_seed(1)).double() - 1,
+    "six decades": with_spectrum(np.geomspace(1, 1e-6, 60).tolist(), 64, 72),
+    "trained": with_spectrum([*np.geomspace(1, 0.2, 20), *np.geomspace(1e-4, 1e-6, 50)], 80, 80),
+    "exact rank": with_spectrum(np.geomspace(1, 0.1, 24).tolist(), 96, 96),
+    "tiny": 1e-18 * gaussian(32, 32),
+    "huge": 1e18 * gaussian(32, 32),
+}
+ALL = MATRICES | LARGE
+FAST = [way for way in polar.WAYS if way != "svd"]
+
+every_way = pytest.mark.parametrize("way", list(polar.WAYS))
+every_fast_way = pytest.mark.parametrize("way", FAST)
+every_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+every_matrix = pytest.mark.parametrize("A", ALL.values(), ids=ALL.keys())
+
+
+def singular_values(A: Tensor) -> Tensor:
+    return torch.linalg.svdvals(A.double())
+
+
+def gradient(A: Tensor, way: str | None) -> tuple[Tensor, Tensor]:
+    A = A.clone().requires_grad_()
+    norm = polar.nuclear_norm(A, way)
+    (grad,) = torch.autograd.grad(norm.sum(), A)
+    return norm.detach(), grad
+
+
+def allowed(A: Tensor, way: str, dtype: torch.dtype) -> Tensor:
+    """The error of the norm that the way's docstring allows, and rounding."""
+    sigma = singular_values(A)
+    k, largest = sigma.shape[-1], sigma[..., 0]
+    epsilon = torch.finfo(dtype).eps
+    rounding = 16 * k * epsilon * largest
+    if way == "gram":
+        return rounding + k * epsilon**0.5 * largest
+    if way == "minimax":
+        return rounding + TOLERANCE * sigma.sum(-1) + k * FLOOR * k ** (1 / 8) * largest
+    return rounding
+
+
+@every_matrix
+@every_way
+@every_type
+def test_the_norm_is_that_of_the_decomposition_in_float64(A, way, dtype):
+    norm, grad = gradient(A.to(dtype), way)
+    error = norm.double() - singular_values(A).sum(-1)
+    assert (error.abs() <= allowed(A, way, dtype)).all()
+    if way == "gram":
+        assert (error >= -allowed(A, "svd", dtype)).all()
+    assert grad.isfinite().all() and grad.shape == A.shape
+    assert torch.equal(grad, polar.polar_factor(A.to(dtype), way))
+
+
+@every_way
+@every_type
+@pytest.mark.parametrize("name", [*FULL_RANK, "rank-deficient", "repeated and zero", "zero"])
+def test_the_factor_of_a_well_conditioned_matrix_is_that_of_the_decomposition(way, dtype, name):
+    A = MATRICES[name]
+    error = polar.polar_factor(A.to(dtype), way).double() - spectral.polar_factor(A)
+    sigma = singular_values(A)
+    least = torch.where(sigma > 1e-9, sigma, 1.0).amin()
+    condition = float(sigma.amax() / least) if sigma.any() else 1.0
+    rounding = 32 * torch.finfo(dtype).eps * condition**2
+    bound = rounding + (2 * TOLERANCE if way == "minimax" else 0)
+    assert torch.linalg.matrix_norm(error, ord=2).amax() <= bound
+
+
+@every_matrix
+@every_type
+def test_the_polynomial_acts_on_the_singular_values_alone(A, dtype):
+    """It keeps the singular vectors, and maps what is above the floor to 1, the rest below."""
+    P = polar.polar_factor(A.to(dtype), "minimax").double()
+    largest = singular_values(A)[..., :1]
+    k, epsilon = min(A.shape[-2:]), torch.finfo(dtype).eps
+    for a, p, top in zip(matrices(A), matrices(P), largest.flatten(), strict=True):
+        U, sigma, Vh = torch.linalg.svd(a.to(dtype).double(), full_matrices=False)
+        C = U.mT @ p @ Vh.mT
+        f = C.diagonal()
+        rounding = 100 * k * epsilon / FLOOR  # the slope of f at 0 is about 2 / FLOOR
+        assert (C - torch.diag(f)).abs().amax() <= rounding
+        assert ((f >= -rounding) & (f <= 1 + TOLERANCE + rounding)).all()
+        counted = sigma >= FLOOR * k ** (1 / 8) * top
+        if top > 0:
+            assert (f[counted] - 1 >= -TOLERANCE - rounding).all()
+        assert (f.diff() <= 2 * TOLERANCE + rounding).all()  # descends like sigma, to the ripple
+
+
+@every_matrix
+@every_type
+def test_the_gram_way_maps_every_direction_to_length_one_or_nought(A, dtype):
+    P = polar.polar_factor(A.to(dtype), "gram").double()
+    square = P.square().sum((-2, -1))
+    count = square.round()
+    close(square, count, 1e3 * torch.finfo(dtype).eps)
+    assert (count <= min(A.shape[-2:])).all()
+    assert (count >= (singular_values(A) > 1e-3 * singular_values(A)[..., :1]).sum(-1)).all()
+
+
+@pytest.mark.parametrize("name", ["trained", "exact rank"])
+@every_way
+def test_live_directions_get_their_part_of_the_factor(name, way):
+    """Whatever becomes of the rest, in float32."""
+    A = LARGE[name]
+    U, sigma, Vh = torch.linalg.svd(A)
+    live = sigma > 0.05
+    P = polar.polar_factor(A.float(), way).double()
+    part = U[:, live].mT @ P @ Vh[live].mT
+    close(part, torch.eye(int(live.sum())), 2 * TOLERANCE if way == "minimax" else 1e-4)
+
+
+@every_way
+def test_exact_zeros_stay_without_a_pull(way):
+    A = LARGE["exact rank"].float()
+    P = polar.polar_factor(A, way).double()
+    assert torch.linalg.svdvals(P)[24:].amax() <= 1e-3
+
+
+@every_fast_way
+def test_vmap_is_the_loop(way):
+    A = gaussian(3, 4, 5)
+    function: Callable[[Tensor], Tensor] = lambda a: polar.nuclear_norm(a, way)  # noqa: E731
+    for mapped in (function, torch.func.grad(function)):
+        close(torch.func.vmap(mapped)(A), torch.stack([mapped(a) for a in A]))
+    close(polar.polar_factor(A, way), torch.stack([polar.polar_factor(a, way) for a in A]))
+
+
+@every_fast_way
+def test_second_derivatives_are_refused_rather_than_wrong(way):
+    A = gaussian(3, 3).requires_grad_()
+    (grad,) = torch.autograd.grad(polar.nuclear_norm(A, way), A, create_graph=True)
+    with pytest.raises(NotImplementedError, match="one derivative"):
+        grad.square().sum().backward()
+
+
+@every_way
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_becomes_float32_whatever_autocast_says(way, dtype):
+    A = gaussian(5, 4).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        norm, grad = gradient(A, way)
+    assert norm.dtype == torch.float32 and grad.dtype == dtype
+    expected, slope = gradient(A.float(), way)
+    assert torch.equal(norm, expected) and torch.equal(grad, slope.to(dtype))
+
+
+@every_way
+def test_empty_batches_are_allowed(way):
+    assert polar.polar_factor(torch.zeros(0, 3, 2), way).shape == (0, 3, 2)
+    assert polar.nuclear_norm(torch.zeros(0, 3, 2), way).shape == (0,)
+
+
+def test_the_way_chosen_resolves_as_much_as_the_type_does():
+    assert polar.choose(torch.zeros(4, 4)) == "gram"
+    assert polar.choose(torch.zeros(4, 4, dtype=torch.float64)) == "svd"
+    assert polar.choose(torch.zeros(4, 4, device="meta")) == "minimax"
+    A = gaussian(6, 6)
+    close(polar.nuclear_norm(A.float()), spectral.nuclear_norm(A), 10 * ATOL32)
+    assert torch.equal(polar.nuclear_norm(A), spectral.nuclear_norm(A))
+
+
+# The polynomials
+
+
+def composed(floor: float, tolerance: float, x: np.ndarray) -> np.ndarray:
+    for a, b, c in polar.compositions(floor, tolerance):
+        x = a * x + b * x**3 + c * x**5
+    return x
+
+
+@pytest.mark.parametrize("floor", [0.9, 0.1, 1e-2, 1e-3, 1e-6])
+@pytest.mark.parametrize("tolerance", [0.1, 1e-3, 1e-6])
+def test_compositions_keep_their_tolerance_and_rise_to_it(floor, tolerance):
+    x = np.geomspace(floor, 1, 4001)
+    assert np.abs(composed(floor, tolerance, x) - 1).max() <= tolerance * (1 + 1e-6)
+    below = composed(floor, tolerance, np.linspace(0, floor, 1001))
+    assert below[0] == 0 and (np.diff(below) > -1e-15).all() and below[-1] <= 1 + 1e-15
+
+
+@pytest.mark.parametrize("floor", [0.5, 0.1, 1e-3])
+def test_each_step_is_the_best_of_its_degree(floor):
+    """Chebyshev: the error of the best approximation takes its maximum four times, alternating."""
+    a, b, c = polar.compositions(floor, 0.999)[0]
+    x = np.linspace(floor, 1, 200001)
+    error = a * x + b * x**3 + c * x**5 - 1
+    largest = np.abs(error).max()
+    extremes = np.flatnonzero(np.abs(error) >= largest * (1 - 1e-7))
+    signs = np.sign(error[extremes])
+    assert (np.diff(signs) != 0).sum() == 3
+
+
+# A factor that serves for several steps
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(1e-6, 1.0))
+def test_an_earlier_factor_supports_the_norm_within_the_stated_gap(seed, distance):
+    A = gaussian(6, 5, seed=seed)
+    D = distance * gaussian(6, 5, seed=seed + 1)
+    value = (polar.polar_factor(A, "svd") * (A + D)).sum()
+    gap = spectral.nuclear_norm(A + D) - value
+    assert -ATOL <= gap <= 2 * spectral.nuclear_norm(D) + ATOL

@@ -1,0 +1,56 @@
+"""Precision, recall, density and coverage against brute force."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+
+from lorae.errors import InputError
+from lorae.metrics.precision_recall import coverage
+
+
+def brute(real: np.ndarray, made: np.ndarray, k: int, wide: int) -> tuple[float, ...]:
+    """Return the four figures by their definition, one pair at a time."""
+
+    def radii(x: np.ndarray, k: int) -> list[float]:
+        return [sorted(row)[k] for row in cdist(x, x)]
+
+    D = cdist(real, made)
+    r, w, m = radii(real, k), radii(real, wide), radii(made, k)
+    precision = np.mean([any(D[i, j] <= r[i] for i in range(len(real))) for j in range(len(made))])
+    recall = np.mean([any(D[i, j] <= m[j] for j in range(len(made))) for i in range(len(real))])
+    density = sum(D[i, j] <= w[i] for i in range(len(real)) for j in range(len(made)))
+    covered = np.mean([any(D[i, j] <= w[i] for j in range(len(made))) for i in range(len(real))])
+    return precision, recall, density / (wide * len(made)), covered
+
+
+@pytest.mark.parametrize(("k", "wide"), [(1, 1), (3, 5), (5, 2)])
+@pytest.mark.parametrize(("n", "m", "shift"), [(40, 30, 0.0), (25, 60, 1.5), (30, 30, 20.0)])
+def test_the_figures_are_those_of_brute_force(n, m, shift, k, wide):
+    real = torch.randn(n, 4, dtype=torch.float64)
+    made = 0.8 * torch.randn(m, 4, dtype=torch.float64) + shift
+    found = coverage(real, made, k=k, wide=wide)
+    expected = brute(real.numpy(), made.numpy(), k, wide)
+    values = (found.precision, found.recall, found.density, found.coverage)
+    assert values == pytest.approx(expected, abs=1e-12)
+
+
+def test_rows_are_taken_in_parts_without_a_change(monkeypatch):
+    real, made = torch.randn(2100, 3), torch.randn(1050, 3)
+    assert coverage(real[:2100], made) == coverage(real.double(), made.double())
+    assert 0.9 < coverage(real, made).precision <= 1
+
+
+def test_copies_cover_everything_and_others_nothing():
+    x = torch.randn(50, 3)
+    same, other = coverage(x, x.clone()), coverage(x, x + 100)
+    assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
+    assert (other.precision, other.recall, other.density, other.coverage) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "k", "wide", "least"), [(5, 9, 3, 5, 6), (9, 3, 3, 1, 4), (9, 9, 0, 1, 2)]
+)
+def test_too_few_samples_are_told(n, m, k, wide, least):
+    with pytest.raises(InputError, match=f"needs at least {least} samples of each kind, got"):
+        coverage(torch.zeros(n, 2), torch.zeros(m, 2), k=k, wide=wide)

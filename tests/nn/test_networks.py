@@ -1,0 +1,302 @@
+"""Laws of the networks: the paper's layers and counts, shapes, ranges, gradients, bad input."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lorae.errors import InputError
+from lorae.nn import networks
+
+IMAGES = [(1, 8, 8), (3, 9, 31), (1, 28, 28), (3, 37, 64), (5, 100, 17), (12, 16, 16), (2, 15, 8)]
+VECTORS = [(1,), (2,), (13,), (64,), (300,)]
+RANGES = [(0.0, 1.0), (-1.0, 1.0), None]
+CASES = [
+    *(("conv", shape) for shape in IMAGES),
+    *(("mlp", shape) for shape in VECTORS),
+    *networks.PAPER_SHAPES.items(),
+]
+NARROW = 1 / 32
+
+
+def samples(shape: tuple[int, ...], batch: int = 2) -> Tensor:
+    return torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def latent_of(shape: tuple[int, ...]) -> int:
+    return min(6, math.prod(shape))
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def layers(module: nn.Sequential) -> list[tuple[object, ...]]:
+    """Return the layers as the paper lists them: kind, inputs, outputs, kernel, stride, padding."""
+    rows: list[tuple[object, ...]] = []
+    for layer in module:
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            kind = "conv" if isinstance(layer, nn.Conv2d) else "convt"
+            assert layer.bias is not None
+            assert layer.groups == 1
+            assert layer.dilation == (1, 1)
+            if isinstance(layer, nn.ConvTranspose2d):
+                assert tuple(layer.output_padding) == (0, 0)
+            geometry = layer.kernel_size, layer.stride, layer.padding
+            assert all(len(set(pair)) == 1 for pair in geometry)
+            sizes = (pair[0] for pair in geometry)
+            rows.append((kind, layer.in_channels, layer.out_channels, *sizes))
+        elif isinstance(layer, nn.Linear):
+            assert layer.bias is not None
+            rows.append(("linear", layer.in_features, layer.out_features))
+        elif isinstance(layer, nn.Unflatten):
+            rows.append(("unflatten", *layer.unflattened_size))
+        else:
+            rows.append((type(layer).__name__.lower(),))
+    return rows
+
+
+RELU, FLATTEN, TANH = ("relu",), ("flatten",), ("tanh",)
+
+PAPER = {
+    "mnist": (
+        128,
+        [
+            ("conv", 1, 32, 4, 2, 1), RELU,
+            ("conv", 32, 64, 4, 2, 1), RELU,
+            ("conv", 64, 128, 4, 2, 1), RELU,
+            ("conv", 128, 256, 4, 2, 1), RELU,
+            FLATTEN, ("linear", 1024, 128),
+        ],
+        [
+            ("linear", 128, 8192), ("unflatten", 128, 8, 8), RELU,
+            ("convt", 128, 64, 4, 2, 1), RELU,
+            ("convt", 64, 32, 4, 2, 1), RELU,
+            ("convt", 32, 1, 1, 1, 0), TANH,
+        ],
+        16 * (1 * 32 + 32 * 64 + 64 * 128 + 128 * 256) + 480 + 1024 * 128 + 128,
+        128 * 8192 + 8192 + 16 * (128 * 64 + 64 * 32) + 96 + 32 + 1,
+    ),
+    "celeba": (
+        128,
+        [
+            ("conv", 3, 128, 4, 2, 1), RELU,
+            ("conv", 128, 256, 4, 2, 1), RELU,
+            ("conv", 256, 512, 4, 2, 1), RELU,
+            ("conv", 512, 1024, 4, 2, 1), RELU,
+            FLATTEN, ("linear", 16384, 128),
+        ],
+        [
+            ("linear", 128, 65536), ("unflatten", 1024, 8, 8),
+            ("convt", 1024, 512, 4, 2, 1), RELU,
+            ("convt", 512, 256, 4, 2, 1), RELU,
+            ("convt", 256, 128, 4, 2, 1), RELU,
+            ("convt", 128, 3, 1, 1, 0), TANH,
+        ],
+        16 * (3 * 128 + 128 * 256 + 256 * 512 + 512 * 1024) + 1920 + 16384 * 128 + 128,
+        128 * 65536 + 65536 + 16 * (1024 * 512 + 512 * 256 + 256 * 128) + 896 + 3 * 128 + 3,
+    ),
+    "shapes": (
+        32,
+        [
+            ("conv", 3, 32, 4, 2, 1), RELU,
+            ("conv", 32, 64, 4, 2, 1), RELU,
+            ("conv", 64, 128, 4, 2, 1), RELU,
+            ("conv", 128, 256, 4, 2, 1), RELU,
+            ("conv", 256, 32, 2, 1, 0), FLATTEN,
+        ],
+        [
+            ("unflatten", 32, 1, 1),
+            ("convt", 32, 256, 2, 1, 0), RELU,
+            ("convt", 256, 128, 4, 2, 1), RELU,
+            ("convt", 128, 64, 4, 2, 1), RELU,
+            ("convt", 64, 32, 4, 2, 1), RELU,
+            ("convt", 32, 3, 4, 2, 1), TANH,
+        ],
+        16 * (3 * 32 + 32 * 64 + 64 * 128 + 128 * 256) + 480 + 4 * 256 * 32 + 32,
+        4 * 32 * 256 + 256 + 16 * (256 * 128 + 128 * 64 + 64 * 32 + 32 * 3) + 224 + 3,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_networks_layer_by_layer(name: str) -> None:
+    latent, encoder_layers, decoder_layers, encoder_count, decoder_count = PAPER[name]
+    with torch.device("meta"):  # the celeba pair holds 33 million numbers that nobody reads
+        encoder, decoder = networks.build(name, networks.PAPER_SHAPES[name], latent)
+    assert layers(encoder) == encoder_layers
+    assert layers(decoder) == decoder_layers
+    assert count(encoder) == encoder_count
+    assert count(decoder) == decoder_count
+
+
+def test_width_multiplies_hidden_channels_only() -> None:
+    narrow, _ = networks.shapes(32, width=0.25)
+    assert [row[1:3] for row in layers(narrow) if row[0] == "conv"] == [
+        (3, 8), (8, 16), (16, 32), (32, 64), (64, 32),
+    ]  # fmt: skip
+    _, decoder = networks.mnist(20, width=0.25)
+    assert layers(decoder)[:2] == [("linear", 20, 32 * 8 * 8), ("unflatten", 32, 8, 8)]
+    thin, _ = networks.celeba(2, width=1e-9)
+    assert {row[2] for row in layers(thin) if row[0] == "conv"} == {1}
+    wide, _ = networks.mnist(2, width=1.5)
+    assert layers(wide)[0] == ("conv", 1, 48, 4, 2, 1)
+
+
+def test_convolutional_channels_double_up_to_the_cap() -> None:
+    with torch.device("meta"):
+        encoder, decoder = networks.convolutional((3, 256, 300), 10)
+    down = [(3, 32), (32, 64), (64, 128), (128, 256), (256, 256), (256, 256)]
+    assert [row[1:3] for row in layers(encoder) if row[0] == "conv"] == down
+    assert layers(encoder)[-1] == ("linear", 256 * 4 * 4, 10)
+    up = [(m.in_channels, m.out_channels) for m in decoder if isinstance(m, nn.ConvTranspose2d)]
+    assert up == [(b, a) for a, b in reversed(down)]
+
+
+@pytest.mark.parametrize(
+    ("dim", "hidden"), [(1, (128, 128)), (33, (256, 128)), (64, (256, 128)), (784, (1024, 512))]
+)
+def test_fully_connected_layers(dim: int, hidden: tuple[int, int]) -> None:
+    encoder, decoder = networks.fully_connected((dim,), 1)
+    a, b = hidden
+    down = [("linear", dim, a), RELU, ("linear", a, b), RELU, ("linear", b, 1)]
+    up = [("linear", 1, b), RELU, ("linear", b, a), RELU, ("linear", a, dim), ("identity",)]
+    assert layers(encoder) == down
+    assert layers(decoder) == up
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_shapes_match(name: str, shape: tuple[int, ...]) -> None:
+    latent = latent_of(shape)
+    encoder, decoder = networks.build(name, shape, latent, NARROW)
+    z = encoder(samples(shape, 3))
+    assert z.shape == (3, latent)
+    assert decoder(z).shape == (3, *shape)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(st.integers(1, 5), st.integers(8, 70), st.integers(8, 70), st.integers(1, 20))
+def test_convolutional_reproduces_any_shape(c: int, h: int, w: int, latent: int) -> None:
+    encoder, decoder = networks.convolutional((c, h, w), latent, NARROW)
+    seed = encoder[:-2](samples((c, h, w)))
+    assert 4 <= min(seed.shape[2:]) <= 7
+    z = encoder(samples((c, h, w)))
+    assert z.shape == (2, latent)
+    assert decoder(z).shape == (2, c, h, w)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_encoders_end_in_a_linear_map(name: str, shape: tuple[int, ...]) -> None:
+    encoder, _ = networks.build(name, shape, 1, NARROW)
+    last = [layer for layer in encoder if not isinstance(layer, nn.Flatten)][-1]
+    assert isinstance(last, nn.Linear | nn.Conv2d)
+
+
+@pytest.mark.parametrize("value_range", RANGES)
+@pytest.mark.parametrize(("name", "shape"), [("conv", (2, 9, 11)), ("mlp", (7,))])
+def test_values_fill_their_range(
+    name: str, shape: tuple[int, ...], value_range: tuple[float, float] | None
+) -> None:
+    torch.manual_seed(0)
+    _, decoder = networks.build(name, shape, 3, 0.5, value_range)
+    values = decoder(1e4 * torch.randn(64, 3))  # so large that every activation saturates
+    low, high = value_range or (-10.0, 10.0)
+    assert values.min() <= low + 0.01
+    assert values.max() >= high - 0.01
+    if value_range is not None:
+        assert values.min() >= low
+        assert values.max() <= high
+
+
+@pytest.mark.parametrize("value_range", RANGES)
+@pytest.mark.parametrize(("name", "shape"), networks.PAPER_SHAPES.items())
+def test_paper_decoders_end_in_tanh(
+    name: str, shape: tuple[int, ...], value_range: tuple[float, float] | None
+) -> None:
+    _, decoder = networks.build(name, shape, 3, NARROW, value_range)
+    assert isinstance(decoder[-1], nn.Tanh)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_gradients_reach_every_parameter(name: str, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    encoder, decoder = networks.build(name, shape, latent_of(shape), 0.25)
+    x = samples(shape, 16)
+    (decoder(encoder(x)) - x).square().mean().backward()
+    for parameter in [*encoder.parameters(), *decoder.parameters()]:
+        assert parameter.grad is not None
+        assert torch.isfinite(parameter.grad).all()
+        assert parameter.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_a_seed_determines_the_parameters(name: str, shape: tuple[int, ...]) -> None:
+    def drawn(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        pair = networks.build(name, shape, 1, NARROW)
+        return nn.utils.parameters_to_vector(p for net in pair for p in net.parameters())
+
+    assert torch.equal(drawn(3), drawn(3))
+    assert not torch.equal(drawn(3), drawn(4))
+
+
+def test_choose() -> None:
+    assert all(networks.choose(shape) == "conv" for shape in IMAGES)
+    assert all(networks.choose(shape) == "mlp" for shape in VECTORS)
+    assert networks.choose(torch.zeros(2, 3, 9, 9).shape[1:]) == "conv"
+
+
+@pytest.mark.parametrize("shape", [(), (3, 4), (2, 3, 8, 8), (0,), (1, 7, 8), (1, 8, 7), (0, 8, 8)])
+def test_choose_refuses(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="shape") as error:
+        networks.choose(shape)
+    assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+@pytest.mark.parametrize("excess", [None, 1, 1000])
+def test_latent_is_bounded_by_the_sample(
+    name: str, shape: tuple[int, ...], excess: int | None
+) -> None:
+    latent = 0 if excess is None else math.prod(shape) + excess
+    with pytest.raises(InputError, match=f"latent must be 1 to {math.prod(shape)}.*not {latent}"):
+        networks.build(name, shape, latent, NARROW)
+
+
+@pytest.mark.parametrize(("name", "shape"), CASES)
+@pytest.mark.parametrize("width", [0.0, -1.0, math.nan, math.inf])
+def test_width_is_positive(name: str, shape: tuple[int, ...], width: float) -> None:
+    with pytest.raises(InputError, match=f"width must be a positive number, not {width}"):
+        networks.build(name, shape, 1, width)
+
+
+@pytest.mark.parametrize("value_range", [(0.0, 255.0), (1.0, 0.0), (-0.5, 0.5), (0.0, math.nan)])
+@pytest.mark.parametrize(("name", "shape"), CASES)
+def test_value_range_is_known(
+    name: str, shape: tuple[int, ...], value_range: tuple[float, float]
+) -> None:
+    with pytest.raises(InputError, match=r"value_range must be \(0, 1\), \(-1, 1\) or None, not"):
+        networks.build(name, shape, 1, NARROW, value_range)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("mnist", (1, 28, 28)), ("mnist", (3, 32, 32)), ("mnist", (1024,)),
+        ("celeba", (3, 32, 32)), ("shapes", (1, 32, 32)), ("shapes", (2, 3, 32, 32)),
+        ("conv", (1, 7, 8)), ("conv", (3, 64, 4)), ("conv", (0, 8, 8)), ("conv", (64,)),
+        ("conv", (8, 8)), ("mlp", (1, 8, 8)), ("mlp", (0,)), ("mlp", ()),
+    ],
+)  # fmt: skip
+def test_networks_refuse_other_shapes(name: str, shape: tuple[int, ...]) -> None:
+    with pytest.raises(InputError, match="shape") as error:
+        networks.build(name, shape, 1, NARROW)
+    assert str(shape) in str(error.value)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(InputError, match=r"unknown network 'mnits' \(did you mean 'mnist'\?\)"):
+        networks.build("mnits", (1, 32, 32), 8)

@@ -1,0 +1,275 @@
+"""Laws of every model, on images and on vectors."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models import PAIRS, loss, made, trained
+
+from lorae.errors import InputError
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.serialization import load
+from lorae.objectives import registry as methods
+from lorae.objectives.base import AE
+from lorae.objectives.registry import METHODS, Method, method
+from lorae.sampling.densities import Gaussian, Prior, density_for
+from lorae.training.evaluation import evaluate
+from lorae.training.loop import train
+from lorae.training.options import Options
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+class TestEveryModel:
+    def test_has_named_finite_terms_whose_sum_is_the_loss(self, name, kind):
+        objective, x = made(name, kind)
+        terms = objective(x)
+        assert terms
+        assert all(term.shape == () and term.isfinite() for term in terms.values())
+        if method(name).weight is not None:
+            objective.model.decoder.eval()  # a spectral norm must not move between the two
+            torch.manual_seed(1)
+            one = objective(x)
+            objective.weight *= 2
+            torch.manual_seed(1)
+            other = objective(x)
+            changed = [key for key in one if one[key] != other[key]]
+            assert len(changed) == (name != "lorae-proximal")
+            for key in changed:
+                torch.testing.assert_close(other[key], 2 * one[key])
+
+    def test_has_the_mean_square_as_its_error(self, name, kind):
+        objective, x = made(name, kind)
+        model = objective.model.eval()
+        model.shift.fill_(0.3)
+        model.scale.fill_(2.0)
+        found = evaluate(model, x)
+        if not model.inverts:
+            assert found.reconstruction is None
+            return
+        scaled = (model(x) - x).detach().double().numpy() / 2
+        assert found.reconstruction == pytest.approx(np.mean(scaled**2), rel=1e-5)
+        z = model.encode(x)
+        assert objective.error(z, model.scaled(x)).item() == pytest.approx(found.reconstruction)
+
+    def test_has_a_finite_gradient_in_every_parameter(self, name, kind):
+        objective, x = made(name, kind)
+        loss(objective, x).backward()
+        for key, parameter in objective.named_parameters():
+            assert parameter.grad is not None, key
+            assert parameter.grad.isfinite().all(), key
+            if "bridge" not in key:  # what scales or standardises may leave a bias without one
+                assert parameter.grad.abs().sum() > 0 or key.endswith("bias"), key
+
+    def test_learns(self, name, kind):
+        objective, x = made(name, kind)
+        before = evaluate(objective.model, x).reconstruction
+        assert all(math.isfinite(value) for value in trained(objective, x, steps=60))
+        if before is not None:  # what a GAN learns: tests/test_adversarial.py
+            assert evaluate(objective.model, x).reconstruction < 0.95 * before
+
+    def test_depends_on_the_seed_alone(self, name, kind):
+        losses = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(seed)
+            losses.append(trained(*made(name, kind), steps=5))
+        assert losses[0] == losses[1] != losses[2]
+
+    def test_goes_there_and_back(self, name, kind):
+        objective, x = made(name, kind)
+        trained(objective, x, steps=3)
+        model = objective.model.eval()
+        z = model.encode(x)
+        assert z.shape == (len(x), model.bridge.latent)
+        assert model.decode(z).shape == x.shape
+        assert torch.equal(model(x), model.decode(z))  # no randomness in evaluation
+        assert torch.equal(model.encode(x[:5]), model.encode(x)[:5]) or torch.allclose(
+            model.encode(x[:5]), z[:5], atol=1e-5
+        )
+        assert model.encode(model.decode(z)).shape == z.shape
+
+    def test_is_the_same_after_it_is_saved(self, name, kind, tmp_path):
+        objective, x = made(name, kind)
+        trained(objective, x, steps=3)
+        model = objective.model
+        model.save(tmp_path / "model.safetensors")
+        found = load(tmp_path)
+        assert torch.equal(found(x), model.eval()(x))
+        assert (found.prior, found.inverts) == (model.prior, model.inverts)
+
+    def test_folds_where_its_bridge_is_affine(self, name, kind):
+        objective, x = made(name, kind)
+        trained(objective, x, steps=3)
+        model = objective.model.eval()
+        if name == "vae-flow":
+            with pytest.raises(InputError, match="cannot be folded"):
+                model.fold()
+            return
+        z = model.encode(x)
+        torch.testing.assert_close(model.fold().encode(x), z, rtol=1e-3, atol=1e-4)
+
+    def test_can_be_sampled_from(self, name, kind):
+        objective, x = made(name, kind)
+        trained(objective, x, steps=3)
+        model = objective.model.eval()
+        density = density_for(model)
+        assert isinstance(density, Prior if model.prior else Gaussian)
+        codes = density.fit(model.encode(x).detach()).sample(9, torch.Generator().manual_seed(3))
+        again = density.sample(9, torch.Generator().manual_seed(3))
+        assert torch.equal(codes, again)
+        samples = model.decode(codes)
+        assert samples.shape == (9, *x.shape[1:])
+        assert samples.isfinite().all()
+
+    def test_is_evaluated_in_its_own_precision(self, name, kind):
+        objective, x = made(name, kind)
+        model = objective.model.double().eval()
+        density = density_for(model).fit(model.encode(x).detach())
+        assert model.decode(density.sample(3)).dtype == torch.float64
+        found = evaluate(model, x)
+        assert found.covariance.isfinite().all()
+        assert (found.spread is None) == (not model.prior)
+
+    def test_needs_the_batch_that_it_says(self, name, kind):
+        objective, x = made(name, kind)
+        least = objective.least_batch
+        assert all(term.isfinite() for term in objective(x[:least]).values())
+        if least > 1:
+            with pytest.raises(InputError, match=r"batch|at least"):
+                objective(x[: least - 1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_gives_its_objective_the_weight_asked_for_or_its_own(name):
+    row, (objective, _) = method(name), made(name, "image")
+    assert row is METHODS[name]
+    assert row.summary
+    assert row.purpose
+    assert row.reference
+    assert type(row.objective_for(objective.model)) is row.objective
+    if row.weight is None:
+        with pytest.raises(InputError, match="weight is not an option of"):
+            row.objective_for(objective.model, 0.5)
+    else:
+        assert row.objective_for(objective.model).weight == row.weight
+        assert row.objective_for(objective.model, 0.5).weight == 0.5
+        for wrong in (-1e-9, float("nan"), float("inf")):
+            with pytest.raises(InputError, match="weight must be a finite number of at least 0"):
+                row.objective_for(objective.model, wrong)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_no_longer_than_a_page(name):
+    """One class of about 40 lines at most, apart from its docstring."""
+    import ast
+    import inspect
+    import textwrap
+
+    tree = ast.parse(textwrap.dedent(inspect.getsource(METHODS[name].objective)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+    lines = [line for line in ast.unparse(tree).splitlines() if line.strip()]
+    assert len(lines) <= 50
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [("lorea", "lorae"), ("lorae-scalefree", "lorae-scale-free"), ("irma", "irmae"), ("XX", None)],
+)
+def test_an_unknown_model_is_told_with_the_closest(name, close):
+    hint = f"did you mean '{close}'" if close else "known: ae, gan, irmae"
+    with pytest.raises(InputError, match=hint):
+        method(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("ae", {"rank": 3}, "this model takes no settings, got 'rank'"),
+        ("rrae", {"rnk": 3}, r"unknown setting of the model 'rnk' \(did you mean 'rank'\?\)"),
+        ("rrae", {"rank": 2.5}, "rank must be an integer, got 2.5"),
+    ],
+)
+def test_a_setting_that_is_none_is_refused(name, given, message):
+    with pytest.raises(InputError, match=message):
+        method(name).resolved(given)
+
+
+def test_settings_take_the_type_of_their_default():
+    found = method("least-volume").resolved({"eta": 2})
+    assert found == {"eta": 2.0}
+    assert isinstance(found["eta"], float)
+    assert method("irmae").resolved({"depth": 3.0}) == {"depth": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("least-volume", {"eta": -1.0}, "eta must be .* at least 0, got -1"),
+        ("nested-dropout", {"rho": 0.0}, "rho must be above 0 and below 1, got 0"),
+        ("nested-dropout", {"rho": 1.0}, "rho must be above 0 and below 1, got 1"),
+        ("rae-l2", {"smoothness": -1.0}, "smoothness must be .* at least 0"),
+        ("rae-gp", {"smoothness": float("nan")}, "smoothness must be .* finite"),
+        ("gan", {"momentum": 1.0}, "momentum must be at least 0 and below 1, got 1"),
+        ("gan", {"critic_rate": 0.0}, "critic_rate must be a number above 0, got 0"),
+        ("rrae-adaptive", {"patience": 0}, "patience must be .* at least 1, got 0"),
+        ("rrae-adaptive", {"tolerance": 1.0}, "tolerance must be at least 0 and below 1, got 1"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(name, arguments, message):
+    with pytest.raises(InputError, match=message):
+        made(name, "image", **arguments)
+
+
+@pytest.mark.parametrize("name", ["vae", "vae-bernoulli", "vrrae", "rrae-adaptive"])
+def test_an_objective_over_the_wrong_bridge_is_refused(name):
+    model = made("ae", "image")[0].model
+    with pytest.raises(InputError, match=r"needs a .* NoBridge"):
+        METHODS[name].objective_for(model)
+
+
+@pytest.mark.parametrize("name", ["rae-sn", "least-volume"])
+def test_an_objective_over_a_decoder_that_is_not_lipschitz_is_refused(name):
+    model = made("ae", "image")[0].model
+    with pytest.raises(InputError, match="the decoder must be spectrally normal"):
+        METHODS[name].objective_for(model)
+
+
+def test_a_bernoulli_likelihood_needs_data_from_0_to_1():
+    with pytest.raises(InputError, match=r"needs data from 0 to 1, .* unbounded: use vae"):
+        made("vae-bernoulli", "vector")
+
+
+class Sparse(AE):
+    """A method of one class: L1 on the codes."""
+
+    def __init__(self, model: Autoencoder, weight: float = 0.25, power: float = 1.0) -> None:
+        super().__init__(model)
+        self.weight, self.power = weight, power
+
+    def forward(self, x):
+        size = self.model.encode(x).abs().pow(self.power).mean()
+        return super().forward(x) | {"l1": self.weight * size}
+
+
+def test_a_new_method_takes_one_class_and_one_row(monkeypatch, tmp_path):
+    monkeypatch.setitem(METHODS, "sparse", Method(Sparse, "none", "L1 on the codes"))
+    assert methods.method("sparse").weight == 0.25
+    options = Options(data="digits", model="sparse", steps=4, width=0.1, latent=4)
+    run = train(options, tmp_path, show=False)
+    assert set(run.metrics()[0]["train"]) == {"loss", "reconstruction", "l1"}
+    assert run.options["weight"] == 0.25
+    assert run.options["settings"] == {"power": 1.0}
+    assert run.model().encode(torch.rand(2, 1, 8, 8)).shape == (2, 4)
+
+
+def test_the_docs_page_tells_every_model_as_it_is():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    for name, row in METHODS.items():
+        settings = row.told_settings()
+        line = f"| `{name}` | {row.summary} | {row.purpose} | {settings or '-'} | {row.reference} |"
+        assert line in page.splitlines(), line
+    listed = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(listed) == len(METHODS)

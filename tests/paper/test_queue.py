@@ -1,0 +1,195 @@
+"""Sweeps: nothing measured twice, nothing lost, nothing shared that should not be."""
+
+import dataclasses
+import json
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import counting
+import numpy as np
+import pytest
+from launcher import needs_fork, start
+from small import SMALL, load
+
+from lorae.paper import queue as sweeping
+from lorae.paper.queue import Cell, Sweep, distinct
+from lorae.training.options import Options
+
+TRAINING = replace(SMALL, steps=4, evaluate_every=2)
+
+
+@pytest.fixture(autouse=True)
+def data_kept(monkeypatch):
+    monkeypatch.setattr(Options, "load", load)
+    monkeypatch.setattr(sweeping, "_loaded", load)
+
+
+@pytest.fixture
+def trace(tmp_path) -> Path:
+    path = tmp_path / "trace"
+    path.touch()
+    return path
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split()
+
+
+def test_a_cell_is_measured_once(tmp_path, trace):
+    cells = [Cell(counting.traced, {"trace": str(trace), "value": k}) for k in range(3)]
+    sweep = Sweep(tmp_path / "sweep")
+    assert sweep.work(cells) == {}
+    assert Sweep(tmp_path / "sweep").work(cells) == {}
+    assert lines(trace) == ["0", "1", "2"]
+    assert [sweep.result(cell)["value"] for cell in cells] == [0, 1, 2]
+    assert sweep.done(cells) == 3
+
+
+def test_a_record_tells_what_when_and_where(tmp_path, trace):
+    cell = Cell(counting.traced, {"trace": str(trace)}, TRAINING)
+    sweep = Sweep(tmp_path / "sweep")
+    sweep.work([cell])
+    record = sweep.record(cell)
+    assert record["cell"]["training"]["model"] == "lorae"
+    assert record["cell"]["measure"] == "counting.traced"
+    assert record["data"] == load(TRAINING).checksum
+    assert {"seconds", "commit", "environment"} <= set(record)
+    json.dumps(record)
+
+
+def test_cells_of_one_training_share_its_run(tmp_path, trace):
+    cells = [Cell(counting.traced, {"trace": str(trace), "value": k}, TRAINING) for k in range(2)]
+    other = Cell(counting.traced, {"trace": str(trace)}, replace(TRAINING, seed=1))
+    sweep = Sweep(tmp_path / "sweep")
+    sweep.work([*cells, other])
+    runs = [sweep.result(cell)["run"] for cell in (*cells, other)]
+    assert runs[0] == runs[1] != runs[2]
+    assert len(list((sweep.folder / "trainings").iterdir())) == 2
+
+
+CHANGES = {
+    "settings": {"settings": {"trace": "b"}},
+    "weight": {"options": replace(TRAINING, weight=0.5)},
+    "seed": {"options": replace(TRAINING, seed=7)},
+    "settings of the model": {"options": replace(TRAINING, settings={"depth": 3})},
+    "no training": {"options": None},
+    "measure": {"measure": counting.diverging},
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES.values(), ids=CHANGES)
+def test_whatever_changes_a_result_changes_its_key(changed):
+    cell = Cell(counting.traced, {"trace": "a"}, TRAINING)
+    assert replace(cell, **changed).key != cell.key
+
+
+def test_the_version_of_the_package_is_part_of_the_key(monkeypatch):
+    before = Cell(counting.traced).key
+    monkeypatch.setattr("lorae.__version__", "9.9")
+    assert Cell(counting.traced).key != before
+
+
+def test_where_it_is_trained_is_not_part_of_the_key():
+    cell = Cell(counting.traced, {}, TRAINING)
+    assert replace(cell, options=replace(TRAINING, device="cpu")).key == cell.key
+
+
+def test_a_diverged_training_is_a_result(tmp_path, trace):
+    cell = Cell(counting.diverging, {"trace": str(trace)})
+    sweep = Sweep(tmp_path / "sweep")
+    sweep.work([cell])
+    sweep.work([cell])
+    assert sweep.result(cell) == {"failed": "the loss is no longer finite"}
+    assert lines(trace) == ["1"]
+
+
+def test_data_that_cannot_be_had_leave_their_cells_out(tmp_path, trace):
+    gone = replace(TRAINING, data="gone.npy")
+    cells = [Cell(counting.traced, {"trace": str(trace)}, one) for one in (gone, TRAINING)]
+    sweep = Sweep(tmp_path / "sweep")
+    missing = sweep.work(cells)
+    assert list(missing) == ["gone.npy"]
+    assert "gone.npy" in missing["gone.npy"]
+    assert sweep.done(cells) == 1
+
+
+def test_results_of_data_that_have_changed_are_measured_again(tmp_path, trace, monkeypatch):
+    monkeypatch.undo()
+    path = tmp_path / "table.npy"
+    cell = Cell(
+        counting.traced,
+        {"trace": str(trace)},
+        Options(data=str(path), steps=2, batch_size=10, latent=2, width=0.1),
+    )
+    sweep = Sweep(tmp_path / "sweep")
+    for seed in (0, 0, 1):
+        np.save(path, np.random.default_rng(seed).normal(size=(60, 5)).astype("float32"))
+        sweeping._loaded.cache_clear()
+        sweep.work([cell])
+    assert lines(trace) == ["1", "1"]
+    assert len(list((sweep.folder / "trainings").iterdir())) == 2
+
+
+def test_an_error_of_the_program_is_not_a_result(tmp_path):
+    cell = Cell(counting.traced, {"no such argument": 1})
+    with pytest.raises(TypeError):
+        Sweep(tmp_path).work([cell])
+    assert Sweep(tmp_path).result(cell) is None
+
+
+def test_distinct_keeps_the_order():
+    a, b = (Cell(counting.traced, {"trace": name}) for name in "ab")
+    assert list(distinct([b, a, dataclasses.replace(b)])) == [b, a]
+
+
+WORK = """
+import sys
+sys.path.insert(0, {tests!r})
+import counting
+from pathlib import Path
+from lorae.paper.queue import Cell, Sweep
+settings = {{"trace": {trace!r}, "seconds": 0.15}}
+cells = [Cell(counting.traced, settings | {{"value": k}}) for k in range(8)]
+Sweep(Path({folder!r})).work(cells)
+"""
+
+
+def working(tmp_path: Path, trace: Path):
+    code = WORK.format(
+        tests=str(Path(counting.__file__).parent), trace=str(trace), folder=str(tmp_path / "sweep")
+    )
+    return start(folder=tmp_path, code=code)
+
+
+def cells_in(folder: Path) -> dict[str, dict]:
+    return {path.name: json.loads(path.read_text()) for path in (folder / "cells").glob("*.json")}
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_killed_sweep_repeats_no_finished_cell(tmp_path, trace):
+    child = working(tmp_path, trace)
+    while len(lines(trace)) < 3:
+        time.sleep(0.01)
+    child.kill(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    before = cells_in(tmp_path / "sweep")
+    assert 2 <= len(before) < 8
+    assert working(tmp_path, trace).wait() == 0
+    after = cells_in(tmp_path / "sweep")
+    assert {name: after[name] for name in before} == before
+    assert sorted(record["result"]["value"] for record in after.values()) == list(range(8))
+    counts = [lines(trace).count(str(k)) for k in range(8)]
+    assert max(counts) <= 2  # the one cell that the kill cut off
+    assert sum(counts) <= 9
+
+
+@needs_fork
+@pytest.mark.slow
+def test_two_sweeps_in_one_folder_divide_the_work(tmp_path, trace):
+    both = [working(tmp_path, trace) for _ in range(2)]
+    assert [child.wait() for child in both] == [0, 0]
+    assert sorted(lines(trace)) == [str(k) for k in range(8)]
+    assert len(cells_in(tmp_path / "sweep")) == 8

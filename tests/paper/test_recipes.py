@@ -1,0 +1,203 @@
+"""Recipes: their cells, their pages, and what a page says of results."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import SMALL
+
+from lorae.objectives.registry import METHODS
+from lorae.paper import measures, results
+from lorae.paper.common import MODELS
+from lorae.paper.queue import Sweep, told
+from lorae.paper.rank import falls
+from lorae.paper.recipe import Entry, Plan, Table, verdict
+from lorae.paper.recipes import RECIPES
+from lorae.paper.scales import SCALES
+from lorae.training.loop import train
+from lorae.utils.intervals import Interval
+from lorae.utils.plots import Curve, drawing
+
+PLANS = [Plan(scale, (0, 1)) for scale in SCALES.values()]
+ALL = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+EVERY_PLAN = pytest.mark.parametrize("plan", PLANS, ids=SCALES)
+
+
+@ALL
+@EVERY_PLAN
+def test_cells_are_distinct_and_of_options_that_can_be_trained(recipe, plan):
+    cells = recipe.cells(plan)
+    assert cells
+    assert len({cell.key for cell in cells.values()}) == len(set(map(repr, cells.values())))
+    for cell in cells.values():
+        json.dumps(cell.about)
+        if cell.options is not None:
+            cell.options.check()
+
+
+@ALL
+@EVERY_PLAN
+def test_a_page_without_results_fills_nothing_in(recipe, plan):
+    page = recipe.page(plan, {})
+    entries = [e for t in page.tables for row in t.rows.values() for e in row.values()]
+    assert all(entry.values == () for entry in entries)
+    told = "\n".join([*(table.markdown() for table in page.tables), *page.words])
+    assert "not run" in told.lower() or "not known" in told
+    assert " yes" not in told
+
+
+@ALL
+def test_a_recipe_says_what_the_paper_claims(recipe):
+    assert recipe.title
+    assert recipe.claim.endswith(".")
+    assert "lorae" in recipe.protocols
+    assert recipe.name in RECIPES
+
+
+def test_models_have_the_papers_names():
+    assert set(MODELS.values()) <= set(METHODS)
+
+
+def test_scales_shrink_what_they_say():
+    paper = SCALES["paper"]
+    for data, setting in paper.sets.items():
+        options = Plan(paper).options(data, "lorae", 0)
+        assert (options.steps, options.epochs, options.width) == (None, None, 1.0)
+        assert setting.features == "inception"
+        assert options.weight == 1e-3
+    assert paper.labels == (10, 100, 1000, 10_000, 60_000)
+    assert SCALES["cpu"].sets["MNIST"].distance == "classifier distance"
+
+
+@pytest.mark.parametrize(
+    ("ours", "other", "lower", "said"),
+    [
+        ((1.0, 1.1, 1.2), (9.0, 9.1, 9.2), True, "yes (intervals apart)"),
+        ((1.0, 1.1, 1.2), (9.0, 9.1, 9.2), False, "no (intervals apart)"),
+        ((1.0, 5.0, 9.0), (2.0, 6.0, 10.0), True, "yes (intervals overlap)"),
+        ((1.0,), (2.0, 3.0), True, "yes (one seed)"),
+        ((), (2.0,), True, "not measured"),
+    ],
+)
+def test_a_verdict_weighs_the_intervals(ours, other, lower, said):
+    assert verdict(Entry(ours), Entry(other), lower=lower) == said
+
+
+def test_an_entry_shows_the_measured_before_the_published():
+    assert str(Entry((1.0, 1.0), 2.5)) == "1 ± 0 (2.5)"
+    assert str(Entry((), 2.5)) == "not run (2.5)"
+    assert str(Entry((3.0,))) == "3"
+
+
+def test_a_table_goes_through_json_unchanged():
+    rows = {"a": {"x": Entry((1.0, 2.0), 3.0), "y": Entry()}, "b": {"x": Entry((4.0,))}}
+    table = Table("row", ("x", "y"), rows, {"a": "yes"}, "What it is.")
+    back = results._table(json.loads(json.dumps(table.to_dict())))
+    assert back == table
+    assert back.markdown() == table.markdown()
+    assert back.markdown().splitlines()[2] == f"| a | {Interval((1.0, 2.0))} (3) | not run | yes |"
+
+
+def test_a_fall_is_told_from_a_rise():
+    def rows(*means):
+        return {str(k): {"rank": Entry((m,))} for k, m in enumerate(means)}
+
+    assert "as claimed" in falls(rows(1.0, 2.0, 2.0, 9.0), "rank", "weight")
+    assert "not steadily" in falls(rows(1.0, 3.0, 2.0), "rank", "weight")
+    assert "not steadily" in falls(rows(2.0, 2.0), "rank", "weight")
+
+
+def test_a_drawing_is_the_same_for_the_same_numbers():
+    curves = [Curve("a", [1, 2, 3], [1.0, 0.1, 0.0])]
+    both = [drawing(curves, "t", ("x", "y"), log="y", limits=(1e-3, 2)) for _ in range(2)]
+    assert both[0] == both[1]
+    assert both[0].startswith(b"<?xml")
+
+
+@pytest.mark.parametrize("value", [-3.0, -1.0, -0.5, -0.004, 0.0, 0.3, 0.999, 1.0, 1.5])
+def test_bytes_wrap_as_a_cast_of_numpy_does(value):
+    image = torch.full((1, 1, 1, 1), value)
+    cast = (image.numpy() * np.float32(255)).astype(np.int64).astype(np.uint8)
+    assert torch.equal(measures.wrapped(image), torch.from_numpy(cast))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return train(SMALL, tmp_path_factory.mktemp("run") / "run", show=False)
+
+
+def test_spectra_are_those_along_the_training(run):
+    found = measures.spectra(run)
+    assert list(found) == ["5", "10", "12"]
+    assert found["12"]["samples"] == measures.spectrum(run)["samples"]
+    assert found["12"]["covariance"] == pytest.approx(measures.spectrum(run)["covariance"])
+
+
+def test_pictures_are_pngs(run):
+    for found in (
+        measures.drawn(run, density="gaussian", count=8),
+        measures.interpolated(run, rows=2, steps=4),
+    ):
+        assert base64.b64decode(found["png"]).startswith(b"\x89PNG")
+
+
+def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeypatch):
+    """Swapping the test images changes what their density is fitted to, and not what ours is."""
+    seen: dict[str, list[torch.Tensor]] = {}
+
+    class Recording(measures.DENSITIES["gaussian"](None).__class__):
+        def fit(self, codes):
+            seen.setdefault("codes", []).append(codes.clone())
+            return super().fit(codes)
+
+    monkeypatch.setitem(measures.DENSITIES, "gaussian", lambda _: Recording())
+    asked = {"densities": ["gaussian"], "samples": 60, "extractor": "classifier"}
+    for measure in (measures.generation, measures.authors_generated):
+        measure(run, **asked)
+    data = measures._data(run)
+    theirs = measures.encode_all(run.model(), measures.scores.chosen(data.test, 60))
+    ours, leaking = seen["codes"]
+    assert torch.allclose(leaking, theirs)
+    assert len(ours) == len(data.train)
+    assert not any(torch.equal(code, other) for code in theirs[:5] for other in ours)
+
+
+def test_the_best_epoch_on_the_test_set_flatters(run):
+    asked = {"labels": [20], "draws": 2, "epochs": 8}
+    flattered = measures.authors_classification(run, **asked)["20"]
+    honest = measures.classification(run, **asked, inputs="encoder")["20"]
+    assert flattered >= honest
+    assert set(measures.classification(run, labels=[20, 10**6], draws=1, epochs=1)) == {"20"}
+
+
+def test_supervised_trains_no_run(tmp_path):
+    options = told(Plan(SCALES["smoke"]).options("MNIST", "ae", 0))
+    found = measures.supervised_classification(options=options, labels=[20], draws=1, epochs=1)
+    assert 0 <= found["20"] <= 100
+
+
+def test_results_with_more_cells_stay(tmp_path):
+    plan, recipe = Plan(SCALES["smoke"], (0,)), RECIPES["table7"]
+    empty = Sweep(tmp_path / "empty")
+    path = results.write(tmp_path / "out", recipe, plan, empty)
+    told = json.loads(path.read_text())
+    assert told["seconds"] == {}
+    path.write_text(json.dumps(told | {"seconds": {"a": 1.0}}))
+    assert (
+        "a"
+        in json.loads(results.write(tmp_path / "out", recipe, plan, empty).read_text())["seconds"]
+    )
+
+
+def test_the_page_folds_what_was_not_run(tmp_path):
+    plan = Plan(SCALES["paper"], (0,))
+    for name in ("table3", "table7"):
+        results.write(tmp_path, RECIPES[name], plan, Sweep(tmp_path / "empty"))
+    text = results.write_page(tmp_path).read_text()
+    assert text.count("<details>") == 2
+    assert text.index("Table 3.") < text.index("Table 7.")
+    assert "not run (103.08)" in text
+    assert Path(tmp_path / "paper" / "table3.json").is_file()

@@ -1,0 +1,150 @@
+"""`lorae reproduce`: what it prints and leaves behind, and what a kill costs."""
+
+import json
+import signal
+import time
+
+import pytest
+from launcher import needs_fork, start
+
+from lorae.paper.recipes import RECIPES
+from lorae.training.loop import Session
+
+pytest_plugins = ["commands"]
+
+SMOKE = ("--scale", "smoke", "--seeds", "1")
+
+
+def test_list_tells_the_claims(lorae):
+    status, out, _ = lorae("reproduce", "--list")
+    assert status == 0
+    assert all(recipe.claim in out for recipe in RECIPES.values())
+    status, out, _ = lorae("reproduce", "--json")
+    assert [row["name"] for row in json.loads(out)] == list(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["table33"], "unknown recipe 'table33' (did you mean 'table3'?)"),
+        (["table3", "--scale", "cup"], "unknown scale 'cup' (did you mean 'cpu'?)"),
+        (["table3", "--protocol", "mine"], "protocol must be 'lorae' or 'authors', got 'mine'"),
+        (["table3", "--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["table3", "--processes", "0"], "processes must be at least 1, got 0"),
+        (["figure2", "--protocol", "authors"], "none of figure2 has a protocol 'authors'"),
+        (["table3", "--cluster", "moon"], "cluster must be one of"),
+        (["table3", "--only-work", "--only-write"], "give only_work or only_write, not both"),
+    ],
+)
+def test_bad_input_gets_one_sentence(lorae, arguments, said):
+    status, _, err = lorae("reproduce", *arguments)
+    assert status == 2
+    assert err.strip().startswith(f"lorae: {said}")
+    assert err.count("\n") == 1
+
+
+def test_data_that_are_missing_are_named_with_what_to_do(lorae, monkeypatch):
+    monkeypatch.delenv("LORAE_CELEBA", raising=False)
+    status, _, err = lorae("reproduce", "table8", "--scale", "cpu", "--seeds", "1")
+    assert status == 2
+    assert "celeba" in err.lower()
+    assert "list_eval_partition.txt" in err
+
+
+def test_one_table_from_nothing_to_the_page(lorae, tmp_path):
+    status, out, _ = lorae("reproduce", "table7", *SMOKE)
+    assert status == 0
+    assert "4 of 4 cells measured" in out
+    page = (tmp_path / "results" / "RESULTS.md").read_text()
+    assert "lorae reproduce table7 --scale smoke" in page
+    assert "Not run" not in page
+    told = json.loads((tmp_path / "results" / "smoke" / "table7.json").read_text())
+    assert len(told["seconds"]) == told["cells"] == 4
+    assert told["seeds"] == [0]
+    status, out, _ = lorae("reproduce", "table7", *SMOKE, "--only-write", "--json")
+    assert json.loads(out)["results"] == ["results/smoke/table7.json"]
+
+
+def test_a_signal_stops_it_and_the_same_command_goes_on(lorae, monkeypatch):
+    asked = ("reproduce", "table7", *SMOKE)
+    real, calls = Session.step, iter(range(1000))
+
+    def stopping(self, x):
+        if next(calls) == 6:
+            signal.raise_signal(signal.SIGTERM)
+        return real(self, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "step", stopping)
+        status, _, err = lorae(*asked)
+    assert status == 128 + signal.SIGTERM
+    assert "stopped at step 7; continue with: the same command" in err
+    status, out, _ = lorae(*asked)
+    assert status == 0
+    assert "4 of 4 cells measured" in out
+
+
+def without_clock(text: str) -> dict:
+    return {k: v for k, v in json.loads(text).items() if k != "seconds"}
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_killed_command_goes_on_to_the_same_result(tmp_path):
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    names = ("table3", "table7")
+    assert start("reproduce", *names, *SMOKE, folder=folders[0]).wait() == 0
+    cells = folders[1] / "runs" / "reproduce" / "cells"
+    child = start("reproduce", *names, *SMOKE, folder=folders[1])
+    while len(list(cells.glob("*.json"))) < 3:
+        time.sleep(0.01)
+    child.kill(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in cells.glob("*.json")}
+    assert start("reproduce", *names, *SMOKE, folder=folders[1]).wait() == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for name in names:
+        whole, killed = (
+            without_clock((folder / "results" / "smoke" / f"{name}.json").read_text())
+            for folder in folders
+        )
+        assert killed == whole
+
+
+@pytest.mark.slow
+def test_all_at_the_scale_smoke(lorae, tmp_path):
+    status, _, _ = lorae("reproduce", "all", *SMOKE)
+    assert status == 0
+    page = (tmp_path / "results" / "RESULTS.md").read_text()
+    assert "not run" not in page.lower().replace("a cell that was not run says so", "")
+    assert "Failed" not in page
+    for recipe in RECIPES.values():
+        assert f"## {recipe.title}" in page
+    status, _, _ = lorae("reproduce", "all", *SMOKE, "--protocol", "authors")
+    assert status == 0
+    assert "by the authors' protocol" in (tmp_path / "results" / "RESULTS.md").read_text()
+
+
+@pytest.mark.slow
+def test_workers_beside_each_other_measure_everything_once(lorae, tmp_path):
+    status, out, _ = lorae("reproduce", "table7", *SMOKE, "--processes", "2")
+    assert status == 0
+    assert "4 of 4 cells measured" in out
+    logs = list((tmp_path / "runs" / "reproduce" / "logs").iterdir())
+    assert len(logs) == 2
+    assert all("Traceback" not in log.read_text() for log in logs)
+
+
+@pytest.mark.slow
+def test_workers_on_a_cluster_measure_everything_once(lorae, tmp_path):
+    """Here the cluster is submitit's trial, processes of this machine."""
+    pytest.importorskip("submitit")
+    options = ("--cluster", "local", "--cluster-options", "timeout_min", "5")
+    status, out, err = lorae("reproduce", "figure2", *SMOKE, "--processes", "2", *options)
+    assert status == 0, err
+    assert "cells measured" in out
+    logs = list((tmp_path / "runs" / "reproduce" / "jobs").glob("*.err"))
+    assert len(logs) == 2
+    assert all("Traceback" not in log.read_text() for log in logs)

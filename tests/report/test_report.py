@@ -1,0 +1,334 @@
+"""Reports of tiny runs, read back with the standard library's parser.
+
+The runs are trained for a few steps, so what they find is of no interest: the tests hold the page
+against the run folders.
+"""
+
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lorae import Options, Run
+from lorae.errors import InputError
+from lorae.linalg import spectral
+from lorae.report.entries import MATRIX_THRESHOLDS
+from lorae.report.figures import Series, lines
+from lorae.report.image_grids import grid
+from lorae.report.report import write_report
+from lorae.training.loop import train
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "source", "area", "base", "col", "embed"}
+HOSTILE = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """The elements of a page in order; tags that do not match are an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: dict[str, list[str]] = {}
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in self.open:
+            self.words.setdefault(tag, []).append(data)
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        """Return the attributes of all elements of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def text(self, tag: str) -> str:
+        """Return all words inside elements of a kind, with single spaces."""
+        return " ".join("".join(self.words.get(tag, [])).split())
+
+
+def write_table(path: Path, columns: list[str]) -> None:
+    generator = np.random.default_rng(0)
+    mixing = generator.standard_normal((2, len(columns)))
+    values = generator.standard_normal((200, 2)) @ mixing
+    rows = [",".join(columns)] + [",".join(f"{v:.4f}" for v in row) for row in values]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs: two on digits, one on a table with a hostile column, one on pictures."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = Options(data="digits", width=0.25, steps=4, latent=6, batch_size=50)
+    for model in ("ae", "lorae"):
+        train(dataclasses.replace(options, model=model), folder / model, show=False)
+    write_table(folder / "table.csv", ["a", HOSTILE, "$x^2$", "温度", "p&q"])
+    table = dataclasses.replace(options, data=str(folder / "table.csv"), latent=3)
+    train(table, folder / HOSTILE.replace("/", "\\"), show=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 9, 12, 3), dtype=np.uint8)
+    np.save(folder / "pixels.npy", pixels)
+    pictures = dataclasses.replace(options, data=str(folder / "pixels.npy"), model="irmae")
+    train(dataclasses.replace(pictures, seed=1), folder / "pictures", show=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generators(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Run]]:
+    """Runs of models with a prior, the last without an encoder, on images and on a table."""
+    out, runs = tmp_path_factory.mktemp("generators"), {}
+    for kind, data in (("image", "digits"), ("table", str(folder / "table.csv"))):
+        options = Options(data=data, width=0.25, steps=4, latent=3, batch_size=50)
+        runs[kind] = [
+            train(dataclasses.replace(options, model=model), out / kind / model, show=False)
+            for model in ("vrrae", "wae", "ns-gan")
+        ]
+    return runs
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> list[Run]:
+    return [Run.open(path.parent) for path in sorted(folder.glob("*/config.json"))]
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path, runs: list[Run]) -> str:
+    path = write_report(runs, folder / "all.html")
+    assert path == folder / "all.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path) -> Run:
+    """A run of its own to be spoilt."""
+    shutil.copytree(folder / "lorae", tmp_path / "lorae")
+    return Run.open(tmp_path / "lorae")
+
+
+def rewrite(run: Run, change: Callable[[dict[str, object]], None]) -> None:
+    """Change the last line of a run's metrics."""
+    metrics = run.metrics()
+    change(metrics[-1])
+    text = "".join(json.dumps(line) + "\n" for line in metrics)
+    (run.path / "metrics.jsonl").write_text(text)
+
+
+def test_page_is_whole(report: str, runs: list[Run]) -> None:
+    page = Page(report)
+    assert page.of("html") == [{"lang": "en"}]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.of("meta")
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = [a["href"] for a in page.of("a") + page.of("use")]
+    targets += [f"#{name}" for name in re.findall(r"url\(#([^)]*)\)", report)]
+    assert targets
+    assert {target.removeprefix("#") for target in targets} <= set(ids)
+    assert all(image["alt"] for image in page.of("img"))
+    assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.of("svg"))
+    assert all(header.get("scope") for header in page.of("th"))
+    for run in runs:
+        assert run.name in page.text("h1") + page.text("th")
+
+
+def test_nothing_outside_is_referred_to(report: str) -> None:
+    page = Page(report)
+    assert not re.search(r"https?:|//[a-z]", re.sub(r"base64,[^\"]*", "", report))
+    assert not {"script", "link", "iframe", "object", "base", "form"} & dict(page.elements).keys()
+    for _, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "srcset", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,"))
+    assert re.findall(r"url\((?!#)", report) == []
+    assert "@import" not in report
+    policy = next(m["content"] for m in page.of("meta") if "http-equiv" in m)
+    assert policy.startswith("default-src 'none'")
+
+
+@pytest.mark.parametrize("name", ["ae", "lorae", "pictures"])
+def test_numbers_of_the_table_are_those_of_the_run(folder: Path, name: str) -> None:
+    run = Run.open(folder / name)
+    page = Page(write_report([run], folder / f"{name}.html").read_text(encoding="utf-8"))
+    final = run.metrics()[-1]
+    sigma = torch.tensor(final["test"]["covariance"], dtype=torch.float64)
+    M = torch.tensor(final["test"]["matrix"], dtype=torch.float64)
+    expected = [] if run.options["weight"] is None else [run.options["weight"]]
+    expected += [len(sigma), final["test"]["reconstruction"]]
+    expected += spectral.rank_profile(sigma).values()
+    expected += [float(spectral.effective_rank(sigma)), float(spectral.participation_ratio(sigma))]
+    if name != "ae":
+        expected += spectral.rank_profile(M, MATRIX_THRESHOLDS).values()
+    expected += [final["step"], final["seconds"]]
+    assert [float(cell["value"]) for cell in page.of("data")] == expected
+    rank = spectral.rank_profile(sigma)[1e-2]
+    assert f"fill {rank} of {len(sigma)} latent dimensions" in page.text("header")
+
+
+@pytest.mark.parametrize("kind", ["image", "table"])
+def test_models_with_a_prior_are_drawn_from_it(
+    kind: str, generators: dict[str, list[Run]], tmp_path: Path
+) -> None:
+    page = Page(write_report(generators[kind], tmp_path / "r.html").read_text(encoding="utf-8"))
+    spreads = [f"{run.last['test']['spread']:.2f}" for run in generators[kind]]
+    assert "Spread" in page.text("thead")
+    for spread in spreads:
+        assert spread in page.text("td")
+    if kind == "image":
+        assert [f"from its prior, spread {spread}" in page.text("figcaption") for spread in spreads]
+        assert len(page.of("img")) == 1 + 3 * 3 - 1  # the GAN reconstructs nothing
+        assert "between codes drawn" in page.text("figcaption")
+    else:
+        assert page.text("li").count("mean R²") == 2
+    # Four steps leave every decoder near a constant, which must not be hidden.
+    assert page.text("p").count("of the variance of the data") == len(
+        [run for run in generators[kind] if run.warnings]
+    )
+
+
+@pytest.mark.parametrize("kind", ["image", "table"])
+def test_a_gan_alone_has_a_report_without_an_error(
+    kind: str, generators: dict[str, list[Run]], tmp_path: Path
+) -> None:
+    page = Page(write_report([generators[kind][-1]], tmp_path / "r.html").read_text("utf-8"))
+    assert "its decoder does not undo an encoder" in page.text("header")
+    assert "Reconstruction" not in page.text("h2")
+    assert "nan" not in page.text("table")
+
+
+def test_headline_compares_with_the_plain_autoencoder(folder: Path, tmp_path: Path) -> None:
+    spectra = {"ae": [1.0] * 5 + [0.0], "lorae": [1.0, 1.0, 0, 0, 0, 0]}
+    errors = {"ae": 0.010, "lorae": 0.015}
+    runs = []
+    for name, spectrum in spectra.items():
+        shutil.copytree(folder / name, tmp_path / name)
+        runs.append(Run.open(tmp_path / name))
+        test = {"reconstruction": errors[name], "covariance": spectrum}
+        rewrite(runs[-1], lambda line, test=test: line["test"].update(test))
+    page = Page(write_report(runs, tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert (
+        "On digits, lorae has the lowest rank: its codes fill 2 of 6 latent dimensions, against 5 "
+        "of 6 for the plain autoencoder ae. Its test error is 0.01500, 50% above that of ae."
+    ) in page.text("header")
+
+
+def test_hostile_names_stay_text(report: str) -> None:
+    page = Page(report)
+    assert HOSTILE not in report
+    assert HOSTILE in page.text("figcaption")
+    assert "$x^2$" in page.text("text")
+    assert "温度" in page.text("text")
+    assert HOSTILE.replace("/", "\\") in page.text("th")
+
+
+def test_each_data_set_has_its_own_part(report: str) -> None:
+    page = Page(report)
+    headings = page.text("h2")
+    assert all(name in headings for name in ("digits", "table", "pixels"))
+    assert page.text("h3").count("Reconstructions") == 2
+    assert page.text("h3").count("Reconstruction by column") == 1
+    # Two runs of digits and one of pictures: originals, then 3 pictures of each run.
+    assert len(page.of("img")) == 2 + 3 * 3
+
+
+def test_same_runs_give_the_same_bytes(report: str, runs: list[Run], tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    again = write_report([*runs, runs[0]], tmp_path / "again.html")
+    assert again.read_text(encoding="utf-8") == report
+
+
+def test_runs_of_one_name_are_told_apart(folder: Path, run: Run) -> None:
+    path = write_report([Run.open(folder / "lorae"), run], run.path / "report.html")
+    text = path.read_text(encoding="utf-8")
+    assert f"{folder.name}/lorae" in text
+    assert f"{run.path.parent.name}/lorae" in text
+
+
+def test_no_run() -> None:
+    with pytest.raises(InputError, match="at least one run"):
+        write_report([], Path("report.html"))
+
+
+def test_unfinished_run_is_refused(run: Run, tmp_path: Path) -> None:
+    (run.path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="has not ended"):
+        write_report([run], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_metrics_without_a_final_line_are_refused(run: Run, tmp_path: Path) -> None:
+    rewrite(run, lambda line: line.update(final=False))
+    with pytest.raises(InputError, match="no final line"):
+        write_report([run], tmp_path / "report.html")
+    (run.path / "metrics.jsonl").unlink()
+    with pytest.raises(InputError, match="no final line"):
+        write_report([run], tmp_path / "report.html")
+
+
+def test_metrics_of_another_version_are_refused(run: Run, tmp_path: Path) -> None:
+    rewrite(run, lambda line: line.pop("test"))
+    with pytest.raises(InputError, match="another version"):
+        write_report([run], tmp_path / "report.html")
+
+
+def test_data_that_changed_are_refused(folder: Path, run: Run, tmp_path: Path) -> None:
+    about = json.loads((run.path / "config.json").read_text())
+    about["data"]["checksum"] = "0" * 64
+    (run.path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="checksum"):
+        write_report([Run.open(run.path)], tmp_path / "report.html")
+
+
+def test_collapsed_codes(run: Run, tmp_path: Path) -> None:
+    rewrite(run, lambda line: line["test"].update(covariance=[0.0] * 6, rank=0))
+    page = Page(write_report([run], tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "fill 0 of 6 latent dimensions" in page.text("header")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_grid_holds_the_pixels(channels: int) -> None:
+    import base64
+    import io
+
+    from PIL import Image
+
+    images = torch.rand(5, channels, 8, 10)
+    shown = grid(images, 3, side=96, width=100)
+    content = base64.b64decode(shown.address.removeprefix("data:image/png;base64,"))
+    pixels = np.asarray(Image.open(io.BytesIO(content)))
+    assert pixels.shape == (17, 32, 4 if channels >= 3 else 2)
+    assert (shown.width, shown.height) == (96, 51)
+    last = torch.from_numpy(pixels[9:17, 11:21, :-1].copy()) / 255
+    kept = images[4, : pixels.shape[2] - 1].permute(1, 2, 0)
+    assert (last - kept).abs().max() <= 0.5 / 255 + 1e-6
+    assert (pixels[9:17, 22:, -1] == 0).all()
+
+
+def test_large_images_are_averaged_down() -> None:
+    shown = grid(torch.full((1, 3, 40, 80), 0.5), 1, side=20, width=1)
+    assert (shown.width, shown.height) == (20, 10)
+
+
+def test_plot_takes_its_colours_from_the_page() -> None:
+    series = [Series(f"run {k}", k, [1, 2, 3], [1.0, 0.0, float("nan")]) for k in range(9)]
+    svg = lines(series, key="k", alt='a "plot"', labels=("x", "y"), log=True)
+    assert "#0" not in svg.replace("url(#", "")
+    assert {f"var(--series-{k})" in svg for k in range(7)} == {True}
+    assert svg.count("<title>run ") == 9
+    assert 'aria-label="a &quot;plot&quot;"' in svg

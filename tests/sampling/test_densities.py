@@ -1,0 +1,172 @@
+"""The Gaussian against scipy, and at the edges that low-rank codes bring.
+
+Tolerances: scipy inverts the same float64 covariance by the same decomposition, so the log
+densities differ by rounding alone (1e-9 of terms of order ten). The moments of n samples err by
+about n^(-1/2) of themselves, so 5e-2 for 20,000.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from torch import Tensor
+
+from lorae.errors import InputError
+from lorae.sampling.densities import Density, Gaussian, Prior
+
+DENSITIES = [Gaussian(), Prior(torch.eye(5)), Prior(torch.eye(5)[:, [3, 1]])]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def codes_of_rank(
+    rank: int, dimension: int, n: int = 300, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Codes in a random affine subspace, whose deviations span two orders of magnitude."""
+    mixing = torch.randn(rank, dimension, generator=generator(1), dtype=torch.float64)
+    spread = torch.logspace(0, -2, rank, dtype=torch.float64)
+    plane = torch.randn(n, rank, generator=generator(2), dtype=torch.float64) * spread
+    return (plane @ mixing + torch.arange(dimension)).to(dtype)
+
+
+@pytest.mark.parametrize("density", DENSITIES, ids=lambda d: type(d).__name__)
+def test_contract(density: Density) -> None:
+    codes = codes_of_rank(3, 5, dtype=torch.float32)
+    assert density.fit(codes) is density
+    samples = density.sample(17, generator())
+    assert samples.shape == (17, 5)
+    assert samples.dtype == torch.float32
+    assert torch.equal(samples, density.sample(17, generator()))
+    assert not torch.equal(samples, density.sample(17, generator(1)))
+    assert density.sample(0).shape == (0, 5)
+    log_prob = density.log_prob(samples)
+    assert log_prob.shape == (17,)
+    assert log_prob.dtype == torch.float64
+    assert log_prob.isfinite().all()
+
+
+@pytest.mark.parametrize("rank", [1, 3, 6])
+def test_moments_are_recovered(rank: int) -> None:
+    codes = codes_of_rank(rank, 6)
+    fitted = Gaussian().fit(codes)
+    np.testing.assert_allclose(fitted.mean_, codes.mean(0), atol=1e-12)
+    rebuilt = fitted.directions_ @ fitted.variances_.diag() @ fitted.directions_.mT
+    np.testing.assert_allclose(rebuilt, np.cov(codes.numpy(), rowvar=False), atol=1e-12)
+    samples = fitted.sample(20_000, generator())
+    np.testing.assert_allclose(samples.mean(0), codes.mean(0), rtol=5e-2, atol=5e-2)
+    np.testing.assert_allclose(np.cov(samples.numpy(), rowvar=False), rebuilt, rtol=5e-2, atol=5e-2)
+
+
+@pytest.mark.parametrize(("rank", "dimension"), [(6, 6), (3, 6), (1, 4), (1, 1)])
+def test_parity_with_scipy(rank: int, dimension: int) -> None:
+    codes = codes_of_rank(rank, dimension)
+    reference = multivariate_normal(
+        codes.mean(0).numpy(), np.cov(codes.numpy(), rowvar=False), allow_singular=True
+    )
+    fitted = Gaussian().fit(codes)
+    assert fitted.rank == rank
+    points = fitted.sample(50, generator())
+    np.testing.assert_allclose(
+        fitted.log_prob(points), reference.logpdf(points.numpy()), rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_support_of_low_rank_codes(dtype: torch.dtype) -> None:
+    codes = codes_of_rank(3, 32, dtype=dtype)
+    fitted = Gaussian().fit(codes)
+    assert fitted.rank == 3
+    assert (fitted.variances_[3:] == 0).all()
+    assert fitted.log_prob(codes).isfinite().all()
+    away = fitted.directions_[:, 3:].double()
+    samples = fitted.sample(1000, generator()).double()
+    # Rounding of codes of order 32 in their own type.
+    assert ((samples - fitted.mean_) @ away).abs().max() < 100 * torch.finfo(dtype).eps
+    off = codes + 0.1 * away[:, 0].to(dtype)
+    assert (fitted.log_prob(off) == -math.inf).all()
+
+
+def test_threshold_decides_what_is_kept() -> None:
+    codes = codes_of_rank(6, 6)
+    kept = [Gaussian(threshold=t).fit(codes).rank for t in (0.0, 1e-3, 0.5)]
+    assert kept[0] == 6
+    assert kept[0] > kept[1] > kept[2] >= 1
+
+
+def test_tolerance_is_relative_to_the_largest_deviation() -> None:
+    line = torch.tensor([[-100.0, 0.0], [100.0, 0.0]], dtype=torch.float64)
+    fitted = Gaussian(tolerance=1e-2).fit(line)
+    deviation = math.sqrt(20_000)
+    near = torch.tensor([[0.0, 0.009 * deviation], [0.0, 0.011 * deviation]], dtype=torch.float64)
+    assert fitted.log_prob(near).isfinite().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_constant_codes(dtype: torch.dtype) -> None:
+    point = torch.tensor([0.1, -1e4, 3.3], dtype=dtype)
+    fitted = Gaussian().fit(point.expand(50, 3))
+    assert fitted.rank == 0
+    np.testing.assert_allclose(fitted.sample(4), point.expand(4, 3), rtol=1e-6)
+    assert fitted.log_prob(torch.stack([point, point + 1])).tolist() == [0.0, -math.inf]
+
+
+def test_integral_over_the_support_is_one() -> None:
+    fitted = Gaussian().fit(codes_of_rank(1, 3))
+    deviation = float(fitted.variances_[0].sqrt())
+    steps = torch.linspace(-10, 10, 4001, dtype=torch.float64)[:, None] * deviation
+    density = fitted.log_prob(fitted.mean_ + steps * fitted.directions_[:, 0]).exp()
+    assert float(density.sum()) * deviation * 20 / 4000 == pytest.approx(1, abs=1e-9)
+
+
+def test_fit_again_forgets_the_first() -> None:
+    fitted = Gaussian().fit(codes_of_rank(2, 4))
+    fitted.fit(codes_of_rank(5, 7))
+    assert fitted.rank == 5
+    assert fitted.sample(1).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("codes", "says"),
+    [
+        (torch.zeros(0, 3), "at least 2"),
+        (torch.zeros(1, 3), "at least 2"),
+        (torch.zeros(3, 0), "shape"),
+        (torch.tensor([[0.0], [math.nan]]), "finite"),
+    ],
+)
+def test_codes_that_cannot_be_fitted(codes: Tensor, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Gaussian().fit(codes)
+
+
+def test_other_bad_input() -> None:
+    with pytest.raises(InputError, match="fit"):
+        Gaussian().sample(1)
+    with pytest.raises(InputError, match="threshold"):
+        Gaussian(threshold=1.0)
+    with pytest.raises(InputError, match="tolerance"):
+        Gaussian(tolerance=-1.0)
+    fitted = Gaussian().fit(codes_of_rank(2, 4))
+    with pytest.raises(InputError, match="0 or more"):
+        fitted.sample(-1)
+    with pytest.raises(InputError, match=r"\(n, 4\)"):
+        fitted.log_prob(torch.zeros(2, 5))
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_the_prior_is_the_standard_normal_on_its_directions(rank: int) -> None:
+    V = torch.linalg.qr(torch.randn(3, rank, generator=generator(), dtype=torch.float64))[0]
+    prior = Prior(V)
+    reference = multivariate_normal(np.zeros(3), (V @ V.T).numpy(), allow_singular=True)
+    codes = prior.sample(20_000, generator(1))
+    np.testing.assert_allclose(prior.log_prob(codes[:50]), reference.logpdf(codes[:50].numpy()))
+    np.testing.assert_allclose(np.cov(codes.numpy(), rowvar=False), V @ V.T, atol=5e-2)
+    if rank < 3:
+        off = torch.linalg.svd(V.T)[2][-1]
+        assert prior.log_prob(codes[:1] + 0.1 * off).item() == -math.inf
+    with pytest.raises(InputError, match="n must be 0 or more, and was -1"):
+        prior.sample(-1)

@@ -1,0 +1,82 @@
+"""Who has started the processes, and how many there are; nothing is started here."""
+
+from dataclasses import replace
+
+import pytest
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from lorae.errors import InputError
+from lorae.training.devices import fabric_for, launched
+from lorae.training.options import Options
+
+OPTIONS = Options(device="cpu")
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
+SRUN = {
+    "SLURM_JOB_ID": "7",
+    "SLURM_NTASKS": "6",
+    "SLURM_STEP_NUM_TASKS": "6",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_PROCID": "3",
+}
+BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "6", "SLURM_PROCID": "0"}  # a script without srun
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget who has started these tests."""
+    for name in {*TORCHRUN, *SRUN, "SLURM_NTASKS_PER_NODE", "MASTER_ADDR", "NODE_RANK"}:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "devices", "nodes", "environment"),
+    [
+        ({}, 3, 1, LightningEnvironment),
+        (TORCHRUN, 4, 2, TorchElasticEnvironment),
+        (SRUN, 3, 2, SLURMEnvironment),
+        (SRUN | TORCHRUN, 4, 2, TorchElasticEnvironment),  # torchrun under srun
+        (BATCH, 3, 1, LightningEnvironment),
+        (SRUN | {"SLURM_STEP_NUM_TASKS": "1"}, 3, 1, LightningEnvironment),
+    ],
+    ids=["alone", "torchrun", "srun", "both", "batch", "one-task"],
+)
+def test_a_launcher_has_the_say(monkeypatch, given, devices, nodes, environment):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    found = launched(replace(OPTIONS, devices=3))
+    assert found[:2] == (devices, nodes)
+    assert type(found.environment) is environment
+
+
+def test_a_machine_that_has_srun_is_warned_of_nothing(monkeypatch, tmp_path):
+    """Such as the login node of a cluster; Fabric would, and warnings are errors here."""
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert fabric_for(OPTIONS).world_size == 1
+
+
+def test_unequal_machines_and_machines_nowhere_named_are_refused(monkeypatch):
+    with pytest.raises(InputError, match="nodes is 2, but neither torchrun nor srun"):
+        fabric_for(replace(OPTIONS, nodes=2))
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert launched(replace(OPTIONS, nodes=2)).nodes == 2
+    for name, value in (SRUN | {"SLURM_STEP_NUM_TASKS": "5"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="equally many tasks a node, got 5 on 2"):
+        launched(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"strategy": "fsdp"}, "strategy must be one of .*never sharded"),
+        ({"nodes": 0}, "nodes must be"),
+        ({"nodes": 3}, "multiple of devices times nodes, got 100 and 1 times 3"),
+    ],
+)
+def test_options_of_machines_are_checked(changed, message):
+    with pytest.raises(InputError, match=message):
+        replace(OPTIONS, **changed).check()
