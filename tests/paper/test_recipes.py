@@ -19,7 +19,6 @@ from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
 from lorae.training.loop import train
 from lorae.utils.intervals import Interval
-from lorae.utils.plots import Curve, drawing
 
 PLANS = [Plan(scale, (0, 1)) for scale in SCALES.values()]
 ALL = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -108,13 +107,6 @@ def test_a_fall_is_told_from_a_rise():
     assert "as claimed" in falls(rows(1.0, 2.0, 2.0, 9.0), "rank", "weight")
     assert "not steadily" in falls(rows(1.0, 3.0, 2.0), "rank", "weight")
     assert "not steadily" in falls(rows(2.0, 2.0), "rank", "weight")
-
-
-def test_a_drawing_is_the_same_for_the_same_numbers():
-    curves = [Curve("a", [1, 2, 3], [1.0, 0.1, 0.0])]
-    both = [drawing(curves, "t", ("x", "y"), log="y", limits=(1e-3, 2)) for _ in range(2)]
-    assert both[0] == both[1]
-    assert both[0].startswith(b"<?xml")
 
 
 @pytest.mark.parametrize("value", [-3.0, -1.0, -0.5, -0.004, 0.0, 0.3, 0.999, 1.0, 1.5])

@@ -26,7 +26,7 @@ from lorae.estimator.validation import check_arguments
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.base import AE
 from lorae.training.options import Options
-from lorae.utils.plots import Curve, drawing
+from lorae.utils.plots import Curve, plot_curves
 
 
 @dataclass(frozen=True)
@@ -80,16 +80,20 @@ class RankPath:
         return "\n".join(rows)
 
     def picture(self) -> bytes:
-        """Return rank against held-out error as an SVG file, the knee ringed."""
-        curve = Curve("models", [p.rank for p in self.points], [p.error for p in self.points])
-        at = self.knee
-        return drawing(
+        """Return rank against held-out error as an SVG file, the knee circled."""
+        knee = self.knee
+        curve = Curve(
+            "models",
+            [point.rank for point in self.points],
+            [point.error for point in self.points],
+            mark=(knee.rank, knee.error, f"knee: {knee.rank}"),
+        )
+        return plot_curves(
             [curve],
-            "What a rank costs",
             ("rank (codes of the model)", "held-out mean squared error"),
+            title="Error against rank",
             log="xy",
-            points=True,
-            mark=(at.rank, at.error, f"knee: {at.rank}"),
+            markers=True,
         )
 
 

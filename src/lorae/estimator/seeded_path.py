@@ -17,7 +17,7 @@ from lorae.estimator.model_selection import knee
 from lorae.estimator.path import RankPath, lorae_path
 from lorae.training.options import in_range
 from lorae.utils.intervals import Interval
-from lorae.utils.plots import Curve, drawing
+from lorae.utils.plots import Curve, plot_curves
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,23 @@ class SeededPath:
         return "\n".join(rows)
 
     def picture(self) -> bytes:
-        """Return rank against held-out error with its interval as an SVG file, the knee ringed."""
+        """Return rank against held-out error with its interval as an SVG file, the knee circled."""
         means = [error.mean for error in self.errors]
         # On a logarithmic axis a band ends at zero where it would go below.
         margin = [min(e.half_width or 0.0, 0.999 * e.mean) for e in self.errors]
-        return drawing(
-            [Curve(f"mean of {len(self.seeds)} seeds, 95%", self.ranks, means, margin=margin)],
-            "What a rank costs",
-            ("rank (codes of the model)", "held-out mean squared error"),
-            log="xy",
-            points=True,
+        curve = Curve(
+            f"mean of {len(self.seeds)} seeds, 95%",
+            self.ranks,
+            means,
+            margin=margin,
             mark=(self.knee, means[self.ranks.index(self.knee)], f"knee: {self.knee}"),
+        )
+        return plot_curves(
+            [curve],
+            ("rank (codes of the model)", "held-out mean squared error"),
+            title="Error against rank",
+            log="xy",
+            markers=True,
         )
 
 

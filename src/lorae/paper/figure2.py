@@ -13,7 +13,7 @@ from lorae.paper.measures import spectrum
 from lorae.paper.queue import Cell, Result
 from lorae.paper.rank import entry_of_rank
 from lorae.paper.recipe import Image, Key, Page, Plan, Recipe, Table
-from lorae.utils.plots import Curve, drawing
+from lorae.utils.plots import Curve, plot_curves
 
 _ROWS = ("AE", "IRMAE", "LoRAE", "LoRAE, proximal", "LoRAE, scale-free")
 _THRESHOLDS = (1e-1, 1e-2, 1e-4, 1e-6)
@@ -55,7 +55,7 @@ class Figure2(Recipe):
 
 def _picture(data: str, curves: list[Curve]) -> Image:
     labels = ("singular value", "share of the largest")
-    content = drawing(curves, data, labels, log="y", limits=(1e-10, 2))
+    content = plot_curves(curves, labels, title=data, log="y", integer="x", limits=(1e-10, 2))
     return Image(f"figure2-{data.lower()}.svg", content, f"Spectra of codes, {data}")
 
 

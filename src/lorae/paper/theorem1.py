@@ -27,7 +27,7 @@ from lorae.paper import theory
 from lorae.paper.queue import Cell, Result, loaded
 from lorae.paper.recipe import Entry, Image, Key, Page, Plan, Recipe, Table, values
 from lorae.training.options import Options
-from lorae.utils.plots import Curve, drawing
+from lorae.utils.plots import Curve, plot_curves
 from lorae.utils.samples import as_float
 
 _DATA = "MNIST"
@@ -215,7 +215,7 @@ def _picture(rows: Mapping[str, Mapping[str, Entry]], steps: Sequence[int]) -> I
     start = max(curve.y[0] for curve in curves)
     curves.append(Curve("slope -1/4", steps, [start * (T / steps[0]) ** _PUBLISHED for T in steps]))
     labels = ("steps T", "least norm of the gradient")
-    content = drawing(curves, "Algorithm 1, full batch", labels, log="xy", points=True)
+    content = plot_curves(curves, labels, title="Algorithm 1, full batch", log="xy", markers=True)
     return Image("theorem1.svg", content, "Least gradient over the number of steps")
 
 

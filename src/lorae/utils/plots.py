@@ -1,85 +1,245 @@
-"""Curves, as SVG files that stand alone."""
+"""Plots as SVG: curves, points and histograms.
+
+A plot with a title stands alone: it has a legend and a white background. A plot without one belongs
+on a page that names the curves, and has a transparent background. Text stays text, nothing refers
+to another file, and the same numbers always give the same bytes. matplotlib is imported by the
+first plot.
+"""
 
 import io
-from collections.abc import Sequence
-from typing import NamedTuple
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from matplotlib import style
-from matplotlib.figure import Figure
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0067a8", "#b83e00", "#00906b", "#7d2263", "#b88a00", "#3f9bd8", "#7f8791")
+"""Colours of styles 0 to 6, distinct under every colour deficiency; later styles repeat them."""
+
+DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.6, 2.0), (6.0, 1.5, 1.2, 1.5))
+"""Dashes and gaps in points, for styles 0 to 6, 7 to 13 and so on."""
 
 _STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#59626d",
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.linewidth": 0.6,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
+    "axes.xmargin": 0.02,
     "font.size": 9,
+    "grid.color": "#dde2e7",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "svg.fonttype": "none",
     "svg.hashsalt": "lorae",
+    "text.parse_math": False,
+    "xtick.color": "#59626d",
+    "ytick.color": "#59626d",
 }
-_DASHES = ((), (5, 2), (2, 2), (6, 2, 1, 2))
 
 
-class Curve(NamedTuple):
-    """A curve by its label; its hue sets colour and dashes, its margin the band around it."""
+@dataclass(frozen=True)
+class Curve:
+    """A curve, or the points of one kind.
+
+    Args:
+        label: its name in the legend.
+        x: abscissae.
+        y: ordinates; values that are not finite, or not positive on a log axis, leave gaps.
+        style: decides the colour, and the dashes or the marker.
+        margin: half the height of a band around the curve, one for each point.
+        mark: abscissa and ordinate of a point to circle, and its name.
+    """
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
-    hue: int = 0
+    style: int = 0
     margin: Sequence[float] = ()
+    mark: tuple[float, float, str] | None = None
 
 
-def drawing(
+def plot_curves(
     curves: Sequence[Curve],
-    title: str,
     labels: tuple[str, str],
     *,
+    title: str = "",
     log: str = "",
-    limits: tuple[float, float] | None = None,
-    points: bool = False,
-    mark: tuple[float, float, str] | None = None,
+    integer: str = "",
+    limits: tuple[float | None, float | None] = (None, None),
+    level: float | None = None,
+    markers: bool = False,
 ) -> bytes:
-    """Return curves as an SVG file on a white ground; the same numbers give the same bytes.
+    """Return an SVG file with curves.
 
     Args:
-        curves: at least one; values that a logarithmic axis cannot show are left out.
-        title: above them.
+        curves: the curves.
         labels: of the abscissa and the ordinate.
-        log: which axes are logarithmic, "", "x", "y" or "xy".
-        limits: of the ordinate.
-        points: whether each point is marked.
-        mark: a place to be ringed, and what to call it.
+        title: of a plot that stands alone; a plot for a page has none.
+        log: which axes are logarithmic: "", "x", "y" or "xy".
+        integer: which of the other axes have ticks at whole numbers only.
+        limits: least and greatest ordinate, None for those of the curves.
+        level: ordinate of a dotted horizontal line.
+        markers: whether each point has a marker.
+
+    Example:
+        >>> plot_curves([Curve("a", [1, 2], [3.0, 4.0])], ("x", "y"), title="A line")[:5]
+        b'<?xml'
     """
-    with style.context(["default", _STYLE]):
-        figure = Figure(figsize=(4.6, 3.3), layout="constrained")
-        axes = figure.add_subplot()
+    with _axes(labels, title=title, log=log, integer=integer) as (axes, content):
+        if level is not None:
+            axes.axhline(level, color="#59626d", linewidth=0.8, linestyle=(0, (1, 2)))
         for curve in curves:
-            axes.plot(
-                curve.x,
-                curve.y,
-                label=curve.label,
-                color=f"C{curve.hue % 10}",
-                dashes=_DASHES[curve.hue // 10 % len(_DASHES)] or (None, None),
-                marker="o" if points else "",
-                markersize=4,
-            )
-            if curve.margin:
-                low, high = (
-                    [y + sign * m for y, m in zip(curve.y, curve.margin, strict=True)]
-                    for sign in (-1, 1)
-                )
-                axes.fill_between(curve.x, low, high, color=f"C{curve.hue % 10}", alpha=0.2)
-        axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
-        if "x" in log:
-            axes.set_xscale("log")
-        if "y" in log:
-            axes.set_yscale("log")
-        if limits is not None:
-            axes.set_ylim(*limits)
-        if mark is not None:
-            x, y, name = mark
-            axes.plot([x], [y], "o", markersize=11, markerfacecolor="none", color="black")
-            axes.annotate(name, (x, y), (8, 8), textcoords="offset points", fontsize=8)
-        axes.legend(frameon=False, fontsize=8)
-        content = io.BytesIO()
-        figure.savefig(content, format="svg", metadata={"Date": None})
+            _draw(axes, curve, markers=markers or len(curve.x) == 1)
+        axes.set_ylim(*limits)
+        if title:
+            axes.legend()
     return content.getvalue()
+
+
+def plot_points(
+    points: Sequence[Curve],
+    labels: tuple[str, str],
+    *,
+    integer: str = "",
+    names: Sequence[str] = (),
+) -> bytes:
+    """Return an SVG file with points; styles 7 to 13 are hollow, 14 to 20 squares.
+
+    Args:
+        points: the points of each kind.
+        labels: of the abscissa and the ordinate.
+        integer: which axes have ticks at whole numbers only: "", "x", "y" or "xy".
+        names: of rows, counted from the top; the ordinates of the points are then rows.
+    """
+    height = 0.7 + 0.2 * len(names) if names else 2.9
+    with _axes(labels, integer=integer, height=height) as (axes, content):
+        axes.margins(0.06)
+        for one in points:
+            colour, turn = _colour(one.style), one.style // len(COLOURS)
+            hollow = "white" if turn % 2 else colour
+            marker = "os^D"[turn // 2 % 4]
+            axes.plot(one.x, one.y, marker, markeredgecolor=colour, markerfacecolor=hollow)
+        if names:
+            axes.set_yticks(range(len(names)), [_shorten(name, 24) for name in names])
+            axes.set_ylim(len(names) - 0.4, -0.6)
+    return content.getvalue()
+
+
+def plot_histograms(
+    reference: Sequence[float],
+    samples: Mapping[int, Sequence[float]],
+    label: str,
+    *,
+    bins: int = 30,
+) -> bytes:
+    """Return an SVG file with the density of a reference as an area, and those of samples as lines.
+
+    Args:
+        reference: values, whose middle 99% the bins cover.
+        samples: values by the style of their line.
+        label: of the abscissa.
+        bins: number of bins.
+    """
+    low, high = np.quantile(reference, [0.005, 0.995])
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    with _axes((_shorten(label, 40), "density")) as (axes, content):
+        axes.stairs(_density(reference, edges), edges, fill=True, color="#dde2e7")
+        for style, values in samples.items():
+            axes.stairs(
+                _density(values, edges),
+                edges,
+                color=_colour(style),
+                linestyle=(0, _dashes(style)),
+                linewidth=1.3,
+            )
+    return content.getvalue()
+
+
+def _density(values: Sequence[float], edges: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+    """Return the share of all values in each bin, those outside the bins included."""
+    counts, _ = np.histogram(values, edges)
+    density: np.ndarray[Any, Any] = counts / (max(len(values), 1) * np.diff(edges))
+    return density
+
+
+@contextmanager
+def _axes(
+    labels: tuple[str, str],
+    *,
+    title: str = "",
+    log: str = "",
+    integer: str = "",
+    height: float = 2.9,
+) -> Iterator[tuple["Axes", io.BytesIO]]:
+    """Yield axes to draw on, and the file that holds the plot afterwards."""
+    from matplotlib import style
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, NullFormatter
+
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
+        # The viewer of the file has more typefaces than matplotlib.
+        warnings.filterwarnings("ignore", message=".*missing from font")
+        # A log axis of values that are all zero stays empty.
+        warnings.filterwarnings("ignore", message=".*makes transformation singular")
+        figure = Figure(
+            figsize=(4.6, 3.3) if title else (3.9, height),
+            layout="constrained",
+            facecolor="white" if title else "none",
+        )
+        axes, content = figure.add_subplot(), io.BytesIO()
+        axes.set(title=title, xlabel=labels[0], ylabel=labels[1])
+        for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+            if name in log:
+                axes.set(**{f"{name}scale": "log"})
+            else:
+                axis.set_major_locator(MaxNLocator(5, integer=name in integer))
+        yield axes, content
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            if axis.get_scale() == "log":
+                axis.set_major_formatter("{x:.3g}")
+                axis.set_minor_formatter("{x:.3g}" if high < 10 * low else NullFormatter())
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(content, format="svg", metadata=metadata)
+
+
+def _draw(axes: "Axes", curve: Curve, *, markers: bool) -> None:
+    colour = _colour(curve.style)
+    x, y = np.asarray(curve.x), np.asarray(curve.y, dtype=float)
+    y = np.where(np.isfinite(y), y, np.nan)
+    axes.plot(
+        x,
+        np.where(y > 0, y, np.nan) if axes.get_yscale() == "log" else y,
+        label=curve.label,
+        color=colour,
+        linestyle=(0, _dashes(curve.style)),
+        marker="o" if markers else "",
+    )
+    if curve.margin:
+        axes.fill_between(x, y - curve.margin, y + curve.margin, color=colour, alpha=0.2)
+    if curve.mark is not None:
+        place, value, name = curve.mark
+        axes.plot([place, place], [0, value], color=colour, linewidth=0.8, alpha=0.6)
+        axes.plot([place], [value], "o", color=colour, markerfacecolor="white", zorder=3)
+        axes.annotate(name, (place, value), (8, 8), textcoords="offset points")
+
+
+def _colour(style: int) -> str:
+    return COLOURS[style % len(COLOURS)]
+
+
+def _dashes(style: int) -> tuple[float, ...]:
+    return DASHES[style // len(COLOURS) % len(DASHES)]
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
