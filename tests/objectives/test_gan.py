@@ -8,7 +8,7 @@ import torch
 from models import made, trained
 from scipy.special import expit
 
-from lorae.metrics.frechet import mmd
+from lorae.linalg.kernels import mmd
 from lorae.objectives.gan import GAN, LSGAN, NSGAN
 from lorae.sampling.densities import density_for
 from lorae.training.evaluation import evaluate

@@ -9,7 +9,7 @@ from models import made, trained
 from torch import nn
 
 from lorae.errors import InputError
-from lorae.metrics.frechet import mmd
+from lorae.linalg.kernels import mmd
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.matrix import NoBridge
 from lorae.nn.layers import spectrally_normal

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorae.errors import InputError
-from lorae.metrics.frechet import mmd
+from lorae.linalg.kernels import mmd
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.base import Objective, at_least
 from lorae.utils import distributed
@@ -24,7 +24,7 @@ class WAE(Objective):
     .. math:: \text{mean}\,(D(z) - x)^2 + \frac{\lambda}{d} \mathrm{MMD}^2(\{z_i\}, \{g_i\}),
         \qquad g_i \sim N(0, I),
 
-    with the unbiased estimator (:func:`lorae.metrics.frechet.mmd`), over the global batch.
+    with the unbiased estimator (:func:`lorae.linalg.kernels.mmd`), over the global batch.
 
     Reference:
         Tolstikhin et al., Wasserstein Auto-Encoders (ICLR 2018), algorithm 2; the default weight
