@@ -21,10 +21,11 @@ from lorae.metrics.precision_recall import coverage
 from lorae.metrics.probes import PROBES, Codes, labelled, supervised
 from lorae.metrics.scores import Protocol
 from lorae.nn import networks
-from lorae.training.options import data_of, in_range
+from lorae.training.options import data_of
 from lorae.training.run_folder import Run
 from lorae.utils.intervals import Interval
 from lorae.utils.samples import Rows
+from lorae.utils.validation import check_range
 
 TABLES = (".csv", ".npy")
 PAIRS = 20_000
@@ -111,7 +112,7 @@ class Classify:
             raise unknown("probe", self.probe, PROBES)
         if self.inputs not in ("codes", "encoder"):
             raise InputError(f"inputs must be 'codes' or 'encoder', got {self.inputs!r}")
-        in_range("seed", self.seed, 0, 2**31 - 1)
+        check_range("seed", self.seed, 0, 2**31 - 1)
         if self.draws < 1 or not self.runs:
             raise InputError(f"classify needs a run and a draw, got {len(self.runs)}, {self.draws}")
         runs = [Run.open(path) for path in self.runs]
@@ -178,8 +179,8 @@ class Fid:
 
     def __call__(self) -> None:
         """Print the distances, and what is to be known about them."""
-        in_range("samples", self.samples, 6, None)  # coverage looks at the fifth neighbour
-        in_range("seed", self.seed, 0, 2**31 - 1)
+        check_range("samples", self.samples, 6)  # coverage looks at the fifth neighbour
+        check_range("seed", self.seed, 0, 2**31 - 1)
         sets = [self._images(name) for name in (self.a, self.b)]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         extractor = Inception(self.resize, self.weights, device)

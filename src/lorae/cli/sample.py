@@ -21,10 +21,11 @@ from lorae.nn.autoencoder import Autoencoder, encode_all
 from lorae.report import image_grids as pictures
 from lorae.sampling.densities import density_for
 from lorae.sampling.interpolation import KINDS, along_axes, between, detour
-from lorae.training.options import data_of, in_range
+from lorae.training.options import data_of
 from lorae.training.run_folder import Run, no_part_of_a_run
 from lorae.utils.files import beside, whole_folder, write_atomic
 from lorae.utils.intervals import Interval
+from lorae.utils.validation import check_range
 
 TABLES = (".csv", ".npy")
 
@@ -50,7 +51,7 @@ class Sample:
         """Fit the density to training codes, draw, decode and write."""
         if self.n < 1:
             raise InputError(f"n must be at least 1, got {self.n}")
-        in_range("seed", self.seed, 0, 2**31 - 1)
+        check_range("seed", self.seed, 0, 2**31 - 1)
         run = Run.open(self.run)
         origin = data_of(run)
         parts = drawn(run, origin, self.n, self.density, self.seed)
@@ -81,7 +82,7 @@ class Interpolate:
 
     def __call__(self) -> None:
         """Write the picture, and print how long the decoded paths are against their chords."""
-        in_range("seed", self.seed, 0, 2**31 - 1)
+        check_range("seed", self.seed, 0, 2**31 - 1)
         run = Run.open(self.run)
         origin, model = data_of(run), run.model()
         if len(origin.shape) != 3:

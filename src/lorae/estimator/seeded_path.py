@@ -15,9 +15,9 @@ from typing import Any
 from lorae.errors import InputError
 from lorae.estimator.model_selection import knee
 from lorae.estimator.path import RankPath, lorae_path
-from lorae.training.options import in_range
 from lorae.utils.intervals import Interval
 from lorae.utils.plots import Curve, plot_curves
+from lorae.utils.validation import check_range
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def lorae_paths(
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds must name at least one, and none twice, got {list(seeds)}")
     for seed in seeds:
-        in_range("seed", seed, 0, 2**31 - 1)
+        check_range("seed", seed, 0, 2**31 - 1)
     began = time.perf_counter()
     paths = tuple(
         lorae_path(

@@ -5,7 +5,7 @@ from typing import Any, TypeGuard
 
 from lorae.errors import InputError
 from lorae.estimator.model_selection import rule_for
-from lorae.training.options import in_range
+from lorae.utils.validation import check_range
 
 _RANGES: dict[str, tuple[float | None, bool]] = {
     "latent": (None, True),
@@ -41,7 +41,7 @@ def check_arguments(given: dict[str, Any], n: int, values: int) -> None:
         real = isinstance(value, numbers.Real) and not isinstance(value, bool)
         if not (is_whole(value) if whole else real):
             raise InputError(f"{name} must be a {'whole ' * whole}number, got {value!r}")
-        in_range(name, float(value), 1 if whole else 0, high, open_low=not whole)
+        check_range(name, float(value), 1 if whole else 0, high, open_low=not whole)
     if (given["encoder"] is None) != (given["decoder"] is None):
         raise InputError("encoder and decoder must be given both or not at all, one is None")
     if n < 2:

@@ -12,6 +12,7 @@ from lorae.nn.autoencoder import Architecture
 from lorae.nn.bridges.truncated_svd import RANK
 from lorae.objectives.registry import Method, method
 from lorae.training.run_folder import Run
+from lorae.utils.validation import check_range
 
 _PAPER_EPOCHS = {"mnist": 50, "celeba": 100, "shapes": 100}
 _PAPER_LATENT = {"mnist": 128, "celeba": 128, "shapes": 32}
@@ -135,24 +136,24 @@ class Options:
 
     def _check_ranges(self) -> None:
         """Check every number by itself."""
-        in_range("weight", self.weight, 0, None)
-        in_range("warmup", self.warmup, 0, None)
-        in_range("width", self.width, 0, 64, open_low=True)
-        in_range("latent", self.latent, 1, None)
-        in_range("epochs", self.epochs, 0, None, open_low=True)
-        in_range("steps", self.steps, 1, None)
-        in_range("batch_size", self.batch_size, 1, None)
-        in_range("learning_rate", self.learning_rate, 0, 1, open_low=True)
-        in_range("weight_decay", self.weight_decay, 0, None)
-        in_range("clip_norm", self.clip_norm, 0, None, open_low=True)
-        in_range("ema", self.ema, 0, 1, open_low=True, open_high=True)
-        in_range("validation", self.validation, 0, 0.5)
-        in_range("patience", self.patience, 1, None)
-        in_range("evaluate_every", self.evaluate_every, 1, None)
-        in_range("probe", self.probe, 2, None)
-        in_range("seed", self.seed, 0, 2**31 - 1)
-        in_range("devices", self.devices, 1, None)
-        in_range("nodes", self.nodes, 1, None)
+        check_range("weight", self.weight, 0)
+        check_range("warmup", self.warmup, 0)
+        check_range("width", self.width, 0, 64, open_low=True)
+        check_range("latent", self.latent, 1)
+        check_range("epochs", self.epochs, 0, open_low=True)
+        check_range("steps", self.steps, 1)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("learning_rate", self.learning_rate, 0, 1, open_low=True)
+        check_range("weight_decay", self.weight_decay, 0)
+        check_range("clip_norm", self.clip_norm, 0, open_low=True)
+        check_range("ema", self.ema, 0, 1, open_low=True, open_high=True)
+        check_range("validation", self.validation, 0, 0.5)
+        check_range("patience", self.patience, 1)
+        check_range("evaluate_every", self.evaluate_every, 1)
+        check_range("probe", self.probe, 2)
+        check_range("seed", self.seed, 0, 2**31 - 1)
+        check_range("devices", self.devices, 1)
+        check_range("nodes", self.nodes, 1)
 
     def _check_together(self) -> None:
         """Check what is one of a few words, and what has to suit another option."""
@@ -279,41 +280,3 @@ def data_of(run: Run) -> Data:
     data = Options.from_dict(run.options).load()
     run.check_data(data.checksum)
     return data
-
-
-def in_range(
-    name: str,
-    value: float | None,
-    low: float,
-    high: float | None,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> None:
-    """Check that an option, if given, is a finite number within its bounds.
-
-    Args:
-        name: of the option.
-        value: of it; None is always allowed.
-        low: the least value.
-        high: the greatest, or None where there is none.
-        open_low: whether the least is itself not allowed.
-        open_high: whether the greatest is itself not allowed.
-
-    Raises:
-        InputError: naming it.
-
-    Example:
-        >>> in_range("ema", 1.0, 0, 1, open_low=True, open_high=True)
-        Traceback (most recent call last):
-        lorae.errors.InputError: ema must be finite, greater than 0 and below 1, got 1
-    """
-    if value is None:
-        return
-    above = value > low if open_low else value >= low
-    below = high is None or (value < high if open_high else value <= high)
-    if above and below and value != float("inf"):
-        return
-    least = f"greater than {low:g}" if open_low else f"at least {low:g}"
-    most = "" if high is None else f" and {'below' if open_high else 'at most'} {high:g}"
-    raise InputError(f"{name} must be finite, {least}{most}, got {value:g}")

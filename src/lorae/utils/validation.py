@@ -1,0 +1,43 @@
+"""Checks of plain arguments, shared by the options, the estimator and the command line."""
+
+import math
+
+from lorae.errors import InputError
+
+
+def check_range(
+    name: str,
+    value: float | None,
+    low: float,
+    high: float | None = None,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> None:
+    """Check that an argument, if it is given, is a finite number within bounds.
+
+    Args:
+        name: name of the argument, for the message.
+        value: its value; None always passes.
+        low: the smallest value.
+        high: the largest value; None where there is no limit.
+        open_low: exclude `low` itself.
+        open_high: exclude `high` itself.
+
+    Raises:
+        InputError: if the value is out of range.
+
+    Example:
+        >>> check_range("ema", 1.0, 0, 1, open_low=True, open_high=True)
+        Traceback (most recent call last):
+        lorae.errors.InputError: ema must be finite, greater than 0 and below 1, got 1
+    """
+    if value is None:
+        return
+    above = value > low if open_low else value >= low
+    below = high is None or (value < high if open_high else value <= high)
+    if above and below and math.isfinite(value):
+        return
+    least = f"greater than {low:g}" if open_low else f"at least {low:g}"
+    most = "" if high is None else f" and {'below' if open_high else 'at most'} {high:g}"
+    raise InputError(f"{name} must be finite, {least}{most}, got {value:g}")
