@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from lorae import data
 from lorae.cli.demo import Demo
 from lorae.cli.evaluate import Classify, Evaluate, Fid
 from lorae.cli.export import Export, Fold
@@ -23,6 +22,7 @@ from lorae.cli.output import Json, tell
 from lorae.cli.path import PathCommand
 from lorae.cli.reproduce import Reproduce
 from lorae.cli.sample import Interpolate, Sample
+from lorae.data import datasets as data
 from lorae.errors import InputError, Interrupted
 from lorae.objectives.registry import METHODS
 from lorae.training.evaluation import Evaluation, evaluate, ranks, summary

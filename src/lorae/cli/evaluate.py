@@ -8,9 +8,9 @@ from typing import Any
 import torch
 import tyro
 
-from lorae import data
 from lorae.cli.output import Json, tell, warn
 from lorae.cli.sample import drawn
+from lorae.data import datasets as data
 from lorae.data.datasets import Data
 from lorae.errors import InputError, unknown
 from lorae.linalg.moments import Moments

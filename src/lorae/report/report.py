@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-import lorae
+from lorae import __version__
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.report import figures
@@ -64,7 +64,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
             thresholds=spectral.THRESHOLDS,
             matrix_thresholds=MATRIX_THRESHOLDS,
             rank_threshold=RANK_THRESHOLD,
-            version=lorae.__version__,
+            version=__version__,
         )
     )
     write_atomic(path, page.encode(errors="replace"))
