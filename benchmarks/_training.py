@@ -55,7 +55,9 @@ class Task:
     def objective(self) -> Objective:
         """Return our objective over the modules."""
         options = self.options()
-        return method(options.model).objective_for(self.model(), options.weight, **options.settings)
+        return method(options.model).build_objective(
+            self.model(), options.weight, **options.settings
+        )
 
     def samples(self) -> Tensor:
         """Return the training images as floats from 0 to 1."""

@@ -49,7 +49,7 @@ def session(width: float, batch: int, latent: int, folder: Path) -> Session:
     given = lorae.Options(width=width, batch_size=batch, latent=latent, network="celeba", steps=9)
     options = given.resolved(data)
     model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).objective_for(model, options.weight, **options.settings)
+    objective = method(options.model).build_objective(model, options.weight, **options.settings)
     made = Session(options, Run(folder), data, fabric_for(options), objective, show=False)
     made.objective.train()
     made.display.opened(0)

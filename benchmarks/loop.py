@@ -33,7 +33,7 @@ def ours(options: lorae.Options, folder: Path) -> Callable[[], object]:
     data = options.load()
     fabric = Fabric(accelerator=options.device, devices=1)
     model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).objective_for(model, options.weight, **options.settings)
+    objective = method(options.model).build_objective(model, options.weight, **options.settings)
     session = Session(options, Run(folder), data, fabric, objective, show=False)
     session.objective.train()
     session.display.opened(0)
@@ -48,7 +48,7 @@ def bare(options: lorae.Options) -> Callable[[], object]:
     for parameter in model.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.to(memory_format=torch.channels_last)
-    objective = method(options.model).objective_for(model, options.weight, **options.settings)
+    objective = method(options.model).build_objective(model, options.weight, **options.settings)
     optimizer = torch.optim.Adam(model.parameters(), options.learning_rate, fused=True)
     samples, size = data.train.to(device), options.batch_size
     position, order = 0, torch.randperm(len(samples), device=device)

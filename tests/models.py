@@ -40,7 +40,7 @@ def made(
     architecture = Architecture(
         network, tuple(x.shape[1:]), latent, row.bridge, settings, 0.25, value_range, **row.traits
     )
-    return row.objective_for(build(architecture), **arguments), x
+    return row.build_objective(build(architecture), **arguments), x
 
 
 def loss(objective: Objective, x: torch.Tensor) -> torch.Tensor:

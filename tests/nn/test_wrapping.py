@@ -208,7 +208,7 @@ def test_every_objective_trains_them(name):
         sample=x,
         prior=traits.get("prior", False),
     )
-    objective = row.objective_for(model)
+    objective = row.build_objective(model)
     optimizer = torch.optim.Adam(objective.groups(1e-2))
     before = copy.deepcopy(model.state_dict())
     for _ in range(3):

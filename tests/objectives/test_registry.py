@@ -1,6 +1,11 @@
 """Laws of every model, on images and on vectors."""
 
+import ast
+import inspect
 import math
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +13,12 @@ import pytest
 import torch
 from models import PAIRS, loss, made, trained
 
+import lorae
 from lorae.errors import InputError
-from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.autoencoder import BRIDGES, Autoencoder
 from lorae.nn.serialization import load
-from lorae.objectives import registry as methods
 from lorae.objectives.base import AE
-from lorae.objectives.registry import METHODS, Method, method
+from lorae.objectives.registry import METHODS, Method, Setting, method
 from lorae.sampling.densities import Gaussian, Prior, density_for
 from lorae.training.evaluation import evaluate
 from lorae.training.loop import train
@@ -147,26 +152,22 @@ def test_a_method_gives_its_objective_the_weight_asked_for_or_its_own(name):
     assert row.summary
     assert row.purpose
     assert row.reference
-    assert type(row.objective_for(objective.model)) is row.objective
+    assert type(row.build_objective(objective.model)) is row.load_objective()
     if row.weight is None:
-        with pytest.raises(InputError, match="weight is not an option of"):
-            row.objective_for(objective.model, 0.5)
+        with pytest.raises(InputError, match=r"weight must be None .* got 0\.5"):
+            row.build_objective(objective.model, 0.5)
     else:
-        assert row.objective_for(objective.model).weight == row.weight
-        assert row.objective_for(objective.model, 0.5).weight == 0.5
+        assert row.build_objective(objective.model).weight == row.weight
+        assert row.build_objective(objective.model, 0.5).weight == 0.5
         for wrong in (-1e-9, float("nan"), float("inf")):
-            with pytest.raises(InputError, match="weight must be a finite number of at least 0"):
-                row.objective_for(objective.model, wrong)
+            with pytest.raises(InputError, match=r"weight must be .* at least 0"):
+                row.build_objective(objective.model, wrong)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_no_longer_than_a_page(name):
     """One class of about 40 lines at most, apart from its docstring."""
-    import ast
-    import inspect
-    import textwrap
-
-    tree = ast.parse(textwrap.dedent(inspect.getsource(METHODS[name].objective)))
+    tree = ast.parse(textwrap.dedent(inspect.getsource(METHODS[name].load_objective())))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
             node.body = node.body[1:] or [ast.Pass()]
@@ -187,21 +188,68 @@ def test_an_unknown_model_is_told_with_the_closest(name, close):
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("ae", {"rank": 3}, "this model takes no settings, got 'rank'"),
+        ("ae", {"rank": 3}, "settings must be empty for this model, got 'rank'"),
         ("rrae", {"rnk": 3}, r"unknown setting of the model 'rnk' \(did you mean 'rank'\?\)"),
         ("rrae", {"rank": 2.5}, "rank must be an integer, got 2.5"),
+        ("rrae", {"rank": 0}, "rank must be .* at least 1, got 0"),
+        ("gan", {"momentum": 1}, "momentum must be .* at least 0 and below 1, got 1"),
     ],
 )
-def test_a_setting_that_is_none_is_refused(name, given, message):
+def test_a_wrong_setting_is_refused(name, given, message):
     with pytest.raises(InputError, match=message):
-        method(name).resolved(given)
+        method(name).resolve_settings(given)
 
 
 def test_settings_take_the_type_of_their_default():
-    found = method("least-volume").resolved({"eta": 2})
+    found = method("least-volume").resolve_settings({"eta": 2})
     assert found == {"eta": 2.0}
     assert isinstance(found["eta"], float)
-    assert method("irmae").resolved({"depth": 3.0}) == {"depth": 3}
+    assert method("irmae").resolve_settings({"depth": 3.0}) == {"depth": 3}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_table_has_the_arguments_of_objective_and_bridge_with_their_defaults(name):
+    row = METHODS[name]
+
+    def defaults(kind):
+        parameters = inspect.signature(kind).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    table = {key: setting.default for key, setting in row.settings.items()}
+    weight = {} if row.weight is None else {"weight": row.weight}
+    of_bridge = defaults(BRIDGES[row.bridge])
+    assert table | weight == of_bridge | defaults(row.load_objective())
+    assert row.bridge_settings(dict.fromkeys(table, 1)).keys() == of_bridge.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        (name, key, value)
+        for name, row in METHODS.items()
+        for key, one in row.settings.items()
+        for value in (one.low - 1, one.high and one.high + 1)
+        if value is not None
+    ],
+)
+def test_objective_and_bridge_refuse_what_the_table_refuses(name, key, value):
+    with pytest.raises(InputError, match=key):
+        method(name).resolve_settings({key: value})
+    with pytest.raises(InputError, match=key):
+        made(name, "image", **{key: value})
+
+
+def test_the_table_needs_no_torch():
+    """Read alone: the package's own initialisation is another matter."""
+    code = (
+        "import importlib.machinery, sys, types\n"
+        "package = types.ModuleType('lorae'); package.__path__ = [sys.argv[1]]\n"
+        "sys.modules['lorae'] = package\n"
+        "from lorae.objectives.registry import METHODS, method\n"
+        "method('rrae').resolve_settings({'rank': 3})\n"
+        "assert len(METHODS) > 20 and 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(Path(lorae.__file__).parent)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -227,14 +275,14 @@ def test_a_value_out_of_range_is_refused(name, arguments, message):
 def test_an_objective_over_the_wrong_bridge_is_refused(name):
     model = made("ae", "image")[0].model
     with pytest.raises(InputError, match=r"needs a .* NoBridge"):
-        METHODS[name].objective_for(model)
+        METHODS[name].build_objective(model)
 
 
 @pytest.mark.parametrize("name", ["rae-sn", "least-volume"])
 def test_an_objective_over_a_decoder_that_is_not_lipschitz_is_refused(name):
     model = made("ae", "image")[0].model
     with pytest.raises(InputError, match="the decoder must be spectrally normal"):
-        METHODS[name].objective_for(model)
+        METHODS[name].build_objective(model)
 
 
 def test_a_bernoulli_likelihood_needs_data_from_0_to_1():
@@ -255,8 +303,15 @@ class Sparse(AE):
 
 
 def test_a_new_method_takes_one_class_and_one_row(monkeypatch, tmp_path):
-    monkeypatch.setitem(METHODS, "sparse", Method(Sparse, "none", "L1 on the codes"))
-    assert methods.method("sparse").weight == 0.25
+    row = Method(
+        objective=f"{__name__}:Sparse",
+        bridge="none",
+        summary="L1 on the codes",
+        weight=0.25,
+        objective_settings={"power": Setting(1.0)},
+    )
+    monkeypatch.setitem(METHODS, "sparse", row)
+    assert method("sparse") is row
     options = Options(data="digits", model="sparse", steps=4, width=0.1, latent=4)
     run = train(options, tmp_path, show=False)
     assert set(run.metrics()[0]["train"]) == {"loss", "reconstruction", "l1"}
@@ -268,7 +323,7 @@ def test_a_new_method_takes_one_class_and_one_row(monkeypatch, tmp_path):
 def test_the_docs_page_tells_every_model_as_it_is():
     page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
     for name, row in METHODS.items():
-        settings = row.told_settings()
+        settings = row.format_settings()
         line = f"| `{name}` | {row.summary} | {row.purpose} | {settings or '-'} | {row.reference} |"
         assert line in page.splitlines(), line
     listed = [line for line in page.splitlines() if line.startswith("| `")]

@@ -37,7 +37,7 @@ class TestTheorem1:
         resolved = options.resolved(data)
         torch.manual_seed(1)
         model = build(resolved.architecture(data), data.shift, data.scale)
-        objective = METHODS["lorae"].objective_for(model, resolved.weight)
+        objective = METHODS["lorae"].build_objective(model, resolved.weight)
         x = as_float(chosen(data.train, cell.settings["samples"]))
         torch.stack(list(objective(x).values())).sum().backward()
         squares = sum(float(p.grad.double().square().sum()) for p in model.parameters())

@@ -49,7 +49,11 @@ class PoisonedWeight(Poisoned):
 
 @pytest.mark.parametrize("objective", [Poisoned, PoisonedWeight])
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(objective, tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, "poisoned", Method(objective, "none", ""))
+    monkeypatch.setitem(
+        METHODS,
+        "poisoned",
+        Method(objective=f"{__name__}:{objective.__name__}", bridge="none", summary=""),
+    )
     kept = []
     save = training.save_checkpoint
     monkeypatch.setattr(

@@ -152,7 +152,7 @@ class Models:
             return
         width = max(map(len, METHODS))
         for name, row in METHODS.items():
-            settings = row.told_settings()
+            settings = row.format_settings()
             tell(f"{name:{width}}  {row.summary}{f' ({settings})' if settings else ''}")
 
 

@@ -1,297 +1,379 @@
-"""The table of models: what each is made of, what it is for, and its settings."""
+"""The methods: what each is made of, what it is for, and its settings.
 
-import inspect
+A method is an objective over a bridge. The table is plain data, and the objective's class is
+imported when it is used: names and settings can be listed and checked without importing torch.
+"""
+
+import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lorae.errors import InputError, unknown
-from lorae.nn.autoencoder import BRIDGES, Autoencoder
-from lorae.objectives.base import AE, DecayedAE, FactoredLoRAE, LoRAE, Objective, ProximalLoRAE
-from lorae.objectives.gan import GAN, LSGAN, NSGAN
-from lorae.objectives.regularized import RAEGP, RAEL2, RAESN, WAE, LeastVolume, NestedDropout
-from lorae.objectives.rrae import AdaptiveRRAE
-from lorae.objectives.vae import VAE, BernoulliVAE
+from lorae.utils.validation import check_range
+
+if TYPE_CHECKING:
+    from lorae.nn.autoencoder import Autoencoder
+    from lorae.objectives.base import Objective
+
+Number = int | float
 
 
 @dataclass(frozen=True)
-class Method:
-    """A row of the table of models.
+class Setting:
+    """A number that a method takes: its default and its range.
 
     Args:
-        objective: what is minimised.
-        bridge: what it is meant to stand over, a name in `lorae.nn.autoencoder.BRIDGES`.
-        summary: what the model is, in a line.
-        purpose: what it is for.
-        reference: where it comes from.
-        traits: fields of :class:`lorae.Architecture` that the method asks for.
+        default: None if it depends on the network or the latent dimension.
+        low: the smallest value.
+        high: the largest value; None where there is no fixed limit.
+        open_low: exclude `low` itself.
+        open_high: exclude `high` itself.
+        integer: whether the number is whole.
     """
 
-    objective: type[Objective]
-    bridge: str
-    summary: str
-    purpose: str = ""
-    reference: str = ""
-    traits: dict[str, bool] = field(default_factory=dict)
+    default: Number | None
+    low: float = 0
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+    integer: bool = False
 
-    @property
-    def weight(self) -> float | None:
-        """The default weight of the method's penalty, None where it has none."""
-        return _defaults(self.objective).get("weight")
-
-    @property
-    def settings(self) -> dict[str, int | float | None]:
-        """The further settings of objective and bridge, with their defaults.
-
-        None stands for a default that depends on network or latent dimension.
-        """
-        return self._bridge_settings | self._objective_settings
-
-    def told_settings(self) -> str:
-        """Return the weight and the settings with their defaults, as a person reads them.
-
-        Example:
-            >>> METHODS["rae-l2"].told_settings()
-            'weight 0.0001, smoothness 1e-07'
-        """
-        weight = {} if self.weight is None else {"weight": self.weight}
-        told = {n: "auto" if v is None else f"{v:g}" for n, v in (weight | self.settings).items()}
-        return ", ".join(f"{name} {value}" for name, value in told.items())
-
-    def about(self) -> dict[str, Any]:
-        """Return what is to be said of the method, as values that JSON can hold."""
-        return {
-            "summary": self.summary,
-            "purpose": self.purpose,
-            "reference": self.reference,
-            "weight": self.weight,
-            "settings": self.settings,
-            "bridge": self.bridge,
-        }
-
-    def resolved(self, given: Mapping[str, int | float]) -> dict[str, int | float]:
-        """Return all settings that have a number, those given in the type of their default.
+    def read(self, name: str, value: Number) -> Number:
+        """Return a value in the type of the setting.
 
         Raises:
-            InputError: if there is no such setting, or it is not of that type.
+            InputError: if it is out of range, or not whole where it must be.
         """
-        defaults = {name: value for name, value in self.settings.items() if value is not None}
-        return defaults | {name: self._read(name, value) for name, value in given.items()}
-
-    def bridge_settings(self, settings: Mapping[str, int | float]) -> dict[str, int | float]:
-        """Return those of the settings that are the bridge's."""
-        return {name: settings[name] for name in self._bridge_settings if name in settings}
-
-    def objective_for(
-        self, model: Autoencoder, weight: float | None = None, **settings: float
-    ) -> Objective:
-        """Return the objective over a model, with its defaults where nothing is given.
-
-        Raises:
-            InputError: if a weight is given to a method that has none, or a value is out of range.
-        """
-        own: dict[str, Any] = {n: v for n, v in settings.items() if n in self._objective_settings}
-        if weight is not None:
-            if self.weight is None:
-                raise InputError(
-                    f"weight is not an option of {self.objective.__name__}, got {weight:g}"
-                )
-            own["weight"] = weight
-        return self.objective(model, **own)
-
-    @property
-    def _bridge_settings(self) -> dict[str, int | float | None]:
-        return _defaults(BRIDGES[self.bridge])
-
-    @property
-    def _objective_settings(self) -> dict[str, int | float | None]:
-        return {n: v for n, v in _defaults(self.objective).items() if n != "weight"}
-
-    def _read(self, name: str, value: float) -> int | float:
-        if not self.settings:
-            raise InputError(f"this model takes no settings, got {name!r}")
-        if name not in self.settings:
-            raise unknown("setting of the model", name, self.settings)
-        if isinstance(self.settings[name], float):
+        check_range(
+            name, value, self.low, self.high, open_low=self.open_low, open_high=self.open_high
+        )
+        if not self.integer:
             return float(value)
         if value != int(value):
             raise InputError(f"{name} must be an integer, got {value:g}")
         return int(value)
 
 
-def _defaults(kind: type) -> dict[str, Any]:
-    """Return the arguments of a constructor that have a default."""
-    parameters = inspect.signature(kind).parameters.values()
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+def _count(default: int | None) -> Setting:
+    return Setting(default, low=1, integer=True)
+
+
+_MOMENTUM = Setting(0.1, high=1, open_low=True)
+_TRUNCATED = {"rank": _count(None), "momentum": _MOMENTUM}
+_BRIDGE_SETTINGS: dict[str, dict[str, Setting]] = {
+    "chain": {"depth": _count(4)},
+    "factored": {"inner": _count(None)},
+    "scale-free": {"momentum": _MOMENTUM, "epsilon": Setting(1e-5)},
+    "truncated": _TRUNCATED,
+    "truncated-gaussian": _TRUNCATED,
+    "flow": {"transforms": _count(4), "hidden": _count(64)},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A row of the table of methods.
+
+    Args:
+        objective: the class of what is minimised, as "module:name".
+        bridge: the bridge that it is meant for, a name in `lorae.nn.autoencoder.BRIDGES`.
+        summary: what the method is, in a line.
+        purpose: what it is for.
+        reference: where it comes from.
+        weight: the default weight of its penalty; None if it has none.
+        objective_settings: the further arguments of the objective.
+        traits: fields of :class:`lorae.Architecture` that the method needs.
+    """
+
+    objective: str
+    bridge: str
+    summary: str
+    purpose: str = ""
+    reference: str = ""
+    weight: float | None = None
+    objective_settings: Mapping[str, Setting] = field(default_factory=dict)
+    traits: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """The settings of the bridge and of the objective, by name."""
+        return {**_BRIDGE_SETTINGS.get(self.bridge, {}), **self.objective_settings}
+
+    def format_settings(self) -> str:
+        """Return the weight and the settings with their defaults as one line.
+
+        Example:
+            >>> METHODS["rae-l2"].format_settings()
+            'weight 0.0001, smoothness 1e-07'
+        """
+        weight = {} if self.weight is None else {"weight": self.weight}
+        defaults = weight | {name: one.default for name, one in self.settings.items()}
+        return ", ".join(f"{n} {'auto' if v is None else f'{v:g}'}" for n, v in defaults.items())
+
+    def about(self) -> dict[str, Any]:
+        """Return the row as JSON values."""
+        return {
+            "summary": self.summary,
+            "purpose": self.purpose,
+            "reference": self.reference,
+            "weight": self.weight,
+            "settings": {name: setting.default for name, setting in self.settings.items()},
+            "bridge": self.bridge,
+        }
+
+    def resolve_settings(self, given: Mapping[str, Number]) -> dict[str, Number]:
+        """Return the settings that were given, and the defaults of the others.
+
+        Settings whose default depends on the network or the latent dimension are left out.
+
+        Raises:
+            InputError: if there is no such setting, or its value is not allowed.
+        """
+        settings = self.settings
+        for name in given:
+            if not settings:
+                raise InputError(f"settings must be empty for this model, got {name!r}")
+            if name not in settings:
+                raise unknown("setting of the model", name, settings)
+        defaults = {n: one.default for n, one in settings.items() if one.default is not None}
+        return defaults | {name: settings[name].read(name, value) for name, value in given.items()}
+
+    def bridge_settings(self, settings: Mapping[str, Number]) -> dict[str, Number]:
+        """Return those of the settings that are arguments of the bridge."""
+        own = _BRIDGE_SETTINGS.get(self.bridge, {})
+        return {name: value for name, value in settings.items() if name in own}
+
+    def build_objective(
+        self, model: "Autoencoder", weight: float | None = None, **settings: float
+    ) -> "Objective":
+        """Return the objective over a model, with the defaults for what is not given.
+
+        Args:
+            model: the autoencoder to train.
+            weight: of the penalty.
+            settings: of the method; those of the bridge are ignored.
+
+        Raises:
+            InputError: if a weight is given to a method that has none, or a value is out of range.
+        """
+        own: dict[str, Any] = {n: v for n, v in settings.items() if n in self.objective_settings}
+        if weight is not None:
+            if self.weight is None:
+                raise InputError(
+                    f"weight must be None for a model without a penalty, got {weight:g}"
+                )
+            own["weight"] = weight
+        objective: Objective = self.load_objective()(model, **own)
+        return objective
+
+    def load_objective(self) -> "type[Objective]":
+        """Import and return the class of the objective."""
+        kind: type[Objective] = pkgutil.resolve_name(self.objective)
+        return kind
 
 
 _PRIOR = {"prior": True}
 _GAN = {"prior": True, "inverts": False}
+_EVERY = {"every": _count(None)}
+_SMOOTHNESS = {"smoothness": Setting(1e-7)}
+_GAME = {
+    "momentum": Setting(0.5, high=1, open_high=True),
+    "critic_rate": Setting(0.1, open_low=True),
+}
 
 METHODS: dict[str, Method] = {
     "ae": Method(
-        AE,
-        "none",
-        "plain autoencoder",
-        "the baseline: the least error, and a rank that fades out with no edge",
-        "Rumelhart, Hinton and Williams 1986",
+        objective="lorae.objectives.base:AE",
+        bridge="none",
+        summary="plain autoencoder",
+        purpose="the baseline: the least error, and a rank that fades out with no edge",
+        reference="Rumelhart, Hinton and Williams 1986",
     ),
     "irmae": Method(
-        AE,
-        "chain",
-        "implicit rank minimisation by a chain of linear layers",
-        "a low rank with nothing to choose but the chain's depth, which is hard to choose",
-        "Jing, Zbontar and LeCun, NeurIPS 2020, arXiv 2010.00679",
+        objective="lorae.objectives.base:AE",
+        bridge="chain",
+        summary="implicit rank minimisation by a chain of linear layers",
+        purpose="a low rank with nothing to choose but the chain's depth, which is hard to choose",
+        reference="Jing, Zbontar and LeCun, NeurIPS 2020, arXiv 2010.00679",
     ),
     "irmae-wd": Method(
-        DecayedAE,
-        "chain",
-        "IRMAE with weight decay",
-        "the dimension of data from dynamical systems; long training, a sharper edge than IRMAE's",
-        "Zeng et al. 2023, arXiv 2305.01090",
+        objective="lorae.objectives.base:DecayedAE",
+        bridge="chain",
+        summary="IRMAE with weight decay",
+        purpose="the dimension of data from dynamical systems; a sharper edge, longer training",
+        reference="Zeng et al. 2023, arXiv 2305.01090",
+        weight=1e-6,
     ),
     "lorae": Method(
-        LoRAE,
-        "low-rank",
-        "the paper's low-rank autoencoder: nuclear norm of M",
-        "the paper's results; the rank depends on threshold, weight and length of training",
-        "Mazumder et al., WACV 2024, arXiv 2310.16194",
+        objective="lorae.objectives.base:LoRAE",
+        bridge="low-rank",
+        summary="the paper's low-rank autoencoder: nuclear norm of M",
+        purpose="the paper's results; the rank depends on threshold, weight and length of training",
+        reference="Mazumder et al., WACV 2024, arXiv 2310.16194",
+        weight=1e-3,
+        objective_settings=_EVERY,
     ),
     "lorae-proximal": Method(
-        ProximalLoRAE,
-        "low-rank",
-        "LoRAE by proximal steps: an exact rank",
-        "a rank that is the same at every threshold, for the singular values become zeros",
-        "this package; Combettes and Wajs 2005",
+        objective="lorae.objectives.base:ProximalLoRAE",
+        bridge="low-rank",
+        summary="LoRAE by proximal steps: an exact rank",
+        purpose="a rank that is the same at every threshold, for the singular values become zeros",
+        reference="this package; Combettes and Wajs 2005",
+        weight=1.0,
+        objective_settings=_EVERY,
     ),
     "lorae-scale-free": Method(
-        LoRAE,
-        "scale-free",
-        "LoRAE on M / ‖M‖_F, which no scaling of the networks evades",
-        "a count of dimensions with a sharp edge, at little cost in error",
-        "this package",
+        objective="lorae.objectives.base:LoRAE",
+        bridge="scale-free",
+        summary="LoRAE on M / ‖M‖_F, which no scaling of the networks evades",
+        purpose="a count of dimensions with a sharp edge, at little cost in error",
+        reference="this package",
+        weight=1e-3,
+        objective_settings=_EVERY,
     ),
     "lorae-factored": Method(
-        FactoredLoRAE,
-        "factored",
-        "LoRAE by the sum of squares of two factors of M",
-        "the paper's penalty with no decomposition, for very large codes; another path to it",
-        "Srebro, Rennie and Jaakkola, NeurIPS 2004",
+        objective="lorae.objectives.base:FactoredLoRAE",
+        bridge="factored",
+        summary="LoRAE by the sum of squares of two factors of M",
+        purpose="the paper's penalty without a decomposition, for very large codes",
+        reference="Srebro, Rennie and Jaakkola, NeurIPS 2004",
+        weight=1e-3,
     ),
     "rrae": Method(
-        AE,
-        "truncated",
-        "truncated singular value decomposition of every batch's codes",
-        "the best codes of a rank that you name",
-        "Mounayer et al. 2024, arXiv 2405.13980",
+        objective="lorae.objectives.base:AE",
+        bridge="truncated",
+        summary="truncated singular value decomposition of every batch's codes",
+        purpose="the best codes of a rank that you name",
+        reference="Mounayer et al. 2024, arXiv 2405.13980",
     ),
     "rrae-adaptive": Method(
-        AdaptiveRRAE,
-        "truncated",
-        "RRAE whose rank goes down while the error holds",
-        "a rank found by the error it costs; needs long training",
-        "Mounayer et al. 2024, arXiv 2405.13980",
+        objective="lorae.objectives.rrae:AdaptiveRRAE",
+        bridge="truncated",
+        summary="RRAE whose rank goes down while the error holds",
+        purpose="a rank found by the error it costs; needs long training",
+        reference="Mounayer et al. 2024, arXiv 2405.13980",
+        objective_settings={
+            "patience": _count(500),
+            "tolerance": Setting(0.05, high=1, open_high=True),
+        },
     ),
     "vrrae": Method(
-        VAE,
-        "truncated-gaussian",
-        "variational RRAE: noise on the leading coefficients",
-        "sampling from a prior, in a space of a rank that you name",
-        "Mounayer et al. 2025, arXiv 2505.09458",
-        _PRIOR,
+        objective="lorae.objectives.vae:VAE",
+        bridge="truncated-gaussian",
+        summary="variational RRAE: noise on the leading coefficients",
+        purpose="sampling from a prior, in a space of a rank that you name",
+        reference="Mounayer et al. 2025, arXiv 2505.09458",
+        weight=1.0,
+        traits=_PRIOR,
     ),
     "least-volume": Method(
-        LeastVolume,
-        "none",
-        "small box of codes under a Lipschitz decoder",
-        "codes whose coordinates are ordered by their deviation, the needless ones near 0",
-        "Chen and Fuge, ICLR 2024, arXiv 2404.17773",
-        {"lipschitz": True},
+        objective="lorae.objectives.regularized:LeastVolume",
+        bridge="none",
+        summary="small box of codes under a Lipschitz decoder",
+        purpose="codes whose coordinates are ordered by their deviation, the needless ones near 0",
+        reference="Chen and Fuge, ICLR 2024, arXiv 2404.17773",
+        weight=1e-4,
+        objective_settings={"eta": Setting(1.0)},
+        traits={"lipschitz": True},
     ),
     "nested-dropout": Method(
-        NestedDropout,
-        "none",
-        "codes cut at random lengths",
-        "codes that may be cut at any length, as those of PCA",
-        "Rippel, Gelbart and Adams, ICML 2014, arXiv 1402.0915",
+        objective="lorae.objectives.regularized:NestedDropout",
+        bridge="none",
+        summary="codes cut at random lengths",
+        purpose="codes that may be cut at any length, as those of PCA",
+        reference="Rippel, Gelbart and Adams, ICML 2014, arXiv 1402.0915",
+        objective_settings={"rho": Setting(0.95, high=1, open_low=True, open_high=True)},
     ),
     "vae": Method(
-        VAE,
-        "gaussian",
-        "variational autoencoder, normal likelihood; weight is beta",
-        "sampling from a prior, uncertainty of codes; blurred images",
-        "Kingma and Welling, ICLR 2014, arXiv 1312.6114; Higgins et al., ICLR 2017",
-        _PRIOR,
+        objective="lorae.objectives.vae:VAE",
+        bridge="gaussian",
+        summary="variational autoencoder, normal likelihood; weight is beta",
+        purpose="sampling from a prior, uncertainty of codes; blurred images",
+        reference="Kingma and Welling, ICLR 2014, arXiv 1312.6114; Higgins et al., ICLR 2017",
+        weight=1.0,
+        traits=_PRIOR,
     ),
     "vae-bernoulli": Method(
-        BernoulliVAE,
-        "gaussian",
-        "variational autoencoder, Bernoulli likelihood, as in the paper",
-        "the paper's VAE; data from 0 to 1, such as pen strokes",
-        "Kingma and Welling, ICLR 2014, arXiv 1312.6114",
-        _PRIOR | {"probabilities": True},
+        objective="lorae.objectives.vae:BernoulliVAE",
+        bridge="gaussian",
+        summary="variational autoencoder, Bernoulli likelihood, as in the paper",
+        purpose="the paper's VAE; data from 0 to 1, such as pen strokes",
+        reference="Kingma and Welling, ICLR 2014, arXiv 1312.6114",
+        weight=1.0,
+        traits=_PRIOR | {"probabilities": True},
     ),
     "vae-flow": Method(
-        VAE,
-        "flow",
-        "variational autoencoder with a normalizing-flow posterior",
-        "a posterior that need not be a box; slower, and not to be folded",
-        "Rezende and Mohamed, ICML 2015, arXiv 1505.05770",
-        _PRIOR,
+        objective="lorae.objectives.vae:VAE",
+        bridge="flow",
+        summary="variational autoencoder with a normalizing-flow posterior",
+        purpose="a posterior that need not be a box; slower, and not to be folded",
+        reference="Rezende and Mohamed, ICML 2015, arXiv 1505.05770",
+        weight=1.0,
+        traits=_PRIOR,
     ),
     "wae": Method(
-        WAE,
-        "none",
-        "Wasserstein autoencoder with the maximum mean discrepancy",
-        "sampling from a prior with a deterministic encoder",
-        "Tolstikhin et al., ICLR 2018, arXiv 1711.01558",
-        _PRIOR,
+        objective="lorae.objectives.regularized:WAE",
+        bridge="none",
+        summary="Wasserstein autoencoder with the maximum mean discrepancy",
+        purpose="sampling from a prior with a deterministic encoder",
+        reference="Tolstikhin et al., ICLR 2018, arXiv 1711.01558",
+        weight=10.0,
+        traits=_PRIOR,
     ),
     "rae-l2": Method(
-        RAEL2,
-        "none",
-        "regularized autoencoder: small codes, small decoder weights",
-        "sampling from a density fitted to the codes",
-        "Ghosh et al., ICLR 2020, arXiv 1903.12436",
+        objective="lorae.objectives.regularized:RAEL2",
+        bridge="none",
+        summary="regularized autoencoder: small codes, small decoder weights",
+        purpose="sampling from a density fitted to the codes",
+        reference="Ghosh et al., ICLR 2020, arXiv 1903.12436",
+        weight=1e-4,
+        objective_settings=_SMOOTHNESS,
     ),
     "rae-gp": Method(
-        RAEGP,
-        "none",
-        "regularized autoencoder: small codes, small slope of the decoder",
-        "the same, with smoothness asked for directly; three times as slow",
-        "Ghosh et al., ICLR 2020, arXiv 1903.12436",
+        objective="lorae.objectives.regularized:RAEGP",
+        bridge="none",
+        summary="regularized autoencoder: small codes, small slope of the decoder",
+        purpose="the same, with smoothness asked for directly; three times as slow",
+        reference="Ghosh et al., ICLR 2020, arXiv 1903.12436",
+        weight=1e-4,
+        objective_settings=_SMOOTHNESS,
     ),
     "rae-sn": Method(
-        RAESN,
-        "none",
-        "regularized autoencoder: small codes, spectrally normal decoder",
-        "the same, with smoothness built in",
-        "Ghosh et al., ICLR 2020, arXiv 1903.12436",
-        {"lipschitz": True},
+        objective="lorae.objectives.regularized:RAESN",
+        bridge="none",
+        summary="regularized autoencoder: small codes, spectrally normal decoder",
+        purpose="the same, with smoothness built in",
+        reference="Ghosh et al., ICLR 2020, arXiv 1903.12436",
+        weight=1e-4,
+        traits={"lipschitz": True},
     ),
     "gan": Method(
-        GAN,
-        "none",
-        "generative adversarial network, the original game",
-        "sampling only: it has no encoder, its codes are the critic's features",
-        "Goodfellow et al., NeurIPS 2014, arXiv 1406.2661",
-        _GAN,
+        objective="lorae.objectives.gan:GAN",
+        bridge="none",
+        summary="generative adversarial network, the original game",
+        purpose="sampling only: it has no encoder, its codes are the critic's features",
+        reference="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661",
+        objective_settings=_GAME,
+        traits=_GAN,
     ),
     "ls-gan": Method(
-        LSGAN,
-        "none",
-        "GAN with least squares",
-        "sampling only; steadier than the original game",
-        "Mao et al., ICCV 2017, arXiv 1611.04076",
-        _GAN,
+        objective="lorae.objectives.gan:LSGAN",
+        bridge="none",
+        summary="GAN with least squares",
+        purpose="sampling only; steadier than the original game",
+        reference="Mao et al., ICCV 2017, arXiv 1611.04076",
+        objective_settings=_GAME,
+        traits=_GAN,
     ),
     "ns-gan": Method(
-        NSGAN,
-        "none",
-        "GAN with the non-saturating loss",
-        "sampling only; learns where the original game stalls",
-        "Goodfellow et al., NeurIPS 2014, arXiv 1406.2661",
-        _GAN,
+        objective="lorae.objectives.gan:NSGAN",
+        bridge="none",
+        summary="GAN with the non-saturating loss",
+        purpose="sampling only; learns where the original game stalls",
+        reference="Goodfellow et al., NeurIPS 2014, arXiv 1406.2661",
+        objective_settings=_GAME,
+        traits=_GAN,
     ),
 }
 """Every model by the name that the command line takes."""

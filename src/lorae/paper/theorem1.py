@@ -69,7 +69,7 @@ def descents(
         torch.manual_seed(given.seed)
         model = build(given.architecture(data), data.shift, data.scale)
         settings = given.settings | {"every": 1}
-        return method(given.model).objective_for(model, given.weight, **settings).to(device)
+        return method(given.model).build_objective(model, given.weight, **settings).to(device)
 
     objective = fresh()
     starts = _curvature(objective, x)

@@ -85,7 +85,7 @@ def begun(options: Options, data: Data) -> Objective:
     """
     torch.manual_seed(options.seed)
     model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).objective_for(model, options.weight, **options.settings)
+    objective = method(options.model).build_objective(model, options.weight, **options.settings)
     if options.batch_size < objective.least_batch:
         raise InputError(
             f"batch_size must be at least {objective.least_batch} for {options.model} with these "

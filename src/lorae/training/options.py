@@ -125,7 +125,7 @@ class Options:
             InputError: naming the first option that is out of range.
         """
         chosen = method(self.model)
-        chosen.resolved(self.settings)
+        chosen.resolve_settings(self.settings)
         if self.validation and not chosen.traits.get("inverts", True):
             raise InputError(
                 f"validation is by reconstruction, which {self.model} does not do, got "
@@ -214,7 +214,7 @@ class Options:
             if self.data in DATASETS
             else str(Path(self.data).expanduser().resolve()),
             weight=chosen.weight if self.weight is None else self.weight,
-            settings=chosen.resolved(_settings(chosen, network, latent) | self.settings),
+            settings=chosen.resolve_settings(_settings(chosen, network, latent) | self.settings),
             network=network,
             latent=latent,
             steps=steps,
