@@ -32,11 +32,11 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 def test_bytes_are_those_of_a_png(tmp_path: Path):
     from PIL import Image
 
-    from lorae.report.image_grids import png
+    from lorae.report.image_grids import encode_png
 
     images = 3 * torch.rand(1, 3, 5, 7) - 1  # beyond both ends
     found = as_bytes(images)
-    (tmp_path / "a.png").write_bytes(png(found[0].permute(1, 2, 0).numpy()))
+    (tmp_path / "a.png").write_bytes(encode_png(found[0].permute(1, 2, 0).numpy()))
     stored = np.asarray(Image.open(tmp_path / "a.png"))
     expected = np.rint(np.clip(images[0].permute(1, 2, 0).numpy(), 0, 1) * 255)
     np.testing.assert_array_equal(stored, expected)

@@ -4,6 +4,7 @@ The runs are trained for a few steps, so what they find is of no interest: the t
 against the run folders.
 """
 
+import base64
 import dataclasses
 import json
 import re
@@ -11,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -19,10 +21,8 @@ import torch
 from lorae import Options, Run
 from lorae.errors import InputError
 from lorae.linalg import spectral
-from lorae.report.entries import MATRIX_THRESHOLDS
-from lorae.report.figures import Series, lines
-from lorae.report.image_grids import grid
 from lorae.report.report import write_report
+from lorae.report.runs import MATRIX_THRESHOLDS
 from lorae.training.loop import train
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "source", "area", "base", "col", "embed"}
@@ -60,6 +60,17 @@ class Page(HTMLParser):
     def of(self, tag: str) -> list[dict[str, str]]:
         """Return the attributes of all elements of a kind."""
         return [attributes for name, attributes in self.elements if name == tag]
+
+    def pictures(self) -> list[str]:
+        """Return the images that are not plots."""
+        sources = [image["src"] for image in self.of("img")]
+        return [source for source in sources if source.startswith("data:image/png;base64,")]
+
+    def plots(self) -> list[ET.Element]:
+        """Return the plots."""
+        start = "data:image/svg+xml;base64,"
+        sources = [image["src"] for image in self.of("img") if image["src"].startswith(start)]
+        return [ET.fromstring(base64.b64decode(source.removeprefix(start))) for source in sources]
 
     def text(self, tag: str) -> str:
         """Return all words inside elements of a kind, with single spaces."""
@@ -137,8 +148,7 @@ def test_page_is_whole(report: str, runs: list[Run]) -> None:
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in page.of("meta")
     ids = [a["id"] for _, a in page.elements if "id" in a]
     assert len(ids) == len(set(ids))
-    targets = [a["href"] for a in page.of("a") + page.of("use")]
-    targets += [f"#{name}" for name in re.findall(r"url\(#([^)]*)\)", report)]
+    targets = [a["href"] for a in page.of("a")]
     assert targets
     assert {target.removeprefix("#") for target in targets} <= set(ids)
     assert all(image["alt"] for image in page.of("img"))
@@ -155,8 +165,8 @@ def test_nothing_outside_is_referred_to(report: str) -> None:
     for _, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "srcset", "xlink:href"):
-            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,"))
-    assert re.findall(r"url\((?!#)", report) == []
+            assert attributes.get(name, "#").startswith(("#", "data:image/"))
+    assert "url(" not in report
     assert "@import" not in report
     policy = next(m["content"] for m in page.of("meta") if "http-equiv" in m)
     assert policy.startswith("default-src 'none'")
@@ -192,8 +202,8 @@ def test_models_with_a_prior_are_drawn_from_it(
         assert spread in page.text("td")
     if kind == "image":
         assert [f"from its prior, spread {spread}" in page.text("figcaption") for spread in spreads]
-        assert len(page.of("img")) == 1 + 3 * 3 - 1  # the GAN reconstructs nothing
-        assert "between codes drawn" in page.text("figcaption")
+        assert len(page.pictures()) == 1 + 3 * 3 - 1  # the GAN reconstructs nothing
+        assert "between random codes" in page.text("figcaption")
     else:
         assert page.text("li").count("mean R²") == 2
     # Four steps leave every decoder near a constant, which must not be hidden.
@@ -207,7 +217,7 @@ def test_a_gan_alone_has_a_report_without_an_error(
     kind: str, generators: dict[str, list[Run]], tmp_path: Path
 ) -> None:
     page = Page(write_report([generators[kind][-1]], tmp_path / "r.html").read_text("utf-8"))
-    assert "its decoder does not undo an encoder" in page.text("header")
+    assert "without an encoder" in page.text("header")
     assert "Reconstruction" not in page.text("h2")
     assert "nan" not in page.text("table")
 
@@ -232,8 +242,8 @@ def test_hostile_names_stay_text(report: str) -> None:
     page = Page(report)
     assert HOSTILE not in report
     assert HOSTILE in page.text("figcaption")
-    assert "$x^2$" in page.text("text")
-    assert "温度" in page.text("text")
+    words = {element.text for plot in page.plots() for element in plot.iter()}
+    assert {HOSTILE, "$x^2$", "温度", "p&q"} < words
     assert HOSTILE.replace("/", "\\") in page.text("th")
 
 
@@ -244,7 +254,7 @@ def test_each_data_set_has_its_own_part(report: str) -> None:
     assert page.text("h3").count("Reconstructions") == 2
     assert page.text("h3").count("Reconstruction by column") == 1
     # Two runs of digits and one of pictures: originals, then 3 pictures of each run.
-    assert len(page.of("img")) == 2 + 3 * 3
+    assert len(page.pictures()) == 2 + 3 * 3
 
 
 def test_same_runs_give_the_same_bytes(report: str, runs: list[Run], tmp_path: Path) -> None:
@@ -299,36 +309,3 @@ def test_collapsed_codes(run: Run, tmp_path: Path) -> None:
     rewrite(run, lambda line: line["test"].update(covariance=[0.0] * 6, rank=0))
     page = Page(write_report([run], tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "fill 0 of 6 latent dimensions" in page.text("header")
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_grid_holds_the_pixels(channels: int) -> None:
-    import base64
-    import io
-
-    from PIL import Image
-
-    images = torch.rand(5, channels, 8, 10)
-    shown = grid(images, 3, side=96, width=100)
-    content = base64.b64decode(shown.address.removeprefix("data:image/png;base64,"))
-    pixels = np.asarray(Image.open(io.BytesIO(content)))
-    assert pixels.shape == (17, 32, 4 if channels >= 3 else 2)
-    assert (shown.width, shown.height) == (96, 51)
-    last = torch.from_numpy(pixels[9:17, 11:21, :-1].copy()) / 255
-    kept = images[4, : pixels.shape[2] - 1].permute(1, 2, 0)
-    assert (last - kept).abs().max() <= 0.5 / 255 + 1e-6
-    assert (pixels[9:17, 22:, -1] == 0).all()
-
-
-def test_large_images_are_averaged_down() -> None:
-    shown = grid(torch.full((1, 3, 40, 80), 0.5), 1, side=20, width=1)
-    assert (shown.width, shown.height) == (20, 10)
-
-
-def test_plot_takes_its_colours_from_the_page() -> None:
-    series = [Series(f"run {k}", k, [1, 2, 3], [1.0, 0.0, float("nan")]) for k in range(9)]
-    svg = lines(series, key="k", alt='a "plot"', labels=("x", "y"), log=True)
-    assert "#0" not in svg.replace("url(#", "")
-    assert {f"var(--series-{k})" in svg for k in range(7)} == {True}
-    assert svg.count("<title>run ") == 9
-    assert 'aria-label="a &quot;plot&quot;"' in svg

@@ -18,7 +18,7 @@ from lorae.metrics import scores
 from lorae.metrics.features import as_bytes
 from lorae.metrics.scores import DENSITIES
 from lorae.nn.autoencoder import Autoencoder, encode_all
-from lorae.report import image_grids as pictures
+from lorae.report.image_grids import encode_png, image_grid
 from lorae.sampling.densities import density_for
 from lorae.sampling.interpolation import KINDS, along_axes, between, detour
 from lorae.training.options import data_of
@@ -104,9 +104,9 @@ class Interpolate:
             paths = between(a, b, self.steps, self.kind, codes.mean(0))
         with torch.no_grad():
             images = origin.unit(model.decode(paths.flatten(0, 1)))
-        picture = pictures.grid(images, self.steps, side=max(origin.shape[1:]))
+        picture = image_grid(images, self.steps, side=max(origin.shape[1:]))
         out = no_part_of_a_run(self.out or run.path / f"interpolation-{self.kind}.png")
-        write_atomic(out, picture.png)
+        write_atomic(out, picture)
         pixels = as_bytes(images).float().view(*paths.shape[:2], -1)
         ratio = Interval(tuple(float(one) for one in detour(pixels)))
         if self.as_json:
@@ -146,7 +146,7 @@ def _write_images(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> N
         raise InputError(f"out must be a folder or an .npy file for images, got {str(out)!r}")
     with whole_folder(out) as folder:
         for k, image in enumerate(one for part in parts for one in part):
-            (folder / f"{k:06}.png").write_bytes(pictures.png(image.permute(1, 2, 0).numpy()))
+            (folder / f"{k:06}.png").write_bytes(encode_png(image.permute(1, 2, 0).numpy()))
 
 
 def _write_table(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:

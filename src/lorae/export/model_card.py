@@ -24,7 +24,7 @@ from lorae.linalg import spectral
 from lorae.metrics import evaluations
 from lorae.nn.autoencoder import BRIDGES, Autoencoder
 from lorae.objectives.registry import METHODS, Method
-from lorae.report import image_grids as pictures
+from lorae.report.image_grids import image_grid
 from lorae.sampling.densities import density_for
 from lorae.training.evaluation import evaluate
 from lorae.training.run_folder import Run
@@ -256,7 +256,7 @@ class Card:
             x = as_float(self.data.test[:_SHOWN])
             rows: list[Tensor] = [self.data.unit(x), self.data.unit(self.model(x))]
             shown = torch.cat(rows)
-        return pictures.grid(shown, min(_SHOWN, len(self.data.test)), side=side).png
+        return image_grid(shown, min(_SHOWN, len(self.data.test)), side=side)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

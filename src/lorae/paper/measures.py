@@ -22,7 +22,7 @@ from lorae.metrics.scores import DENSITIES, Protocol, Subject, compared, extract
 from lorae.nn import networks
 from lorae.nn.autoencoder import Autoencoder, encode_all
 from lorae.paper.queue import Result, loaded
-from lorae.report import image_grids as pictures
+from lorae.report.image_grids import image_grid
 from lorae.sampling.densities import Density
 from lorae.sampling.interpolation import between
 from lorae.training.evaluation import RANK_THRESHOLD
@@ -135,8 +135,8 @@ def interpolated(run: Run, *, rows: int, steps: int) -> Result:
 
 
 def _picture(images: Tensor, columns: int, data: Data) -> Result:
-    picture = pictures.grid(images, columns, side=max(data.shape[1:]))
-    return {"png": base64.b64encode(picture.png).decode()}
+    png = image_grid(images, columns, side=max(data.shape[1:]))
+    return {"png": base64.b64encode(png).decode()}
 
 
 def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) -> Result:

@@ -1,8 +1,6 @@
-"""Images as PNG."""
+"""Grids of images as PNG."""
 
-import base64
 import io
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,58 +11,40 @@ from torch import Tensor
 from torch.nn import functional
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A PNG, and the size at which a page shows it, in CSS pixels."""
+def image_grid(
+    images: Float[Tensor, "n c h w"], columns: int, *, side: int, framed: bool = False
+) -> bytes:
+    """Return images as one PNG, row by row, with transparent gaps.
 
-    png: bytes
-    width: int
-    height: int
-
-    @property
-    def address(self) -> str:
-        """The PNG as a `data:` address."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
-
-
-def grid(
-    images: Float[Tensor, "n c h w"],
-    columns: int,
-    *,
-    side: int,
-    width: int = 340,
-    framed: bool = False,
-) -> Picture:
-    """Return images as one PNG, row after row, with transparent gaps.
-
-    One channel is gray, three are red, green and blue; of two the first is shown, of more than
-    three the first three.
+    One or two channels give the first as gray, three or more the first three as red, green and
+    blue.
 
     Args:
-        images: values in [0, 1]; what lies beyond is clipped.
+        images: values in [0, 1]; others are clipped.
         columns: images in a row.
-        side: greatest side of an image in pixels; larger ones are averaged down to it.
-        width: CSS pixels that the grid should about fill, in whole multiples of its own pixels.
-        framed: whether the first and the last column stand somewhat apart.
+        side: largest side of an image in pixels; larger images are averaged down to it.
+        framed: whether larger gaps set the first and the last column apart.
     """
-    colour = 3 if images.shape[1] >= 3 else 1
-    shown = _within(images[:, :colour].detach().float(), side).clamp(0, 1)
+    channels = 3 if images.shape[1] >= 3 else 1
+    shown = _shrink(images[:, :channels].detach().float(), side).clamp(0, 1)
     pixels = (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
-    n, height, across, _ = pixels.shape
-    gap = max(1, across // 16)
+    height, width = pixels.shape[1:3]
+    gap = max(1, width // 16)
     apart = 2 * gap if framed else 0
-    lefts = [k * (across + gap) + apart * ((k > 0) + (k == columns - 1)) for k in range(columns)]
-    tops = [k * (height + gap) for k in range(-(-n // columns))]
-    canvas = np.zeros((tops[-1] + height, lefts[-1] + across, colour + 1), np.uint8)
+    lefts = [k * (width + gap) + apart * ((k > 0) + (k == columns - 1)) for k in range(columns)]
+    tops = [k * (height + gap) for k in range(-(-len(pixels) // columns))]
+    canvas = Image.new("RGBA" if channels == 3 else "LA", (lefts[-1] + width, tops[-1] + height))
     for k, image in enumerate(pixels):
-        top, left = tops[k // columns], lefts[k % columns]
-        place = canvas[top : top + height, left : left + across]
-        place[..., :colour], place[..., colour] = image, 255
-    times = max(1, round(width / canvas.shape[1]))
-    return Picture(png(canvas), canvas.shape[1] * times, canvas.shape[0] * times)
+        canvas.paste(_to_pil(image), (lefts[k % columns], tops[k // columns]))
+    return _to_png(canvas)
 
 
-def _within(images: Tensor, side: int) -> Tensor:
+def encode_png(pixels: "np.ndarray[Any, Any]") -> bytes:
+    """Return bytes of shape h x w or h x w x c as PNG: gray, gray and alpha, RGB or RGBA."""
+    return _to_png(_to_pil(pixels))
+
+
+def _shrink(images: Tensor, side: int) -> Tensor:
     height, width = images.shape[2:]
     factor = side / max(height, width)
     if factor >= 1:
@@ -73,10 +53,11 @@ def _within(images: Tensor, side: int) -> Tensor:
     return functional.interpolate(images, size, mode="area")
 
 
-def png(pixels: "np.ndarray[Any, Any]") -> bytes:
-    """Return a PNG of bytes, h x w or h x w x c with gray, gray and alpha, colour, or both."""
+def _to_pil(pixels: "np.ndarray[Any, Any]") -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
+
+
+def _to_png(image: Image.Image) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels).save(
-        content, "PNG", optimize=True
-    )
+    image.save(content, "PNG", optimize=True)
     return content.getvalue()

@@ -125,7 +125,7 @@ def plot_points(
     with _axes(labels, integer=integer, height=height) as (axes, content):
         axes.margins(0.06)
         for one in points:
-            colour, turn = _colour(one.style), one.style // len(COLOURS)
+            colour, turn = colour_of(one.style), one.style // len(COLOURS)
             hollow = "white" if turn % 2 else colour
             marker = "os^D"[turn // 2 % 4]
             axes.plot(one.x, one.y, marker, markeredgecolor=colour, markerfacecolor=hollow)
@@ -158,8 +158,8 @@ def plot_histograms(
             axes.stairs(
                 _density(values, edges),
                 edges,
-                color=_colour(style),
-                linestyle=(0, _dashes(style)),
+                color=colour_of(style),
+                linestyle=(0, dashes_of(style)),
                 linewidth=1.3,
             )
     return content.getvalue()
@@ -213,7 +213,7 @@ def _axes(
 
 
 def _draw(axes: "Axes", curve: Curve, *, markers: bool) -> None:
-    colour = _colour(curve.style)
+    colour = colour_of(curve.style)
     x, y = np.asarray(curve.x), np.asarray(curve.y, dtype=float)
     y = np.where(np.isfinite(y), y, np.nan)
     axes.plot(
@@ -221,7 +221,7 @@ def _draw(axes: "Axes", curve: Curve, *, markers: bool) -> None:
         np.where(y > 0, y, np.nan) if axes.get_yscale() == "log" else y,
         label=curve.label,
         color=colour,
-        linestyle=(0, _dashes(curve.style)),
+        linestyle=(0, dashes_of(curve.style)),
         marker="o" if markers else "",
     )
     if curve.margin:
@@ -233,11 +233,13 @@ def _draw(axes: "Axes", curve: Curve, *, markers: bool) -> None:
         axes.annotate(name, (place, value), (8, 8), textcoords="offset points")
 
 
-def _colour(style: int) -> str:
+def colour_of(style: int) -> str:
+    """Return the colour of a style."""
     return COLOURS[style % len(COLOURS)]
 
 
-def _dashes(style: int) -> tuple[float, ...]:
+def dashes_of(style: int) -> tuple[float, ...]:
+    """Return the dashes and gaps of a style in points, none for a solid line."""
     return DASHES[style // len(COLOURS) % len(DASHES)]
 
 

@@ -1,0 +1,187 @@
+"""What a report knows of each run: its name on the page, its model and its figures."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lorae.errors import InputError
+from lorae.linalg import spectral
+from lorae.metrics.evaluations import scores_of
+from lorae.metrics.scores import Score
+from lorae.nn.autoencoder import Autoencoder
+from lorae.training.evaluation import RANK_THRESHOLD
+from lorae.training.run_folder import Run
+from lorae.utils import plots
+
+MATRIX_THRESHOLDS = (1e-2, 1e-5)
+"""Relative thresholds of the rank of M; at the second only exact zeros are left out."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A finished run as a report shows it.
+
+    Args:
+        folder: the run folder.
+        name: distinguishes the run from the others of the report.
+        style: index of the colour and the dashes of the run in every plot.
+        model: the trained model.
+        metrics: the lines of `metrics.jsonl`, the last of which is final.
+    """
+
+    folder: Run
+    name: str
+    style: int
+    model: Autoencoder
+    metrics: list[dict[str, Any]]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The resolved options of training."""
+        return self.folder.options
+
+    @property
+    def checksum(self) -> str:
+        """The checksum of the data."""
+        return str(self.folder.about["data"]["checksum"])
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """The last line of the metrics."""
+        return self.metrics[-1]
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the model has an encoder that its decoder inverts."""
+        return self.model.inverts
+
+    @property
+    def error(self) -> float:
+        """The mean squared error over all elements of the test samples, in scaled units."""
+        return float(self.final["test"]["reconstruction"]) if self.reconstructs else math.nan
+
+    @property
+    def spread(self) -> float | None:
+        """The variance of samples from the prior, as a share of the data's, if there is a prior."""
+        spread: float | None = self.final["test"].get("spread")
+        return spread
+
+    @cached_property
+    def covariance(self) -> Float[Tensor, " l"]:
+        """The singular values of the covariance of the test codes."""
+        return torch.tensor(self.final["test"]["covariance"], dtype=torch.float64)
+
+    @cached_property
+    def ranks(self) -> dict[float, int]:
+        """The rank of the covariance at each relative threshold."""
+        return spectral.rank_profile(self.covariance)
+
+    @property
+    def rank(self) -> int:
+        """The rank of the covariance at `RANK_THRESHOLD`."""
+        return self.ranks[RANK_THRESHOLD]
+
+    @property
+    def effective_rank(self) -> float:
+        """The effective rank of the covariance."""
+        return float(spectral.effective_rank(self.covariance))
+
+    @property
+    def participation_ratio(self) -> float:
+        """The participation ratio of the covariance."""
+        return float(spectral.participation_ratio(self.covariance))
+
+    @property
+    def matrix_ranks(self) -> dict[float, int] | None:
+        """The rank of M at each of `MATRIX_THRESHOLDS`, None for a model without M."""
+        if not self.model.bridge.learns_matrix:
+            return None
+        matrix = torch.tensor(self.final["test"]["matrix"], dtype=torch.float64)
+        return spectral.rank_profile(matrix, MATRIX_THRESHOLDS)
+
+    @property
+    def latent(self) -> int:
+        """The dimension of the codes."""
+        return len(self.covariance)
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """The scores of `lorae evaluate`."""
+        return scores_of(self.folder)
+
+    @property
+    def colour(self) -> str:
+        """The colour of the run in every plot."""
+        return plots.colour_of(self.style)
+
+    @property
+    def dashes(self) -> str:
+        """The dashes of the run in every plot, in the syntax of SVG."""
+        return " ".join(f"{length:g}" for length in plots.dashes_of(self.style)) or "none"
+
+    def curve(
+        self,
+        x: Sequence[float],
+        y: Sequence[float],
+        mark: tuple[float, float, str] | None = None,
+    ) -> plots.Curve:
+        """Return values of this run in its colour and dashes."""
+        return plots.Curve(self.name, x, y, self.style, mark=mark)
+
+
+def read_runs(runs: Sequence[Run]) -> list[RunSummary]:
+    """Read finished runs, and check that they hold everything that a report reads.
+
+    Raises:
+        InputError: if a run has not ended, is damaged, or was made by another version.
+    """
+    return [
+        _read_run(run, name, style)
+        for style, (run, name) in enumerate(zip(runs, _names(runs), strict=True))
+    ]
+
+
+def _read_run(run: Run, name: str, style: int) -> RunSummary:
+    model, metrics = run.model(), run.metrics()
+    if not metrics or not metrics[-1].get("final"):
+        raise InputError(
+            f"run {str(run.path)!r} has no final line in its metrics.jsonl: the file was cut, or "
+            f"its training has not ended"
+        )
+    summary = RunSummary(run, name, style, model, metrics)
+    try:
+        _ = summary.checksum, summary.error, summary.rank, summary.matrix_ranks
+        _ = summary.final["seconds"]
+    except (KeyError, TypeError, ValueError):
+        raise InputError(
+            f"run {str(run.path)!r} was made by another version: its config.json or metrics.jsonl "
+            f"lacks what a report needs"
+        ) from None
+    return summary
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Return the shortest ends of the runs' paths that are all different."""
+    parts = [run.path.resolve().parts for run in runs]
+    names: list[str] = []
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(path[-length:]) for path in parts]
+        if len(set(names)) == len(names):
+            break
+    return [printable(name) for name in names]
+
+
+def printable(text: str) -> str:
+    """Return a text with a replacement character for each unprintable one.
+
+    Example:
+        >>> printable("a" + chr(0) + "b")
+        'a�b'
+    """
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

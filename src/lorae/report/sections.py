@@ -1,0 +1,381 @@
+"""What a report shows of the runs on one data set: plots, scores, and images by their models."""
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from lorae.data.datasets import Data
+from lorae.metrics.evaluations import recorded, told
+from lorae.metrics.scores import PARTS
+from lorae.nn.autoencoder import encode_all
+from lorae.report.image_grids import image_grid
+from lorae.report.runs import RunSummary, printable
+from lorae.sampling.densities import density_for
+from lorae.training.evaluation import RANK_THRESHOLD
+from lorae.utils.intervals import Interval
+from lorae.utils.plots import plot_curves, plot_histograms, plot_points
+from lorae.utils.samples import as_float
+
+SEED = 0
+"""Seed of every random choice of a report."""
+
+FITTED = 10_000
+"""Training codes on which a Gaussian is fitted, at most."""
+
+_COLUMNS, _PAIRS, _IMAGES = 10, 4, 40  # images in a row, interpolations, generated images
+_ROWS, _HISTOGRAMS, _VECTORS = 24, 6, 2000  # columns with R^2, with a histogram; generated samples
+_PIXELS = 2_500_000  # of all images of a report together, about
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot or a picture of the page.
+
+    Args:
+        content: an SVG or PNG file.
+        alt: what it shows, in words.
+        title: above a plot.
+        run: the run whose model made a picture, None for the data themselves.
+        width: CSS pixels that a picture should fill, in whole multiples of its own pixels.
+    """
+
+    content: bytes
+    alt: str
+    title: str = ""
+    run: RunSummary | None = None
+    width: int = 340
+
+    @property
+    def address(self) -> str:
+        """The content as a `data:` address."""
+        kind = "png" if self.content.startswith(b"\x89PNG") else "svg+xml"
+        return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a PNG on the page, in CSS pixels."""
+        width, height = Image.open(io.BytesIO(self.content)).size
+        scale = max(1, round(self.width / width))
+        return width * scale, height * scale
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The runs that the first sentence about a data set names.
+
+    Args:
+        lowest: the run of lowest rank; of several, the one of lowest error.
+        best: the run of lowest error.
+        plain: the plain autoencoder of lowest error, None if there is none.
+        close: of the others whose error is at most 10% above that, the one of lowest rank.
+    """
+
+    lowest: RunSummary
+    best: RunSummary
+    plain: RunSummary | None
+    close: RunSummary | None
+
+    @classmethod
+    def of(cls, runs: Sequence[RunSummary]) -> "Headline":
+        """Choose from runs that reconstruct, at least one."""
+        ae = [run for run in runs if run.options["model"] == "ae"]
+        plain = min(ae, key=lambda run: run.error, default=None)
+        allowed = 1.1 * plain.error if plain else 0.0
+        close = [run for run in runs if run.error <= allowed and run not in ae]
+        return cls(
+            lowest=min(runs, key=_by_rank),
+            best=min(runs, key=lambda run: run.error),
+            plain=plain,
+            close=min(close, key=_by_rank, default=None),
+        )
+
+
+def _by_rank(run: RunSummary) -> tuple[int, float]:
+    return run.rank, run.error
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One part of the evaluations of several runs.
+
+    Args:
+        part: its name.
+        runs: the runs that have it.
+        rows: name, subject, and for each run the mean with its interval, or None.
+        protocols: the different protocols of the runs.
+    """
+
+    part: str
+    runs: list[RunSummary]
+    rows: list[tuple[str, str, list[Interval | None]]]
+    protocols: list[str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The runs on one data set, and everything the report shows of them.
+
+    Args:
+        key: prefix of the ids of this section, distinct from all others.
+        runs: at least one.
+        data: the data set.
+        side: largest side of an image in pixels.
+    """
+
+    key: str
+    runs: list[RunSummary]
+    data: Data
+    side: int
+
+    @property
+    def name(self) -> str:
+        """The name of the data set."""
+        return printable(self.data.name)
+
+    @property
+    def images(self) -> bool:
+        """Whether the samples are images."""
+        return len(self.data.shape) == 3
+
+    @property
+    def about(self) -> str:
+        """The number and the shape of the samples."""
+        size = " × ".join(map(str, self.data.shape))
+        kind = f"{size} (channels, height, width)" if self.images else f"{size} columns"
+        train, test = len(self.data.train), len(self.data.test)
+        return f"{train:,} training and {test:,} test samples of {kind}"
+
+    @cached_property
+    def reconstructing(self) -> list[RunSummary]:
+        """The runs whose models reconstruct."""
+        return [run for run in self.runs if run.reconstructs]
+
+    @cached_property
+    def headline(self) -> Headline | None:
+        """The runs to name first, None if no model reconstructs."""
+        return Headline.of(self.reconstructing) if self.reconstructing else None
+
+    @cached_property
+    def spectra(self) -> list[Figure]:
+        """Plots of the singular values, and of error against rank for more than two runs."""
+        curves = []
+        for run in self.runs:
+            sigma = (run.covariance / run.covariance.max().clamp(min=1e-300)).tolist()
+            mark = (float(run.rank), sigma[run.rank - 1], "") if run.rank else None
+            curves.append(run.curve(range(1, run.latent + 1), sigma, mark))
+        labels = ("index", "singular value / largest")
+        alt = "Singular values of the covariance of the test codes, divided by the largest; rank "
+        alt += ", ".join(f"{run.rank} for {run.name}" for run in self.runs)
+        linear = plot_curves(curves, labels, integer="x", limits=(0, 1.03))
+        log = plot_curves(
+            curves, labels, log="y", integer="x", limits=(1e-7, 2), level=RANK_THRESHOLD
+        )
+        figures = [
+            Figure(linear, alt, "Singular values, linear scale"),
+            Figure(log, alt, "Singular values, log scale"),
+        ]
+        if len(self.reconstructing) > 2:
+            points = [run.curve([run.rank], [run.error]) for run in self.reconstructing]
+            plot = plot_points(points, (f"rank at {RANK_THRESHOLD:g}", "test error"), integer="x")
+            figures.append(Figure(plot, "A point for each run", "Test error against rank"))
+        return figures
+
+    @cached_property
+    def scores(self) -> list[ScoreTable]:
+        """A table for each part of an evaluation that at least one run has."""
+        tables = []
+        for part in PARTS:
+            runs = [run for run in self.runs if any(score.part == part for score in run.scores)]
+            found = [{(s.name, s.of): s.interval for s in r.scores if s.part == part} for r in runs]
+            keys = list(dict.fromkeys(key for one in found for key in one))
+            rows = [(name, of, [one.get((name, of)) for one in found]) for name, of in keys]
+            protocols = [told(recorded(run.folder)[part]["protocol"]) for run in runs]
+            if runs:
+                tables.append(ScoreTable(part, runs, rows, list(dict.fromkeys(protocols))))
+        return tables
+
+    @cached_property
+    def training(self) -> list[Figure]:
+        """Plots over the steps of training."""
+        steps, rank = "optimizer step", f"rank at {RANK_THRESHOLD:g}"
+        plots = {
+            "Training loss": plot_curves(
+                self._history("train", "loss"), (steps, "loss"), log="y", integer="x"
+            ),
+            "Held-out error": plot_curves(
+                self._history("test", "reconstruction"),
+                (steps, "mean squared error"),
+                log="y",
+                integer="x",
+            ),
+            "Rank": plot_curves(
+                self._history("test", "rank"), (steps, rank), integer="xy", limits=(0, None)
+            ),
+        }
+        alt = "{} over the steps of training, a line for each run"
+        return [Figure(plot, alt.format(title), title) for title, plot in plots.items()]
+
+    def _history(self, part: str, name: str) -> list[Any]:
+        curves = []
+        for run in self.runs:
+            lines = [line for line in run.metrics if not line["final"]]
+            lines = [line for line in lines if line.get(part, {}).get(name) is not None]
+            steps, values = [line["step"] for line in lines], [line[part][name] for line in lines]
+            curves.append(run.curve(steps, values))
+        return curves
+
+    @cached_property
+    def _order(self) -> Int[Tensor, " m"]:
+        """The test samples to show, in random order, one of each label before a second of any."""
+        order = torch.randperm(len(self.data.test), generator=_generator())
+        labels = self.data.test_labels
+        if labels is not None and labels.ndim == 1:
+            by_label = labels[order].argsort(stable=True)
+            sorted_labels = labels[order][by_label]
+            turn = torch.arange(len(order)) - torch.searchsorted(sorted_labels, sorted_labels)
+            order = order[by_label[turn.argsort(stable=True)]]
+        return order[: _COLUMNS + 2 * _PAIRS]
+
+    @cached_property
+    def fitted(self) -> Tensor:
+        """The training samples on whose codes the Gaussian is fitted."""
+        order = torch.randperm(len(self.data.train), generator=_generator())
+        return self.data.train[order[:FITTED].sort().values]
+
+    def _picture(
+        self,
+        samples: Tensor,
+        alt: str,
+        run: RunSummary | None = None,
+        *,
+        width: int = 340,
+        framed: bool = False,
+    ) -> Figure:
+        grid = image_grid(self.data.unit(samples), _COLUMNS, side=self.side, framed=framed)
+        return Figure(grid, alt, run=run, width=width)
+
+    @cached_property
+    @torch.no_grad()
+    def reconstructions(self) -> list[Figure]:
+        """Rows of test images and of their reconstructions by each run that reconstructs."""
+        originals = as_float(self.data.test[self._order[:_COLUMNS]])
+        alt = f"Test samples of {self.name}"
+        rows = [self._picture(originals, alt, width=700)]
+        for run in self.reconstructing:
+            alt = f"Reconstructions of the originals by {run.name}"
+            rows.append(self._picture(run.model(originals), alt, run, width=700))
+        return rows
+
+    @cached_property
+    def interpolations(self) -> list[Figure]:
+        """Grids of images between pairs of test images."""
+        return [self._interpolations(run) for run in self.runs]
+
+    @torch.no_grad()
+    def _interpolations(self, run: RunSummary) -> Figure:
+        """Return rows of a test sample, images between it and another, and the other.
+
+        A model that does not reconstruct has rows between codes from its prior.
+        """
+        if run.reconstructs:
+            places = torch.arange(_COLUMNS, _COLUMNS + 2 * _PAIRS) % len(self._order)
+            starts, ends = as_float(self.data.test[self._order[places]]).chunk(2)
+            a, b = run.model.encode(starts), run.model.encode(ends)
+        else:
+            a, b = density_for(run.model).sample(2 * _PAIRS, _generator()).chunk(2)
+        t = torch.linspace(0, 1, _COLUMNS - 2 if run.reconstructs else _COLUMNS)[:, None]
+        codes = torch.lerp(a[:, None], b[:, None], t)
+        decoded = run.model.decode(codes.flatten(0, 1))
+        rows = decoded.reshape(*codes.shape[:2], *self.data.shape)
+        if run.reconstructs:
+            rows = torch.cat([starts[:, None], rows, ends[:, None]], 1)
+        alt = f"Interpolations by {run.name}"
+        return self._picture(rows.flatten(0, 1), alt, run, framed=run.reconstructs)
+
+    @cached_property
+    def generated(self) -> list[Figure]:
+        """Grids of images decoded from random codes."""
+        alt = "Images decoded from random codes by {}"
+        return [
+            self._picture(self._generate(run, _IMAGES), alt.format(run.name), run)
+            for run in self.runs
+        ]
+
+    @torch.no_grad()
+    def _generate(self, run: RunSummary, n: int) -> Float[Tensor, "n *shape"]:
+        """Return samples decoded from the prior, or from a Gaussian fitted to training codes."""
+        density = density_for(run.model)
+        if not run.model.prior:
+            size = max(1, min(500, 4_000_000 // self.fitted[0].numel()))
+            density.fit(encode_all(run.model, self.fitted, size))
+        return run.model.decode(density.sample(n, _generator()))
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The names of the columns of a table."""
+        numbered = tuple(f"column {k + 1}" for k in range(self.data.shape[0]))
+        return [printable(name) for name in self.data.columns or numbered]
+
+    @cached_property
+    @torch.no_grad()
+    def r2(self) -> Float[Tensor, "runs d"]:
+        """R^2 by run that reconstructs and by column, NaN where a column is constant."""
+        x = as_float(self.data.test)
+        variation = (x.double() - x.double().mean(0)).square().sum(0)
+        errors = [(run.model(x) - x).double().square().sum(0) for run in self.reconstructing]
+        return torch.stack(
+            [torch.where(variation > 0, 1 - e / variation, math.nan) for e in errors]
+        )
+
+    @cached_property
+    def worst(self) -> list[int]:
+        """The columns with the lowest R^2 on average over the runs, at most `_ROWS` of them."""
+        found: list[int] = self.r2.mean(0).nan_to_num(math.inf).argsort()[:_ROWS].tolist()
+        return found
+
+    @property
+    def mean_r2(self) -> list[str]:
+        """The mean R^2 of each run that reconstructs, in words."""
+        return [f"mean R² {float(row.nanmean()):.3f}" for row in self.r2]
+
+    @cached_property
+    def determination(self) -> Figure:
+        """Plot of the R^2 of the worst columns."""
+        points = [
+            run.curve(row[self.worst].tolist(), range(len(self.worst)))
+            for run, row in zip(self.reconstructing, self.r2, strict=True)
+        ]
+        plot = plot_points(points, ("R²", ""), names=[self.columns[k] for k in self.worst])
+        alt = f"R² of the reconstruction of {len(self.worst)} columns, a point for each run"
+        return Figure(plot, alt)
+
+    @cached_property
+    def marginals(self) -> list[Figure]:
+        """A histogram of each of the first columns, in the test data and in generated samples."""
+        samples = {run.style: self._generate(run, _VECTORS) for run in self.runs}
+        figures = []
+        for k, name in enumerate(self.columns[:_HISTOGRAMS]):
+            values = {style: x[:, k].tolist() for style, x in samples.items()}
+            plot = plot_histograms(self.data.test[:, k].tolist(), values, name)
+            alt = f"Density of {name} in the test data and in samples of each run"
+            figures.append(Figure(plot, alt, name))
+        return figures
+
+
+def image_side(runs: Sequence[RunSummary]) -> int:
+    """Return the largest side of an image in pixels: smaller for a report of many runs."""
+    images = len(runs) * (_COLUMNS + _PAIRS * _COLUMNS + _IMAGES) + _COLUMNS
+    return max(32, min(96, math.isqrt(_PIXELS // images)))
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(SEED)
