@@ -5,7 +5,10 @@ re-exports what users import from there, have a rule of their own.
 """
 
 import ast
+import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,10 +113,22 @@ def test_a_folder_re_exports_only_what_is_its_own():
             assert name.startswith(f"{package}."), f"{package} re-exports {name}"
 
 
+@pytest.mark.parametrize("package", ["lorae", *PACKAGES])
+def test_every_public_name_is_found(package):
+    module = importlib.import_module(package)
+    assert all(hasattr(module, name) for name in dir(module))
+
+
+def test_importing_the_package_imports_nothing_that_takes_long():
+    code = "import lorae, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "passive False\n"
+
+
 def test_nothing_else_is_at_the_top():
     files = {path.name for path in SOURCE.iterdir() if path.is_file()}
     folders = {path.name for path in SOURCE.iterdir() if path.is_dir()} - {"__pycache__"}
-    assert files == {"__init__.py", "__main__.py", "errors.py", "py.typed"}
+    assert files == {"__init__.py", "__init__.pyi", "__main__.py", "errors.py", "py.typed"}
     assert folders == set(FOLDERS) - {"errors"}
 
 

@@ -1,6 +1,5 @@
 """Data: named sets, folders and zips of images, arrays and tables."""
 
-from lorae.data.cache import Unreachable
-from lorae.data.datasets import DATASETS, Data, cached, fetch, load
+import lazy_loader
 
-__all__ = ["DATASETS", "Data", "Unreachable", "cached", "fetch", "load"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
