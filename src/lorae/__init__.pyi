@@ -10,7 +10,7 @@ from .estimator.seeded_path import lorae_paths as lorae_paths
 from .nn.autoencoder import Architecture as Architecture
 from .nn.autoencoder import Autoencoder as Autoencoder
 from .nn.autoencoder import build as build
-from .nn.autoencoder import encode_all as encode_all
+from .nn.inference import encode_all as encode_all
 from .nn.serialization import load as load
 from .nn.wrapping import wrap as wrap
 from .training.evaluation import Evaluation as Evaluation

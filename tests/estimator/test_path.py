@@ -11,7 +11,7 @@ import lorae
 from lorae.estimator.path import RankPath, lorae_path
 from lorae.linalg.moments import Moments
 from lorae.linalg.spectral import rank_profile
-from lorae.nn.inference import squares
+from lorae.nn.inference import squared_errors
 
 pytest_plugins = ["commands"]
 
@@ -51,7 +51,7 @@ def test_an_error_is_that_of_its_model_on_held_out_samples(path):
     """On all samples, most of them seen, it cannot be far off."""
     x = torch.from_numpy(curved()).float()
     for point in path.points:
-        found = float(squares(point.model, x, x.mean(0))[0].mean())
+        found = float(squared_errors(point.model, x, x.mean(0))[0].mean())
         assert found == pytest.approx(point.error, rel=0.6, abs=2e-3)
 
 

@@ -17,7 +17,6 @@ from lorae.nn.autoencoder import (
     as_float,
     build,
     clone,
-    encode_all,
 )
 from lorae.nn.bridges.matrix import LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.nn.networks import PAPER_SHAPES
@@ -139,7 +138,6 @@ def test_a_model_of_own_modules_does_everything_but_be_saved(tmp_path):
     assert model(x).shape == x.shape
     folded = model.fold()
     torch.testing.assert_close(folded.encode(x), model.encode(x))
-    assert encode_all(model, x, 2).shape == (5, 3)
     for each in (model, folded):
         with pytest.raises(InputError, match="no architecture to be saved"):
             each.save(tmp_path / "model.safetensors")
@@ -176,19 +174,6 @@ def test_an_encoder_whose_convolution_leaves_several_places_cannot_be_folded():
     assert model.encode(torch.randn(2, 1, 4, 4)).shape == (2, 12)
     with pytest.raises(InputError, match=r"layer of 12 outputs.* it has 3"):
         model.fold()
-
-
-@pytest.mark.parametrize("count", [1, 7, 20])
-@pytest.mark.parametrize("batch_size", [1, 7, 500])
-@pytest.mark.parametrize("training", [False, True])
-def test_all_codes_a_batch_at_a_time_are_those_at_once(count, batch_size, training):
-    model = trained(Architecture("conv", (1, 8, 8), 4, "scale-free", width=0.1)).train(training)
-    samples = torch.randint(0, 256, (count, 1, 8, 8), dtype=torch.uint8)
-    codes = encode_all(model, samples, batch_size)
-    assert model.training == training
-    assert not codes.requires_grad
-    expected = model.eval().encode(samples.float() / 255)
-    torch.testing.assert_close(codes, expected)
 
 
 def test_bytes_are_scaled_and_floats_are_not():

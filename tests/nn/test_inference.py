@@ -6,9 +6,8 @@ import torch
 from sklearn.metrics import r2_score
 from torch import nn
 
-from lorae.nn import inference
 from lorae.nn.autoencoder import Architecture, Autoencoder, build, clone
-from lorae.nn.inference import decoded, encoded, like, squares
+from lorae.nn.inference import decode_all, encode_all, squared_errors
 
 MODELS = {
     "vectors": (Architecture("mlp", (7,), 3, "low-rank", value_range=None), 2.0, 3.0),
@@ -38,38 +37,58 @@ def test_codes_and_samples_are_the_models_own(name, dtype):
     wide = dtype == torch.float64
     whole = clone(model).double() if wide else model
     floats = x / 255 if dtype == torch.uint8 else x
-    z = encoded(model, x)
+    z = encode_all(model, x)
     assert z.dtype == (torch.float64 if wide else torch.float32)
     atol = 1e-12 if wide else 1e-5  # rounding, of sums in another order
     torch.testing.assert_close(z, whole.encode(floats).detach(), rtol=0, atol=atol)
-    y = decoded(model, z)
+    y = decode_all(model, z)
     assert y.dtype == z.dtype
     torch.testing.assert_close(y, whole.decode(z).detach(), rtol=0, atol=atol)
     assert not (z.requires_grad or y.requires_grad)
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
+@pytest.mark.parametrize("training", [False, True])
+def test_everything_runs_in_evaluation_mode_and_the_mode_is_restored(batch_size, training):
+    model = build(Architecture("conv", (1, 8, 8), 4, "scale-free", width=0.1)).train()
+    x = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
+    model(x / 255)  # moves the running averages, which only evaluation uses
+    model.train(training)
+    z = encode_all(model, x, batch_size)
+    y = decode_all(model, z, batch_size)
+    squared_errors(model, x, x[0] / 255, batch_size)
+    assert model.training == training
+    torch.testing.assert_close(z, model.eval().encode(x / 255).detach())
+    torch.testing.assert_close(y, model(x / 255).detach())
+
+
+def test_a_model_in_float64_stays_in_float64():
+    model, x = model_of("vectors").double(), samples_of("vectors", torch.float32)
+    z = encode_all(model, x)
+    assert z.dtype == decode_all(model, z.float()).dtype == torch.float64
+    assert torch.equal(z, model.encode(x.double()).detach())
+
+
 @EVERY
 def test_float64_is_computed_and_not_only_returned(name):
     model, x = model_of(name), samples_of(name, torch.float64)
-    narrow = encoded(model, x.float()).double()
-    difference = float((encoded(model, x) - narrow).abs().max())
+    narrow = encode_all(model, x.float()).double()
+    difference = float((encode_all(model, x) - narrow).abs().max())
     assert 0 < difference < 1e-5
 
 
 @EVERY
 @DTYPES
-@pytest.mark.parametrize("part", [1, 4, 11, 500])
-def test_the_size_of_a_part_changes_nothing(name, dtype, part, monkeypatch):
+@pytest.mark.parametrize("part", [1, 4, 11])
+def test_the_size_of_a_batch_changes_nothing(name, dtype, part):
     model, x = model_of(name), samples_of(name, dtype)
     mean = samples_of(name, torch.float32).mean(0)
 
-    def everything() -> list[torch.Tensor]:
-        z = encoded(model, x)
-        return [z, decoded(model, z), *squares(model, x, mean)]
+    def everything(*size: int) -> list[torch.Tensor]:
+        z = encode_all(model, x, *size)
+        return [z, decode_all(model, z, *size), *squared_errors(model, x, mean, *size)]
 
-    expected = everything()
-    monkeypatch.setattr(inference, "_PART", part)
-    found = everything()
+    expected, found = everything(), everything(part)
     assert [len(one) for one in found] == [11] * 4
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -79,8 +98,8 @@ def test_the_size_of_a_part_changes_nothing(name, dtype, part, monkeypatch):
 def test_a_model_is_left_as_it_is(name, dtype):
     model, x = model_of(name), samples_of(name, dtype)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    squares(model, x, samples_of(name, torch.float32)[0])
-    decoded(model, encoded(model, x))
+    squared_errors(model, x, samples_of(name, torch.float32)[0])
+    decode_all(model, encode_all(model, x))
     for key, tensor in model.state_dict().items():
         assert tensor.dtype == before[key].dtype
         assert torch.equal(tensor, before[key])
@@ -103,7 +122,7 @@ def test_squares_are_the_shares_of_the_coefficient_of_determination(name, dtype)
     model, x = model_of(name), samples_of(name, dtype)
     units = x.double() / 255 if dtype == torch.uint8 else x.double()
     mean = units.mean(0)
-    errors, apart = squares(model, x, mean)
+    errors, apart = squared_errors(model, x, mean)
     assert errors.dtype == apart.dtype == torch.float64
     scaled = model.scaled(units.float()).double()
     made = model.decoder(model.bridge(model.encoder(scaled.float()))).detach().double()
@@ -119,7 +138,7 @@ def test_squares_of_the_mean_and_of_a_perfect_model_are_0():
     identity = Autoencoder(nn.Identity(), model_of("vectors").bridge, nn.Identity(), shift=1.0)
     identity.bridge = nn.Identity()
     x = samples_of("vectors", torch.float64)
-    errors, _ = squares(identity, x, x[0])
+    errors, _ = squared_errors(identity, x, x[0])
     np.testing.assert_array_equal(errors, 0)
-    _, apart = squares(identity, x[:1], x[0])
+    _, apart = squared_errors(identity, x[:1], x[0])
     np.testing.assert_array_equal(apart, 0)

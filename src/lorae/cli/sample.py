@@ -17,7 +17,8 @@ from lorae.errors import InputError, unknown
 from lorae.metrics import scores
 from lorae.metrics.features import as_bytes
 from lorae.metrics.scores import DENSITIES
-from lorae.nn.autoencoder import Autoencoder, encode_all
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import decode_all, encode_all
 from lorae.report.image_grids import encode_png, image_grid
 from lorae.sampling.densities import density_for
 from lorae.sampling.interpolation import KINDS, along_axes, between, detour
@@ -102,8 +103,7 @@ class Interpolate:
             count = min(self.rows, len(codes) // 2)
             a, b = codes[order[:count]], codes[order[count : 2 * count]]
             paths = between(a, b, self.steps, self.kind, codes.mean(0))
-        with torch.no_grad():
-            images = origin.unit(model.decode(paths.flatten(0, 1)))
+        images = origin.unit(decode_all(model, paths.flatten(0, 1)))
         picture = image_grid(images, self.steps, side=max(origin.shape[1:]))
         out = no_part_of_a_run(self.out or run.path / f"interpolation-{self.kind}.png")
         write_atomic(out, picture)
@@ -130,9 +130,8 @@ def drawn(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterat
     return (_decoded(model, part, origin) for part in torch.split(codes, 500))
 
 
-@torch.no_grad()
 def _decoded(model: Autoencoder, codes: Tensor, origin: Data) -> Tensor:
-    made = model.decode(codes)
+    made = decode_all(model, codes)
     return as_bytes(origin.unit(made)) if len(origin.shape) == 3 else made
 
 

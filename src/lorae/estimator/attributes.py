@@ -12,7 +12,7 @@ from lorae.estimator.rank_reduction import mean_of
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import encoded, squares
+from lorae.nn.inference import encode_all, squared_errors
 from lorae.training.sampler import drawn
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def set_attributes(estimator: "LowRankAutoencoder", model: Autoencoder, samples:
     model.eval()
     at, n = principal(model, samples), len(samples)
     mean = mean_of(samples)
-    errors, apart = squares(model, samples, mean)
+    errors, apart = squared_errors(model, samples, mean)
     total = float(apart.sum()) * estimator.container_.values / (n - 1)
     left = float(errors.sum()) * estimator.container_.values / (n - 1)
     # A model that is no better than the mean still has coordinates, of next to no variance.
@@ -43,7 +43,7 @@ def set_attributes(estimator: "LowRankAutoencoder", model: Autoencoder, samples:
     plain = estimator.standardize or estimator.container_.is_image
     estimator.unit_ = 1.0 if plain else float(model.scale.flatten()[0])
     estimator.model_ = aligned(model, at, factor * estimator.unit_).eval()
-    codes = encoded(estimator.model_, samples)
+    codes = encode_all(estimator.model_, samples)
     moments = Moments(codes.shape[1]).update(codes)
     estimator.explained_variance_ = moments.covariance.diagonal().numpy()
     estimator.n_components_ = len(estimator.explained_variance_)

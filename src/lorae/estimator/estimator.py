@@ -24,7 +24,7 @@ from lorae.estimator.rank_reduction import Trainer
 from lorae.estimator.validation import check_arguments, is_whole
 from lorae.metrics.scores import DENSITIES
 from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.nn.inference import decoded, encoded, squares
+from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.objectives.base import AE
 from lorae.sampling.densities import Density
 from lorae.sampling.interpolation import between
@@ -238,7 +238,7 @@ class LowRankAutoencoder(
         Raises:
             InputError: if the samples are not of the shape of those that were fitted.
         """
-        codes = encoded(self.model_, self._taken(X))
+        codes = encode_all(self.model_, self._taken(X))
         if self.whiten:
             codes /= self._deviations(codes)
         return codes if isinstance(X, Tensor) else codes.numpy()
@@ -263,7 +263,7 @@ class LowRankAutoencoder(
         z = torch.from_numpy(np.pad(array, [(0, 0), (0, missing)]))
         if self.whiten:
             z = z * self._deviations(z)
-        return self.container_.give(decoded(self.model_, z))
+        return self.container_.give(decode_all(self.model_, z))
 
     def score_samples(self, X: Any) -> Array:
         """Return the reconstruction error of each sample, the mean square over its values."""
@@ -297,7 +297,9 @@ class LowRankAutoencoder(
         state = self.random_state if random_state is None else random_state
         generator = torch.Generator().manual_seed(check_random_state(state).randint(2**31 - 1))
         density: Density = DENSITIES[self.density](self.model_).fit(self.codes_)
-        return self.container_.give(decoded(self.model_, density.sample(int(n_samples), generator)))
+        return self.container_.give(
+            decode_all(self.model_, density.sample(int(n_samples), generator))
+        )
 
     def interpolate(self, starts: Any, ends: Any, steps: int = 10, kind: str = "linear") -> Any:
         """Return samples on the way between samples, both ends reconstructed.
@@ -311,14 +313,14 @@ class LowRankAutoencoder(
         Returns:
             n x steps x the shape of a sample; an array for data frames.
         """
-        a, b = (encoded(self.model_, self._taken(part)) for part in (starts, ends))
+        a, b = (encode_all(self.model_, self._taken(part)) for part in (starts, ends))
         if len(a) != len(b):
             raise InputError(f"starts and ends must be as many, got {len(a)} and {len(b)}")
         paths = between(a, b, steps, kind)
         plain = dataclasses.replace(
             self.container_, kind="tensor" if self.container_.kind == "tensor" else "array"
         )
-        samples = plain.give(decoded(self.model_, paths.flatten(0, 1)))
+        samples = plain.give(decode_all(self.model_, paths.flatten(0, 1)))
         return samples.reshape(*paths.shape[:2], *self.container_.sample)
 
     def to(self, device: str) -> Self:
@@ -387,5 +389,5 @@ class LowRankAutoencoder(
     def _squares(self, X: Any) -> tuple[Tensor, Tensor]:
         samples = self._taken(X)
         mean = torch.from_numpy(self.mean_).view(samples.shape[1:])
-        errors, apart = squares(self.model_, samples, mean)
+        errors, apart = squared_errors(self.model_, samples, mean)
         return errors * self.unit_**2, apart * self.unit_**2

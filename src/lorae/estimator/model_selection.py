@@ -27,7 +27,7 @@ from sklearn.exceptions import ConvergenceWarning
 from lorae.errors import InputError
 from lorae.estimator.rank_reduction import Point, Trainer, mean_of
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import squares
+from lorae.nn.inference import squared_errors
 from lorae.objectives.base import AE
 from lorae.training.sampler import drawn
 
@@ -127,7 +127,7 @@ def warn_if_idle(trainer: Trainer, model: Autoencoder) -> None:
     """
     held = len(trainer.held_out) > 0
     samples = trainer.held_out if held else drawn(trainer.seen, _SOME, trainer.options.seed)
-    errors, apart = squares(model, samples, mean_of(trainer.seen))
+    errors, apart = squared_errors(model, samples, mean_of(trainer.seen))
     share = 1 - float(errors.sum() / apart.sum()) if apart.any() else 1.0
     if share < _IDLE:
         what = "held-out" if held else "training"

@@ -26,7 +26,7 @@ from torch import Tensor
 from lorae.errors import Diverged, InputError
 from lorae.estimator.coordinates import ROUGH, gauged, principal, reduced
 from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.nn.inference import squares
+from lorae.nn.inference import squared_errors
 from lorae.objectives.base import AE, Objective
 from lorae.objectives.rank_descent import RankDescent
 from lorae.training.options import Options
@@ -157,11 +157,11 @@ class Trainer:
 
     def mean_error(self, model: Autoencoder) -> float:
         """Return the held-out error of the mean of the samples that are trained on."""
-        return float(squares(model, self.held_out, mean_of(self.seen))[1].mean())
+        return float(squared_errors(model, self.held_out, mean_of(self.seen))[1].mean())
 
     def judged(self, model: Autoencoder, weight: float) -> Point:
         """Return the point of a model, by the held-out samples."""
-        errors, _ = squares(model, self.held_out, as_float(self.held_out[0]))
+        errors, _ = squared_errors(model, self.held_out, as_float(self.held_out[0]))
         n = len(errors)
         return Point(
             weight=weight,

@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from lorae.data.datasets import Data
 from lorae.errors import InputError
-from lorae.nn.autoencoder import Autoencoder, batches, encode_all
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import batches, encode_all, evaluation_mode
 from lorae.utils.samples import as_float
 
 Labels = Int[Tensor, " n"]
@@ -105,11 +106,10 @@ def labelled(model: Autoencoder | None, data: Data, inputs: str = "codes") -> Co
     return Codes(look(model, data.train), labels[0], look(model, data.test), labels[1])
 
 
-@torch.no_grad()
 def _outputs(model: Autoencoder, samples: Tensor) -> Tensor:
     """Return E(x), before the bridge."""
-    parts = batches(samples, 500, model)
-    return torch.cat([model.encoder(model.scaled(x)).float() for x in parts])
+    with evaluation_mode(model):
+        return torch.cat([model.encoder(model.scaled(x)).float() for x in batches(model, samples)])
 
 
 def stratified(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor, " m"]:

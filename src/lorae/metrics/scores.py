@@ -32,12 +32,14 @@ from lorae.metrics.features import (
 from lorae.metrics.frechet import frechet, kernel_distance
 from lorae.metrics.precision_recall import coverage
 from lorae.metrics.probes import PROBES, Codes
-from lorae.nn.autoencoder import Autoencoder, batches, encode_all
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import decode_all, encode_all
 from lorae.sampling.densities import Density, Gaussian, Prior
 from lorae.sampling.interpolation import between, detour
 from lorae.sampling.mixtures import Flow, GaussianMixture
 from lorae.training.evaluation import evaluate
 from lorae.utils.intervals import Interval
+from lorae.utils.samples import as_float
 
 DENSITIES: dict[str, Callable[[Autoencoder], Density]] = {
     "gaussian": lambda _: Gaussian(),
@@ -158,11 +160,9 @@ class Subject:
         found: Tensor = self._kept["real"]
         return found
 
-    @torch.no_grad()
     def images(self, codes: Float[Tensor, "n l"]) -> UInt8[Tensor, "n c h w"]:
         """Return what codes decode to, as bytes."""
-        parts = [self.model.decode(part) for part in torch.split(codes, 500)]
-        return as_bytes(self.data.unit(torch.cat(parts)))
+        return as_bytes(self.data.unit(decode_all(self.model, codes)))
 
 
 def chosen(samples: Tensor, count: int, seed: int = 0) -> Tensor:
@@ -286,7 +286,7 @@ def dimensions(subject: Subject) -> Iterator[Score]:
             yield Score("dimension", f"rank at {threshold:.0e}", "M", (float(rank),))
     effective = float(spectral.effective_rank(found.covariance))
     yield Score("dimension", "effective rank", "codes", (effective,))
-    samples = torch.cat([x.flatten(1) for x in batches(subject.test, 500, subject.model)])
+    samples = as_float(subject.test).flatten(1)
     estimators = {
         "PCA, 95%": dimension.principal_components,
         "TwoNN": dimension.two_nearest,

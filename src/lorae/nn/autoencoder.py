@@ -11,7 +11,6 @@ weights, so a saved model takes and gives data as the user has them.
 
 import copy
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +26,6 @@ from lorae.nn.bridges.matrix import Bridge, Factored, LinearChain, LowRank, NoBr
 from lorae.nn.bridges.posteriors import FlowPosterior, GaussianPosterior, TruncatedPosterior
 from lorae.nn.bridges.truncated_svd import TruncatedSVD
 from lorae.utils.files import save_tensors
-from lorae.utils.samples import Rows, as_float
 
 BRIDGES: dict[str, type[Bridge]] = {
     "none": NoBridge,
@@ -306,37 +304,3 @@ def _ended(decoder: nn.Sequential, architecture: Architecture) -> nn.Sequential:
 def clone(model: Autoencoder) -> Autoencoder:
     """Return a copy of a model that shares no tensor with it."""
     return copy.deepcopy(model)
-
-
-def batches(
-    samples: Tensor | Rows, size: int, model: Autoencoder, first: int = 0, every: int = 1
-) -> Iterator[Tensor]:
-    """Yield the samples in order, `size` at a time, on the device of a model and of its type.
-
-    Of the batches the `first`, counted from 0, and then one of `every`.
-    """
-    for start in range(first * size, len(samples), every * size):
-        yield as_float(samples[start : start + size].to(model.shift.device)).to(model.shift.dtype)
-
-
-@torch.no_grad()
-def encode_all(
-    model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500
-) -> Float[Tensor, "n l"]:
-    """Return the codes of all samples, in evaluation mode, a batch at a time, on the CPU.
-
-    Args:
-        model: whose mode is as it was afterwards.
-        samples: n of them, at least 1, in the units of the data; bytes count from 0 to 1.
-        batch_size: how many at a time.
-
-    Example:
-        >>> model = build(Architecture("conv", (1, 8, 8), latent=4))
-        >>> encode_all(model, torch.zeros(1200, 1, 8, 8, dtype=torch.uint8)).shape
-        torch.Size([1200, 4])
-    """
-    was_training = model.training
-    model.eval()
-    codes = [model.encode(x).float().cpu() for x in batches(samples, batch_size, model)]
-    model.train(was_training)
-    return torch.cat(codes)

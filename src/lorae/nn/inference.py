@@ -1,63 +1,133 @@
-"""Samples to codes and back, a part at a time, in the precision of what is given."""
+"""Encoding, decoding and reconstruction of many samples, one batch at a time.
+
+Everything runs in evaluation mode and in the precision of the model, or in float64 where the
+samples or codes are float64, and returns tensors on the CPU.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.utils.samples import as_float
+from lorae.nn.autoencoder import Autoencoder
+from lorae.utils.samples import Rows, as_float
 
-_PART = 500  # samples at a time
-
-
-def like(model: Autoencoder, values: Tensor) -> Autoencoder:
-    """Return a model, or a copy, in float64 for values of that type where its device has it."""
-    wide = values.dtype == torch.float64 and model.shift.device.type != "mps"
-    return clone(model).double() if wide else model
+BATCH_SIZE = 500
 
 
-@torch.no_grad()
-def encoded(model: Autoencoder, samples: Tensor) -> Float[Tensor, "n l"]:
-    """Return the codes of samples on the CPU: float64 for float64, else float32."""
-    kind = torch.float64 if samples.dtype == torch.float64 else torch.float32
-    model = like(model, samples)
-    return torch.cat([model.encode(x).cpu() for x in _parts(samples, model)]).to(kind)
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in evaluation mode, without gradients, and restore its mode at the end."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
 
 
-@torch.no_grad()
-def decoded(model: Autoencoder, codes: Float[Tensor, "n l"]) -> Tensor:
-    """Return what codes decode to, on the CPU and of their type."""
-    model = like(model, codes)
-    return torch.cat([model.decode(z).cpu() for z in _parts(codes, model)]).to(codes.dtype)
-
-
-@torch.no_grad()
-def squares(
-    model: Autoencoder, samples: Tensor, mean: Tensor
-) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return each sample's mean square over its values: of its error, and of it less the mean.
+def batches(
+    model: Autoencoder,
+    samples: Tensor | Rows,
+    batch_size: int = BATCH_SIZE,
+    *,
+    first: int = 0,
+    every: int = 1,
+) -> Iterator[Tensor]:
+    """Yield samples in order, in batches on the device and in the type of a model.
 
     Args:
-        model: in evaluation mode.
-        samples: as the user has them.
-        mean: one sample.
+        model: whose device and type they get.
+        samples: n of them, at least 1; bytes are divided by 255.
+        batch_size: the number of samples in a batch.
+        first: the number of the first batch that is yielded.
+        every: yield one batch in this many.
+    """
+    device, dtype = model.shift.device, model.shift.dtype
+    for start in range(first * batch_size, len(samples), every * batch_size):
+        x = samples[start : start + batch_size]
+        floats = x if x.is_floating_point() else as_float(x.to(device))
+        yield floats.to(device, dtype)
+
+
+def encode_all(
+    model: Autoencoder, samples: Tensor | Rows, batch_size: int = BATCH_SIZE
+) -> Float[Tensor, "n l"]:
+    """Return the codes of all samples, in float32 or wider on the CPU.
+
+    Args:
+        model: its mode is restored.
+        samples: n of them, at least 1, in the units of the data; bytes are divided by 255.
+        batch_size: the number of samples in a batch.
+
+    Example:
+        >>> from lorae.nn.autoencoder import Architecture, build
+        >>> model = build(Architecture("conv", (1, 8, 8), latent=4))
+        >>> encode_all(model, torch.zeros(1200, 1, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([1200, 4])
+    """
+    model = match_precision(model, samples)
+    with evaluation_mode(model):
+        return _joined(model.encode(x) for x in batches(model, samples, batch_size))
+
+
+def decode_all(
+    model: Autoencoder, codes: Float[Tensor, "n l"], batch_size: int = BATCH_SIZE
+) -> Float[Tensor, "n *shape"]:
+    """Return the samples that codes decode to, in float32 or wider on the CPU.
+
+    Args:
+        model: its mode is restored.
+        codes: n of them, at least 1.
+        batch_size: the number of codes in a batch.
+    """
+    model = match_precision(model, codes)
+    with evaluation_mode(model):
+        return _joined(model.decode(z) for z in batches(model, codes, batch_size))
+
+
+def squared_errors(
+    model: Autoencoder, samples: Tensor, mean: Tensor, batch_size: int = BATCH_SIZE
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    r"""Return :math:`\frac1d \|\hat x - x\|^2` and :math:`\frac1d \|x - \bar x\|^2` of each sample.
+
+    One minus the quotient of their sums is the coefficient of determination :math:`R^2`.
+
+    Args:
+        model: its mode is restored.
+        samples: n of them, at least 1, in the units of the data.
+        mean: one sample, :math:`\bar x`.
+        batch_size: the number of samples in a batch.
 
     Returns:
-        Both in scaled units, float64, on the CPU.
+        Errors and deviations in scaled units, as float64.
     """
-    model = like(model, samples)
-    centre = model.scaled(mean.to(model.shift)[None])
-    found = []
-    for x in _parts(samples, model):
-        target = model.scaled(x)
-        wrong = model.decoder(model.bridge(model.encoder(target))) - target
-        found.append(
-            [v.flatten(1).square().mean(1).cpu().double() for v in (wrong, target - centre)]
-        )
-    errors, apart = (torch.cat(part) for part in zip(*found, strict=True))
-    return errors, apart
+    model = match_precision(model, samples)
+    errors, deviations = [], []
+    with evaluation_mode(model):
+        centre = model.scaled(mean.to(model.shift)[None])
+        for x in batches(model, samples, batch_size):
+            target = model.scaled(x)
+            output = model.decoder(model.bridge(model.encoder(target)))
+            errors.append(_mean_square(output - target))
+            deviations.append(_mean_square(target - centre))
+    return torch.cat(errors), torch.cat(deviations)
 
 
-def _parts(values: Tensor, model: Autoencoder) -> list[Tensor]:
-    floats = (as_float(x) if x.dtype == torch.uint8 else x for x in torch.split(values, _PART))
-    return [x.to(model.shift.device, model.shift.dtype) for x in floats]
+def match_precision(model: Autoencoder, values: Tensor | Rows) -> Autoencoder:
+    """Return the model, or a float64 copy of it for float64 values if its device has that type."""
+    wide = values[:1].dtype == torch.float64 and model.shift.device.type != "mps"
+    return copy.deepcopy(model).double() if wide and model.shift.dtype != torch.float64 else model
+
+
+def _joined(parts: Iterator[Tensor]) -> Tensor:
+    whole = torch.cat([part.cpu() for part in parts])
+    return whole.float() if whole.dtype.itemsize < 4 else whole
+
+
+def _mean_square(values: Float[Tensor, "n *shape"]) -> Float[Tensor, " n"]:
+    return values.flatten(1).square().mean(1).cpu().double()

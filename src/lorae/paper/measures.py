@@ -20,7 +20,8 @@ from lorae.metrics.intrinsic_dimension import contrast
 from lorae.metrics.probes import Codes, best_on_test, head, labelled, supervised
 from lorae.metrics.scores import DENSITIES, Protocol, Subject, compared, extractor_for
 from lorae.nn import networks
-from lorae.nn.autoencoder import Autoencoder, encode_all
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import decode_all, encode_all
 from lorae.paper.queue import Result, loaded
 from lorae.report.image_grids import image_grid
 from lorae.sampling.densities import Density
@@ -88,10 +89,8 @@ def authors_generated(
     for name in densities:
         density = DENSITIES[name](model).fit(codes)
         new = density.sample(len(images), torch.Generator().manual_seed(run.options["seed"]))
-        with torch.no_grad():
-            decoded = torch.cat([model.decode(part) for part in torch.split(new, 500)])
         cast = wrapped if data.shape[0] == 3 else as_bytes
-        made = features(look, cast(data.unit(decoded)), name)
+        made = features(look, cast(data.unit(decode_all(model, new))), name)
         found[name] = compared(real, made, look)
     return found
 
@@ -110,8 +109,7 @@ def drawn(run: Run, *, density: str, count: int) -> Result:
     """Return images decoded from a density fitted to training codes, as one PNG in base64."""
     data, model = _data(run), run.model()
     codes = fitted(model, data, density).sample(count, _generator(run))
-    with torch.no_grad():
-        images = data.unit(model.decode(codes))
+    images = data.unit(decode_all(model, codes))
     return _picture(images, 4, data)
 
 
@@ -129,8 +127,7 @@ def interpolated(run: Run, *, rows: int, steps: int) -> Result:
     order = torch.randperm(len(data.test), generator=_generator(run))
     codes = encode_all(model, data.test[order[: 2 * rows]])
     paths = between(codes[:rows], codes[rows:], steps)
-    with torch.no_grad():
-        images = data.unit(model.decode(paths.flatten(0, 1)))
+    images = data.unit(decode_all(model, paths.flatten(0, 1)))
     return _picture(images, steps, data)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lorae.data.datasets import Data
 from lorae.metrics.evaluations import recorded, told
 from lorae.metrics.scores import PARTS
-from lorae.nn.autoencoder import encode_all
+from lorae.nn.inference import encode_all
 from lorae.report.image_grids import image_grid
 from lorae.report.runs import RunSummary, printable
 from lorae.sampling.densities import density_for

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
-from lorae.nn.autoencoder import Autoencoder, batches
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import batches
 from lorae.sampling.densities import density_for
 from lorae.training.run_folder import Run
 from lorae.utils import distributed
@@ -82,8 +83,8 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
     was_training = model.training
     model.eval()
     moments, squares, elements = Moments(model.bridge.latent), 0.0, 0
-    share = distributed.rank(), distributed.processes()
-    for x in batches(samples, batch_size, model, *share):
+    first, every = distributed.rank(), distributed.processes()
+    for x in batches(model, samples, batch_size, first=first, every=every):
         target = model.scaled(x)
         codes = model.bridge(model.encoder(target))
         moments.update(codes.float())
@@ -123,7 +124,7 @@ def _of_all(
 def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> float:
     """Return the variance of decoded draws from the prior, as a share of that of the samples."""
     chosen = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
-    real = torch.cat([model.scaled(x).cpu() for x in batches(samples[chosen], batch_size, model)])
+    real = torch.cat([model.scaled(x).cpu() for x in batches(model, samples[chosen], batch_size)])
     codes = density_for(model).sample(len(real), torch.Generator().manual_seed(0))
     made = [model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)]
     return float(torch.cat(made).float().var(0).sum() / real.float().var(0).sum())
