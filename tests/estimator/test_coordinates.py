@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from lorae.estimator.coordinates import ROUGH, aligned, gauged, jacobians, principal, reduced
-from lorae.nn.autoencoder import Architecture, Autoencoder, build, encode_all
+from lorae.nn.autoencoder import Architecture, Autoencoder, build
+from lorae.nn.inference import encode_all
 from lorae.nn.bridges.matrix import NoBridge
 
 X = torch.rand(60, 8)

@@ -14,7 +14,6 @@ from lorae.nn.autoencoder import (
     BRIDGES,
     Architecture,
     Autoencoder,
-    as_float,
     build,
     clone,
 )
@@ -22,6 +21,7 @@ from lorae.nn.bridges.matrix import LinearChain, LowRank, NoBridge, ScaleFree
 from lorae.nn.networks import PAPER_SHAPES
 from lorae.nn.serialization import load
 from lorae.utils.files import save_tensors
+from lorae.utils.samples import as_float
 
 SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,), "residual": (11,)}
 ARCHITECTURES = [

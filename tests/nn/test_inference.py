@@ -7,7 +7,7 @@ from sklearn.metrics import r2_score
 from torch import nn
 
 from lorae.nn.autoencoder import Architecture, Autoencoder, build, clone
-from lorae.nn.inference import decode_all, encode_all, squared_errors
+from lorae.nn.inference import decode_all, encode_all, match_precision, squared_errors
 
 MODELS = {
     "vectors": (Architecture("mlp", (7,), 3, "low-rank", value_range=None), 2.0, 3.0),
@@ -108,9 +108,9 @@ def test_a_model_is_left_as_it_is(name, dtype):
 
 def test_only_float64_takes_a_copy():
     model = model_of("vectors")
-    assert like(model, torch.zeros(1)) is model
-    assert like(model, torch.zeros(1, dtype=torch.uint8)) is model
-    wide = like(model, torch.zeros(1, dtype=torch.float64))
+    assert match_precision(model, torch.zeros(1)) is model
+    assert match_precision(model, torch.zeros(1, dtype=torch.uint8)) is model
+    wide = match_precision(model, torch.zeros(1, dtype=torch.float64))
     assert wide is not model
     assert wide.shift.dtype == torch.float64
 

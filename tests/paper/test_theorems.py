@@ -9,7 +9,8 @@ from scipy.spatial.distance import cdist
 from small import SMALL
 
 from lorae.metrics.scores import chosen
-from lorae.nn.autoencoder import build, encode_all
+from lorae.nn.autoencoder import build
+from lorae.nn.inference import encode_all
 from lorae.objectives.registry import METHODS
 from lorae.paper.measures import contrasts
 from lorae.paper.recipe import Plan
