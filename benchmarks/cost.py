@@ -17,9 +17,9 @@ are those of the processor, which other work on the machine does not lengthen.
 
 import argparse
 import statistics
-import tempfile
+import sys
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -28,10 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import lorae
 from lorae.data.datasets import Data
 from lorae.nn.autoencoder import build
-from lorae.objectives.registry import method
-from lorae.training.devices import fabric_for
-from lorae.training.loop import Session
-from lorae.training.run_folder import Run
+from lorae.training.devices import single_process
+from lorae.training.loop import Stepper, optimize
+from lorae.training.sampler import Sampler
+from lorae.training.train import build_objective
 
 IMAGES, EPOCHS, BATCH = 162_770, 100, 100
 
@@ -43,17 +43,15 @@ def faces(count: int) -> Data:
     return Data("noise", drawn, drawn, None, None, (0.0, 1.0), zero, one, "celeba", "", None)
 
 
-def session(width: float, batch: int, latent: int, folder: Path) -> Session:
-    """Return a training that is about to begin."""
+def loop(width: float, batch: int, latent: int) -> Iterator[int]:
+    """Return a training, of which each item is a step."""
     data = faces(2 * batch)
     given = lorae.Options(width=width, batch_size=batch, latent=latent, network="celeba", steps=9)
     options = given.resolved(data)
-    model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).build_objective(model, options.weight, **options.settings)
-    made = Session(options, Run(folder), data, fabric_for(options), objective, show=False)
-    made.objective.train()
-    made.display.opened(0)
-    return made
+    fabric = single_process(options.device)
+    stepper = Stepper(build_objective(options, data), options, fabric)
+    sampler = Sampler(data.train, fabric, batch_size=batch)
+    return optimize(stepper, sampler.batch, sys.maxsize)
 
 
 def operations(width: float, latent: int) -> float:
@@ -70,15 +68,13 @@ def timed(width: float, batch: int, latent: int, steps: int) -> float:
     """Return the median seconds of a step: of the processor on one thread, else of the clock."""
     alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
     clock = time.process_time if alone else time.perf_counter
-    with tempfile.TemporaryDirectory() as folder:
-        made = session(width, batch, latent, Path(folder))
-        times = []
-        for _ in range(steps + 1):
-            start = clock()
-            made.advance()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            times.append(clock() - start)
+    times, made = [], loop(width, batch, latent)
+    for _ in range(steps + 1):
+        start = clock()
+        next(made)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(clock() - start)
     return statistics.median(times[1:])  # the first step plans its convolutions
 
 

@@ -1,8 +1,8 @@
 """Time of a step of lorae's training loop against a bare PyTorch loop.
 
 Both loops train the same objective (the paper's LoRAE on MNIST, same modules, same batches, same
-fused Adam, same memory format); ours adds Fabric, the sums of the terms, the check for non-finite
-losses and the progress bar. Blocks of steps alternate between the two in one process, which
+fused Adam, same memory format); ours adds Fabric, the sums of the terms and the check for
+non-finite losses. Blocks of steps alternate between the two in one process, which
 changes places every round, and the ratio is taken block by block, so that a machine whose speed
 drifts does not favour either.
 
@@ -12,32 +12,30 @@ drifts does not favour either.
 
 import argparse
 import statistics
-import tempfile
+import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import torch
-from lightning_fabric import Fabric
 
 import lorae
 from lorae.nn.autoencoder import build
 from lorae.objectives.registry import method
-from lorae.training.loop import Session
-from lorae.training.run_folder import Run
+from lorae.training.devices import single_process
+from lorae.training.loop import Stepper, optimize
+from lorae.training.sampler import Sampler
+from lorae.training.train import build_objective
 from lorae.utils.samples import as_float
 
 
-def ours(options: lorae.Options, folder: Path) -> Callable[[], object]:
+def ours(options: lorae.Options) -> Callable[[], object]:
     """Return a function that makes one step of the product's loop."""
     data = options.load()
-    fabric = Fabric(accelerator=options.device, devices=1)
-    model = build(options.architecture(data), data.shift, data.scale)
-    objective = method(options.model).build_objective(model, options.weight, **options.settings)
-    session = Session(options, Run(folder), data, fabric, objective, show=False)
-    session.objective.train()
-    session.display.opened(0)
-    return session.advance
+    fabric = single_process(options.device)
+    stepper = Stepper(build_objective(options, data), options, fabric)
+    sampler = Sampler(data.train, fabric, batch_size=options.batch_size)
+    return partial(next, optimize(stepper, sampler.batch, sys.maxsize))
 
 
 def bare(options: lorae.Options) -> Callable[[], object]:
@@ -94,15 +92,14 @@ def main() -> None:
     for name in arguments.data:
         given = lorae.Options(data=name, model=arguments.model, width=arguments.width)
         options = given.resolved(given.load())
-        with tempfile.TemporaryDirectory() as folder:
-            loops = {"bare": bare(options), "ours": ours(options, Path(folder))}
-            for step in loops.values():
-                timed(step, arguments.block)
-            times: dict[str, list[float]] = {"bare": [], "ours": []}
-            for round_ in range(arguments.rounds):
-                order = ["bare", "ours"] if round_ % 2 else ["ours", "bare"]
-                for which in order:
-                    times[which].append(timed(loops[which], arguments.block))
+        loops = {"bare": bare(options), "ours": ours(options)}
+        for step in loops.values():
+            timed(step, arguments.block)
+        times: dict[str, list[float]] = {"bare": [], "ours": []}
+        for round_ in range(arguments.rounds):
+            order = ["bare", "ours"] if round_ % 2 else ["ours", "bare"]
+            for which in order:
+                times[which].append(timed(loops[which], arguments.block))
         ratios = [o / b for o, b in zip(times["ours"], times["bare"], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         b, o = (1e3 * statistics.median(times[k]) / arguments.block for k in ("bare", "ours"))

@@ -92,8 +92,8 @@ def watched() -> Iterator[dict[str, int]]:
 
 def trained(path: Path, steps: int, limit: int | None) -> dict[str, float]:
     """Train in this process, and return peaks in MiB and seconds for loading and for the rest."""
-    from lorae.training.loop import train
     from lorae.training.options import Options
+    from lorae.training.train import train
 
     options = Options(
         data=str(path), steps=steps, width=0.25, latent=16, evaluate_every=steps, validation=0.1,

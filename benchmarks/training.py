@@ -30,7 +30,6 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import venv
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -50,8 +49,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lorae.cli import malloc as memory
 from lorae.data.cache import cache_folder
-from lorae.training.loop import Session
-from lorae.training.run_folder import Run
+from lorae.training.loop import Stepper, optimize
+from lorae.training.sampler import Sampler
 
 SIDE = 2048  # of the matrices whose product tells the device's rate
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -70,12 +69,9 @@ def ours(task: Task, precision: str | None = None) -> Step:
     """Return a step of our loop."""
     options = task.options(precision)
     fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
-    session = Session(
-        options, Run(Path(tempfile.mkdtemp())), options.load(), fabric, task.objective(), show=False
-    )
-    session.objective.train()
-    session.display.opened(0)
-    return session.advance
+    stepper = Stepper(task.objective(), options, fabric)
+    sampler = Sampler(options.load().train, fabric, batch_size=options.batch_size)
+    return partial(next, optimize(stepper, sampler.batch, sys.maxsize))
 
 
 def shuffled(samples: Tensor, size: int) -> Iterator[Tensor]:

@@ -9,8 +9,9 @@ from launcher import flags
 from small import SMALL
 
 from lorae.cli import main
-from lorae.training.loop import Session, train
+from lorae.training.loop import Stepper
 from lorae.training.run_folder import Run
+from lorae.training.train import train
 
 
 @pytest.fixture
@@ -34,16 +35,16 @@ def lorae(capsys, tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """A finished run, and one stopped after its first checkpoint, to be copied from."""
-    folder, step = tmp_path_factory.mktemp("made"), Session.step
+    folder, step = tmp_path_factory.mktemp("made"), Stepper.step
 
     def stopping(self, x):
-        if self.state.step == 6:
+        if self.steps == 6:
             raise KeyboardInterrupt
         return step(self, x)
 
     train(SMALL, folder / "done", show=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Session, "step", stopping)
+        patch.setattr(Stepper, "step", stopping)
         with pytest.raises(KeyboardInterrupt):
             train(SMALL, folder / "half", show=False)
     assert Run(folder / "half").checkpoint.exists()

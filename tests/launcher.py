@@ -24,7 +24,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 _SERVER = """
 import json, os, sys, traceback
-import lorae.cli, lorae.training.loop, sklearn.datasets
+import lorae.cli, lorae.training.train, sklearn.datasets
 
 def run(job):
     for number, name, flags in ((0, os.devnull, os.O_RDONLY), (1, job["out"], os.O_WRONLY),

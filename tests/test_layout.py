@@ -86,7 +86,7 @@ def test_a_folder_imports_only_from_those_before_it():
 @pytest.mark.parametrize(
     "source",
     [
-        "from lorae.training.loop import train",
+        "from lorae.training.train import train",
         "import lorae.cli.console",
         "from lorae import training",
         "from lorae import Options",

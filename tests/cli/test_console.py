@@ -14,7 +14,7 @@ from launcher import flags, needs_fork, start
 from small import SMALL, content
 
 from lorae.objectives.registry import METHODS
-from lorae.training.loop import Session
+from lorae.training.loop import Stepper
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
 
@@ -181,7 +181,7 @@ def test_ctrl_c_says_how_to_go_on(lorae, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         return {"reconstruction": torch.zeros(())}
 
-    monkeypatch.setattr(Session, "step", interrupted)
+    monkeypatch.setattr(Stepper, "step", interrupted)
     status, out, err = lorae("train", "--out", "new", *flags(SMALL))
     assert (status, out) == (130, "")
     assert err == "lorae: stopped at step 1; continue with: lorae train --resume new\n"

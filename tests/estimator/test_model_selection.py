@@ -13,7 +13,6 @@ from lorae.estimator.model_selection import holds, knee, one_standard_error, rul
 from lorae.estimator.rank_reduction import Point, Trainer, ladder
 from lorae.nn.autoencoder import Architecture, build
 from lorae.nn.residual import start_from_components
-from lorae.training.options import Options
 
 MODEL = build(Architecture("mlp", (2,), 1, width=0.01, value_range=None))
 
@@ -78,7 +77,7 @@ def test_the_knee_does_not_depend_on_units_or_order():
 @pytest.mark.parametrize(("share", "named"), [(0.5, "held-out"), (0.0, "training")])
 def test_a_model_no_better_than_the_mean_is_warned_of(share: float, named: str):
     x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) + 5
-    trainer = Trainer(x, Options(batch_size=10, validation=share), "cpu")
+    trainer = Trainer(x, batch_size=10, held_out=round(40 * share), device="cpu")
     torch.manual_seed(0)
     model = build(Architecture("residual", (3,), 2, value_range=None)).eval()
     with torch.no_grad():
@@ -91,4 +90,4 @@ def test_a_model_no_better_than_the_mean_is_warned_of(share: float, named: str):
         warnings.simplefilter("error")
         start_from_components(model.encoder, model.decoder, x)
         warn_if_idle(trainer, model)
-        warn_if_idle(Trainer(torch.ones(40, 3), trainer.options, "cpu"), model)
+        warn_if_idle(Trainer(torch.ones(40, 3), batch_size=10, device="cpu"), model)

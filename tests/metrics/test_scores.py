@@ -19,9 +19,9 @@ from lorae.metrics.frechet import frechet
 from lorae.metrics.scores import DENSITIES, PARTS, Protocol, Subject, extractor_for
 from lorae.sampling.densities import Gaussian
 from lorae.sampling.mixtures import GaussianMixture
-from lorae.training.loop import train
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
+from lorae.training.train import train
 
 pytestmark = pytest.mark.usefixtures("data_kept")
 

@@ -21,8 +21,8 @@ from lorae.objectives.base import AE
 from lorae.objectives.registry import METHODS, Method, Setting, method
 from lorae.sampling.densities import Gaussian, Prior, density_for
 from lorae.training.evaluation import evaluate
-from lorae.training.loop import train
 from lorae.training.options import Options
+from lorae.training.train import train
 
 
 @pytest.mark.parametrize(("name", "kind"), PAIRS)

@@ -17,7 +17,7 @@ from lorae.paper.rank import falls
 from lorae.paper.recipe import Entry, Plan, Table, verdict
 from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
-from lorae.training.loop import train
+from lorae.training.train import train
 from lorae.utils.intervals import Interval
 
 PLANS = [Plan(scale, (0, 1)) for scale in SCALES.values()]

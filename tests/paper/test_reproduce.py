@@ -8,7 +8,7 @@ import pytest
 from launcher import needs_fork, start
 
 from lorae.paper.recipes import RECIPES
-from lorae.training.loop import Session
+from lorae.training.loop import Stepper
 
 pytest_plugins = ["commands"]
 
@@ -67,7 +67,7 @@ def test_one_table_from_nothing_to_the_page(lorae, tmp_path):
 
 def test_a_signal_stops_it_and_the_same_command_goes_on(lorae, monkeypatch):
     asked = ("reproduce", "table7", *SMOKE)
-    real, calls = Session.step, iter(range(1000))
+    real, calls = Stepper.step, iter(range(1000))
 
     def stopping(self, x):
         if next(calls) == 6:
@@ -75,7 +75,7 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(lorae, monkeypatch):
         return real(self, x)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "step", stopping)
+        patch.setattr(Stepper, "step", stopping)
         status, _, err = lorae(*asked)
     assert status == 128 + signal.SIGTERM
     assert "stopped at step 7; continue with: the same command" in err

@@ -14,8 +14,8 @@ from launcher import flags
 from small import SMALL, assert_same
 
 from lorae.paper import cluster
-from lorae.training.loop import train
 from lorae.training.run_folder import Run
+from lorae.training.train import train
 
 HERE = Path(__file__).parents[2] / "src"
 OPTIONS = replace(SMALL, model="lorae-proximal", device="cpu")

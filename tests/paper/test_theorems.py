@@ -17,7 +17,7 @@ from lorae.paper.recipe import Plan
 from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
 from lorae.paper.theorem1 import descents
-from lorae.training.loop import train
+from lorae.training.train import train
 from lorae.utils.samples import as_float
 
 PLAN = Plan(SCALES["smoke"], (0, 1))

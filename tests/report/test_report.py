@@ -23,7 +23,7 @@ from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.report.report import write_report
 from lorae.report.runs import MATRIX_THRESHOLDS
-from lorae.training.loop import train
+from lorae.training.train import train
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "source", "area", "base", "col", "embed"}
 HOSTILE = "<script>alert(1)</script>"

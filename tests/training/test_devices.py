@@ -8,7 +8,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from lorae.errors import InputError
-from lorae.training.devices import fabric_for, launched
+from lorae.training.devices import create_fabric, detect_launch
 from lorae.training.options import Options
 
 OPTIONS = Options(device="cpu")
@@ -45,7 +45,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_launcher_has_the_say(monkeypatch, given, devices, nodes, environment):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    found = launched(replace(OPTIONS, devices=3))
+    found = detect_launch(replace(OPTIONS, devices=3))
     assert found[:2] == (devices, nodes)
     assert type(found.environment) is environment
 
@@ -54,19 +54,19 @@ def test_a_machine_that_has_srun_is_warned_of_nothing(monkeypatch, tmp_path):
     """Such as the login node of a cluster; Fabric would, and warnings are errors here."""
     (tmp_path / "srun").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert fabric_for(OPTIONS).world_size == 1
+    assert create_fabric(OPTIONS).world_size == 1
 
 
 def test_unequal_machines_and_machines_nowhere_named_are_refused(monkeypatch):
     with pytest.raises(InputError, match="nodes is 2, but neither torchrun nor srun"):
-        fabric_for(replace(OPTIONS, nodes=2))
+        create_fabric(replace(OPTIONS, nodes=2))
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("NODE_RANK", "1")
-    assert launched(replace(OPTIONS, nodes=2)).nodes == 2
+    assert detect_launch(replace(OPTIONS, nodes=2)).nodes == 2
     for name, value in (SRUN | {"SLURM_STEP_NUM_TASKS": "5"}).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match="equally many tasks a node, got 5 on 2"):
-        launched(OPTIONS)
+    with pytest.raises(InputError, match="same number of tasks on each node, got 5 on 2"):
+        detect_launch(OPTIONS)
 
 
 @pytest.mark.parametrize(

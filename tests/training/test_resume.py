@@ -16,10 +16,11 @@ from small import SMALL, VARIANTS, outcome
 from lorae.errors import Interrupted
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.registry import METHODS
-from lorae.training import loop as training
-from lorae.training.loop import Session, train
+from lorae.training import train as training
+from lorae.training.loop import Stepper
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
+from lorae.training.train import train
 
 pytestmark = pytest.mark.usefixtures("data_kept")
 
@@ -60,15 +61,15 @@ QUICK = {"vae-flow", "wae", "vrrae", "rae-sn", "rae-gp", "nested-dropout", "gan"
     ],
 )
 def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(variant, tmp_path, monkeypatch):
-    step, options = Session.step, VARIANTS[variant]
+    step, options = Stepper.step, VARIANTS[variant]
     for call in (2, 6, 3, 7):  # before the first checkpoint, after it, before the next, ...
-        monkeypatch.setattr(Session, "step", crashing(step, call))
+        monkeypatch.setattr(Stepper, "step", crashing(step, call))
         resume = Run(tmp_path).exists
         try:
             train(options, tmp_path, resume=resume, show=False)
         except Crash:
             continue
-    monkeypatch.setattr(Session, "step", step)
+    monkeypatch.setattr(Stepper, "step", step)
     run = train(options, tmp_path, resume=True, show=False)
     assert outcome(run) == undisturbed(variant)
 
@@ -92,7 +93,7 @@ def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(variant, tmp_p
 def test_a_crash_beside_any_write_changes_nothing(
     variant, owner, name, call, after, tmp_path, monkeypatch
 ):
-    for what in ((Session, "step", 4, False), (owner, name, call, after)):
+    for what in ((Stepper, "step", 4, False), (owner, name, call, after)):
         with monkeypatch.context() as patch:
             patch.setattr(what[0], what[1], crashing(getattr(*what[:2]), what[2], after=what[3]))
             with pytest.raises(Crash):
@@ -103,22 +104,22 @@ def test_a_crash_beside_any_write_changes_nothing(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_at_the_end_of_the_step_and_loses_nothing(number, tmp_path, monkeypatch):
-    step = Session.step
+    step = Stepper.step
 
     def signalled(self, x):
-        if self.state.step == 6:
+        if self.steps == 6:
             signal.raise_signal(number)
         return step(self, x)
 
-    monkeypatch.setattr(Session, "step", signalled)
+    monkeypatch.setattr(Stepper, "step", signalled)
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match="stopped at step 7; continue with") as stopped:
         train(SMALL, tmp_path, show=False)
     assert stopped.value.signal == number
     assert signal.getsignal(number) is before
-    monkeypatch.setattr(Session, "step", step)
+    monkeypatch.setattr(Stepper, "step", step)
     steps = []
-    monkeypatch.setattr(Session, "step", lambda self, x: steps.append(0) or step(self, x))
+    monkeypatch.setattr(Stepper, "step", lambda self, x: steps.append(0) or step(self, x))
     run = train(SMALL, tmp_path, resume=True, show=False)
     assert len(steps) == 12 - 7
     assert outcome(run) == undisturbed("plain")
@@ -129,7 +130,7 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Session, "step", signalled)
+    monkeypatch.setattr(Stepper, "step", signalled)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
     try:
         with pytest.raises(KeyboardInterrupt):

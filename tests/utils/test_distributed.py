@@ -12,8 +12,8 @@ from launcher import flags, needs_fork, start, start_group
 from small import SMALL, assert_same, outcome
 
 from lorae.objectives.registry import METHODS
-from lorae.training.loop import train
 from lorae.training.run_folder import Run
+from lorae.training.train import train
 from lorae.utils import distributed
 
 pytestmark = pytest.mark.distributed
@@ -52,16 +52,17 @@ def test_two_processes_refuse_alike(tmp_path):
 
 STOPPED = """
 from lorae.training.options import Options
-from lorae.training.loop import Session, train
+from lorae.training.loop import Stepper
+from lorae.training.train import train
 
-step = Session.step
+step = Stepper.step
 
 def stopping(self, x):
-    if self.state.step == 5:
+    if self.steps == 5:
         raise KeyboardInterrupt
     return step(self, x)
 
-Session.step = stopping
+Stepper.step = stopping
 try:
     train(Options(**{options}), "two", show=False)
 except KeyboardInterrupt:
@@ -95,13 +96,13 @@ IDENTICAL = """
 import hashlib
 from dataclasses import asdict, replace
 from lorae.training.options import Options
-from lorae.training.loop import Session, train
+from lorae.training.train import Session, train
 
 finish = Session._finish
 
 def told(self):
     digest = hashlib.sha256()
-    for name, value in sorted(self.objective.state_dict().items()):
+    for name, value in sorted(self.stepper.objective.state_dict().items()):
         digest.update(value.contiguous().numpy().tobytes())
     print(self.options.model, digest.hexdigest())
     finish(self)

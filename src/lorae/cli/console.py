@@ -46,7 +46,7 @@ class Train:
 
     def __call__(self) -> None:
         """Train, and say what came of it."""
-        from lorae.training.loop import train
+        from lorae.training.train import train
 
         options = self.options
         if self.resume is not None:
@@ -83,7 +83,7 @@ class Sweep:
 
     def __call__(self) -> None:
         """Train, and say what came of each."""
-        from lorae.training.loop import train
+        from lorae.training.train import train
 
         if self.resume is None:
             out = self.out or free_folder(

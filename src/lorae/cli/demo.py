@@ -61,7 +61,7 @@ class Demo:
         return options
 
     def _run(self, options: Options, folder: Path) -> Run:
-        from lorae.training.loop import train
+        from lorae.training.train import train
 
         path = folder / options.model
         return train(options, path, resume=Run(path).exists)

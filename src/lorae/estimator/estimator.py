@@ -28,7 +28,6 @@ from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.objectives.base import AE
 from lorae.sampling.densities import Density
 from lorae.sampling.interpolation import between
-from lorae.training.options import Options
 from lorae.utils.seeding import ALONE, seeded
 
 Array = np.ndarray[Any, Any]
@@ -163,14 +162,14 @@ class LowRankAutoencoder(
         share = 0.0 if is_whole(self.n_components) else max(self.validation_fraction, 2 / n)
         trainer = self._trainer(samples, share)
         steps = self.steps or min(max(100 * trainer.sampler.per_epoch, 300), 10_000)
-        with seeded(trainer.options.seed):
+        with seeded(trainer.seed):
             model = self._before(earlier)
             if model is None:
-                with ALONE, seeded(trainer.options.seed):
-                    model = self._fresh(trainer.seen.cpu())
+                with ALONE, seeded(trainer.seed):
+                    model = self._fresh(trainer.training_samples.cpu())
             model = model.to(trainer.fabric.device)
             model, self.path_ = trained(trainer, model, self.n_components, steps)
-            set_attributes(self, model, trainer.seen)
+            set_attributes(self, model, trainer.training_samples)
         self.history_ = trainer.history
         return self
 
@@ -187,7 +186,7 @@ class LowRankAutoencoder(
         check_arguments(self.get_params(deep=False) | {"n_components": 1}, len(samples), 1)
         trainer = self._trainer(samples, 0.0)
         model = clone(self.model_).to(trainer.fabric.device)
-        with seeded(trainer.options.seed):
+        with seeded(trainer.seed):
             trainer.run("partial fit", AE(model), trainer.sampler.per_epoch)
             set_attributes(self, model, samples)
         self.history_ = [*self.history_, *trainer.history]
@@ -195,14 +194,14 @@ class LowRankAutoencoder(
 
     def _trainer(self, samples: Tensor, share: float) -> Trainer:
         """Return what trains on samples, with a share of them held out."""
-        left = len(samples) - round(share * len(samples))
-        options = Options(
-            batch_size=min(self.batch_size, left),
+        return Trainer(
+            samples,
+            batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            validation=share,
+            held_out=round(share * len(samples)),
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
+            device=self.device,
         )
-        return Trainer(samples, options, self.device)
 
     def _before(self, container: Container | None) -> Autoencoder | None:
         """Return a copy of the model to go on from, if it fits; the container was its samples'."""

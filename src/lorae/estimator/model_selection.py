@@ -29,7 +29,7 @@ from lorae.estimator.rank_reduction import Point, Trainer, mean_of
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import squared_errors
 from lorae.objectives.base import AE
-from lorae.training.sampler import drawn
+from lorae.training.sampler import subsample
 
 MATTERS = 0.01
 """The share of the explained variance that "auto" is ready to lose."""
@@ -126,8 +126,9 @@ def warn_if_idle(trainer: Trainer, model: Autoencoder) -> None:
         ConvergenceWarning: of scikit-learn's, which says what share is explained.
     """
     held = len(trainer.held_out) > 0
-    samples = trainer.held_out if held else drawn(trainer.seen, _SOME, trainer.options.seed)
-    errors, apart = squared_errors(model, samples, mean_of(trainer.seen))
+    seen = trainer.training_samples
+    samples = trainer.held_out if held else subsample(seen, _SOME, trainer.seed)
+    errors, apart = squared_errors(model, samples, mean_of(seen))
     share = 1 - float(errors.sum() / apart.sum()) if apart.any() else 1.0
     if share < _IDLE:
         what = "held-out" if held else "training"

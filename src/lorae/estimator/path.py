@@ -25,7 +25,6 @@ from lorae.estimator.rank_reduction import STAGE, Point, Trainer, ladder, walk
 from lorae.estimator.validation import check_arguments
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.base import AE
-from lorae.training.options import Options
 from lorae.utils.plots import Curve, plot_curves
 
 
@@ -183,7 +182,9 @@ class Beginning:
 
     samples: Tensor
     container: Container
-    options: Options
+    batch_size: int
+    learning_rate: float
+    held_out: int
     latent: int
     width: float
     steps: int | None
@@ -192,10 +193,17 @@ class Beginning:
 
     def at(self, seed: int) -> tuple[Trainer, Autoencoder]:
         """Return the trainer and the fresh model of a seed, which torch's generator then has."""
-        trainer = Trainer(self.samples, replace(self.options, seed=seed), self.device)
+        trainer = Trainer(
+            self.samples,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            held_out=self.held_out,
+            seed=seed,
+            device=self.device,
+        )
         torch.manual_seed(seed)
         model = fresh_model(
-            trainer.seen.cpu(),
+            trainer.training_samples.cpu(),
             self.container,
             self.latent,
             width=self.width,
@@ -232,11 +240,18 @@ def beginning(
     check_arguments(judge.get_params(deep=False), len(samples), container.values)
     samples = as_training(samples)
     share = max(validation_fraction, 2 / len(samples))
-    left = len(samples) - round(share * len(samples))
-    options = Options(
-        batch_size=min(batch_size, left), learning_rate=learning_rate, validation=share
+    return Beginning(
+        samples,
+        container,
+        batch_size,
+        learning_rate,
+        round(share * len(samples)),
+        latent or 64,
+        width,
+        steps,
+        standardize,
+        device,
     )
-    return Beginning(samples, container, options, latent or 64, width, steps, standardize, device)
 
 
 def stage_of(steps: int) -> int:

@@ -19,20 +19,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 
-from lorae.errors import Diverged, InputError
 from lorae.estimator.coordinates import ROUGH, gauged, principal, reduced
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import squared_errors
 from lorae.objectives.base import AE, Objective
 from lorae.objectives.rank_descent import RankDescent
+from lorae.training.devices import single_process
+from lorae.training.loop import LOG_EVERY, Stepper, optimize
 from lorae.training.options import Options
-from lorae.training.sampler import Sampler, drawn
-from lorae.training.step import LOG_EVERY, Stepper
-from lorae.training.totals import Totals
+from lorae.training.sampler import Sampler, subsample
 from lorae.utils.samples import as_float
 
 STAGE = 1 / 12
@@ -79,56 +76,78 @@ class Point:
 
 
 class Trainer:
-    """Trains models in memory, one after the other on one stream of batches.
+    """Trains models one after the other, in memory, on one stream of batches.
 
     Args:
-        samples: for training, as the user has them.
-        options: of which `batch_size`, `learning_rate`, `validation` (the share held out), `seed`
-            and what :class:`lorae.training.step.Stepper` reads count here.
+        samples: for training, in the units of the user.
+        batch_size: samples in a step, at most.
+        learning_rate: step size of Adam.
+        held_out: number of samples that are not trained on, to judge models by.
+        seed: seed of the batches and of what is held out.
         device: auto, cpu, cuda or mps.
 
     Attributes:
-        held_out: the samples that are not trained on.
-        history: a line for every few steps: phase, step, loss, and the rank while it goes down.
+        training_samples: the samples that are trained on.
+        held_out: the samples that are not.
+        history: a line for every few steps: phase, step, loss and rank.
+        step: the number of steps made, over all models.
     """
 
-    def __init__(self, samples: Tensor, options: Options, device: str = "auto") -> None:
-        self.options, self.fabric = options, _fabric(device)
-        self.sampler = Sampler(samples, options, self.fabric)
+    def __init__(
+        self,
+        samples: Tensor,
+        *,
+        batch_size: int,
+        learning_rate: float = 1e-3,
+        held_out: int = 0,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.fabric, self.seed = single_process(device), seed
+        self.options = Options(learning_rate=learning_rate)
+        self.sampler = Sampler(
+            samples,
+            self.fabric,
+            batch_size=min(batch_size, len(samples) - held_out),
+            held_out=held_out,
+            seed=seed,
+        )
+        kept, order = self.sampler.samples, self.sampler.order
+        self.training_samples = kept[order] if held_out else kept
         self.held_out = self.sampler.held_out[:]
         self.history: list[dict[str, Any]] = []
         self.step = 0
-        self.began = time.perf_counter()
+        self._start = time.perf_counter()
 
     @property
     def seconds(self) -> float:
         """Time since the trainer was made."""
-        return time.perf_counter() - self.began
-
-    @property
-    def seen(self) -> Tensor:
-        """The samples that are trained on."""
-        return self.sampler.samples[self.sampler.order]
+        return time.perf_counter() - self._start
 
     def run(self, phase: str, objective: Objective, steps: int, *, cool: float = 0.0) -> None:
-        """Train for a number of steps, the learning rate falling to 0 over the last share `cool`.
+        """Train for a number of steps.
+
+        Args:
+            phase: its name, for the history.
+            objective: what is minimised; its model is in evaluation mode afterwards.
+            steps: optimizer steps.
+            cool: share of the steps, the last ones, over which the learning rate falls to 0.
 
         Raises:
             Diverged: if the loss or a weight is not finite.
         """
-        stepper, totals = Stepper(objective, self.options, self.fabric), Totals()
-        objective.train()
-        for k in range(steps):
-            if cool:
-                stepper.slow(min(1.0, (1 - k / steps) / cool))
-            totals.add(stepper.step(self.sampler.batch(self.step)))
-            self.step += 1
-            if k + 1 == steps or (k + 1) % LOG_EVERY == 0:
-                self._log(phase, objective, totals)
-        objective.settle()
+        start, end = self.step, self.step + steps
+
+        def schedule(step: int) -> float:
+            return min(1.0, (1 - (step - start) / steps) / cool) if cool else 1.0
+
+        stepper = Stepper(objective, self.options, self.fabric, start)
+        for self.step in optimize(stepper, self.sampler.batch, end, schedule):
+            if self.step == end or (self.step - start) % LOG_EVERY == 0:
+                line = {"phase": phase, "step": self.step, "loss": stepper.totals.means()["loss"]}
+                self.history.append(line | _rank_of(objective))
+                stepper.totals.clear()
         objective.eval()
-        if not all(bool(torch.isfinite(p).all()) for p in objective.parameters()):
-            raise self._diverged("a weight")
 
     def narrow(
         self, model: Autoencoder, rank: int, steps: int, weight: float | None = None
@@ -151,13 +170,13 @@ class Trainer:
         self, model: Autoencoder, rank: int, steps: int, weight: float | None = None
     ) -> RankDescent:
         """Return what takes a model down to a rank, as :meth:`narrow` trains it."""
-        some = drawn(self.seen, _GAUGE_SAMPLES, self.options.seed)
+        some = subsample(self.training_samples, _GAUGE_SAMPLES, self.seed)
         gauge = gauged(model, principal(model, some, probe=_GAUGE_PROBE, least=ROUGH))
         return RankDescent(gauge, rank, steps, weight)
 
     def mean_error(self, model: Autoencoder) -> float:
         """Return the held-out error of the mean of the samples that are trained on."""
-        return float(squared_errors(model, self.held_out, mean_of(self.seen))[1].mean())
+        return float(squared_errors(model, self.held_out, mean_of(self.training_samples))[1].mean())
 
     def judged(self, model: Autoencoder, weight: float) -> Point:
         """Return the point of a model, by the held-out samples."""
@@ -172,21 +191,11 @@ class Trainer:
             model=model,
         )
 
-    def _log(self, phase: str, objective: Objective, totals: Totals) -> None:
-        line: dict[str, Any] = {"phase": phase, "step": self.step, "loss": totals.means()["loss"]}
-        line["rank"] = objective.model.bridge.latent
-        if isinstance(objective, RankDescent):
-            line |= {"rank": objective.rank, "lambda": objective.weight}
-        self.history.append(line)
-        if not totals.finite():
-            raise self._diverged("the loss")
-        totals.clear()
 
-    def _diverged(self, what: str) -> Diverged:
-        return Diverged(
-            f"{what} is no longer finite at step {self.step}: try a learning_rate below "
-            f"{self.options.learning_rate:g}"
-        )
+def _rank_of(objective: Objective) -> dict[str, Any]:
+    if isinstance(objective, RankDescent):
+        return {"rank": objective.rank, "lambda": objective.weight}
+    return {"rank": objective.model.bridge.latent}
 
 
 def compressed(trainer: Trainer, model: Autoencoder, rank: int, steps: int) -> Autoencoder:
@@ -263,16 +272,3 @@ def mean_of(samples: Tensor) -> Tensor:
     for part in torch.split(samples, 1000):
         total += as_float(part.cpu()).double().sum(0)
     return total / len(samples)
-
-
-def _fabric(device: str) -> Fabric:
-    """Return one process's Fabric, whatever cluster this process may be a part of.
-
-    Raises:
-        InputError: if there is no such device.
-    """
-    try:
-        return Fabric(accelerator=device, devices=1, plugins=[LightningEnvironment()])
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used: {reason}") from None

@@ -33,7 +33,8 @@ class Objective(nn.Module, ABC):
         model: the autoencoder that is trained.
         strength: the share of the penalty's weight that is in force, 0 to 1; the loop raises it
             during a warm-up.
-        least_batch: the number of samples that a batch must have.
+        least_batch: the number of samples that a batch must have, over all processes.
+        least_share: the number of samples that each process must have of it.
     """
 
     least_batch = 1
@@ -43,6 +44,7 @@ class Objective(nn.Module, ABC):
         self.model = model
         self.strength = 1.0
         self.least_batch = max(self.least_batch, model.bridge.least_batch)
+        self.least_share = model.bridge.least_share
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:

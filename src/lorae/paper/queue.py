@@ -215,7 +215,7 @@ class Sweep:
 
     def _trained(self, options: Options, data: Data) -> Run:
         """Return the finished run of a training, which may be there, whole or in part."""
-        from lorae.training.loop import train  # seconds, which a finished sweep need not spend
+        from lorae.training.train import train  # seconds, which a finished sweep need not spend
 
         run = self._run(options, data)
         if run.finished:

@@ -1,13 +1,13 @@
 """The processes of a training: started here, by torchrun, or by SLURM's srun.
 
-Each trains on its share of every batch, on a device of its own, and PyTorch's distributed data
-parallel averages the gradients; all of them hold the whole model, of which the penalties and the
-proximal step need the whole matrix. A launcher that has already started the processes has the
-say over their number; else they are started here, one for each of the devices of this machine.
+Each process trains on its share of every batch on a device of its own, and distributed data
+parallel averages the gradients. Every process holds the whole model, because the penalties and
+the proximal step need the whole matrix. If torchrun or srun has started the processes, their
+number overrides the options; otherwise they are started here, one for each device.
 """
 
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -20,46 +20,56 @@ from lorae.training.options import Options
 
 
 class Launch(NamedTuple):
-    """How many processes there are, and who numbers them."""
+    """The number of processes, and the environment that numbers them."""
 
     devices: int  # processes on each machine
     nodes: int  # machines
     environment: ClusterEnvironment
 
 
-def fabric_for(options: Options) -> Fabric:
-    """Start the processes that the options name, or join those that are started, and return Fabric.
+def create_fabric(options: Options) -> Fabric:
+    """Return the Fabric of the processes that the options or a launcher ask for, not launched yet.
 
     Raises:
-        InputError: if the device cannot be used, the batch cannot be shared, or the other
-            machines are nowhere named.
+        InputError: if the device cannot be used, or the other machines are unknown.
     """
+    launch = detect_launch(options)
+    return _fabric(
+        options.device,
+        strategy=options.strategy,
+        devices=launch.devices,
+        num_nodes=launch.nodes,
+        precision=options.precision,
+        plugins=[launch.environment],
+    )
+
+
+def single_process(device: str) -> Fabric:
+    """Return a Fabric of this process alone, whatever cluster it may be part of.
+
+    Raises:
+        InputError: if the device cannot be used.
+    """
+    return _fabric(device, devices=1, plugins=[LightningEnvironment()])
+
+
+def _fabric(device: str, **settings: Any) -> Fabric:
     try:
-        launch = launched(options)
-        fabric = Fabric(
-            accelerator=options.device,
-            strategy=options.strategy,
-            devices=launch.devices,
-            num_nodes=launch.nodes,
-            precision=options.precision,  # type: ignore[arg-type]
-            plugins=[launch.environment],
-        )
+        return Fabric(accelerator=device, **settings)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         if "accelerator is not available" in reason:
             reason = "this machine has none that torch can use"
-        raise InputError(f"device {options.device!r} cannot be used: {reason}") from None
-    if options.batch_size % fabric.world_size:  # a launcher's number, which options cannot know
-        raise InputError(
-            f"batch_size must be a multiple of the number of processes, got "
-            f"{options.batch_size} and {fabric.world_size}"
-        )
-    fabric.launch()
-    return fabric
+        raise InputError(f"device {device!r} cannot be used: {reason}") from None
 
 
-def launched(options: Options) -> Launch:
-    """Return who has started the processes, and how many there are."""
+def detect_launch(options: Options) -> Launch:
+    """Return how many processes there are, and who starts them.
+
+    Raises:
+        InputError: if srun starts unequal numbers of processes on its machines, or there are
+            several machines without a launcher.
+    """
     given = os.environ
     if TorchElasticEnvironment.detect():
         devices = int(given.get("LOCAL_WORLD_SIZE", options.devices))
@@ -69,8 +79,10 @@ def launched(options: Options) -> Launch:
     if tasks > 1:  # one task may start processes of its own
         nodes = int(given.get("SLURM_STEP_NUM_NODES", 1))
         if tasks % nodes:
-            raise InputError(f"srun must start equally many tasks a node, got {tasks} on {nodes}")
-        given.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # as Fabric asks of it
+            raise InputError(
+                f"srun must start the same number of tasks on each node, got {tasks} on {nodes}"
+            )
+        given.setdefault("SLURM_NTASKS_PER_NODE", str(tasks // nodes))  # which Fabric requires
         return Launch(tasks // nodes, nodes, SLURMEnvironment())
     if options.nodes > 1 and not {"MASTER_ADDR", "NODE_RANK"} <= given.keys():
         raise InputError(

@@ -60,6 +60,17 @@ class Evaluation:
         )
         return [told]
 
+    def figures(self) -> dict[str, Any]:
+        """Return the fields of a line of metrics, as values that JSON can hold."""
+        figures = {
+            "samples": self.samples,
+            "reconstruction": self.reconstruction,
+            "rank": self.rank,
+            "covariance": self.covariance.tolist(),
+            "matrix": self.matrix.tolist(),
+        }
+        return figures if self.spread is None else figures | {"spread": self.spread}
+
 
 @torch.no_grad()
 def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) -> Evaluation:

@@ -173,8 +173,6 @@ class Options:
                 f"batch_size must be a multiple of devices times nodes, got {self.batch_size} "
                 f"and {self.devices} times {self.nodes}"
             )
-        if self.model == "lorae-scale-free" and self.batch_size // self.devices < 2:
-            raise InputError("batch_size must be at least 2 for lorae-scale-free, got 1")
 
     def load(self) -> Data:
         """Return the data that the options name."""

@@ -32,10 +32,12 @@ class Bridge(nn.Module, ABC):
     Attributes:
         learns_matrix: whether M follows from training, so that its rank tells something.
         least_batch: the number of samples that a batch must have in training.
+        least_share: the number of samples that each process must have of it.
     """
 
     learns_matrix = False
     least_batch = 1
+    least_share = 1
 
     def __init__(self, latent: int, inputs: int | None = None) -> None:
         super().__init__()
@@ -304,7 +306,7 @@ class ScaleFree(Bridge):
     """
 
     learns_matrix = True
-    least_batch = 2
+    least_batch = least_share = 2
 
     running_mean: Tensor
     running_variance: Tensor

@@ -1,0 +1,311 @@
+"""Train a model into a run folder.
+
+The order of the samples is a function of the seed and the epoch, so the number of steps made is
+the whole position in the data: a run that was interrupted, even killed, and then resumed ends with
+the same weights, bit for bit, as one that was not.
+"""
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lorae.data.datasets import Data
+from lorae.errors import Diverged, InputError, Interrupted
+from lorae.nn.autoencoder import build
+from lorae.nn.serialization import load
+from lorae.objectives.base import Objective
+from lorae.objectives.registry import method
+from lorae.training.checkpoints import Stateful, load_checkpoint, save_checkpoint
+from lorae.training.devices import create_fabric
+from lorae.training.evaluation import evaluate
+from lorae.training.loop import LOG_EVERY, Stepper, optimize
+from lorae.training.options import Options
+from lorae.training.progress import Display
+from lorae.training.run_folder import Run, free_folder
+from lorae.training.sampler import Sampler, subsample
+from lorae.training.signals import Interrupts
+
+
+def train(
+    options: Options, out: str | Path | None = None, *, resume: bool = False, show: bool = True
+) -> Run:
+    """Train a model and return its run folder.
+
+    Args:
+        options: what to train; see :class:`lorae.training.options.Options`.
+        out: the run folder; by default a new one in `runs/`, named after data and model.
+        resume: continue the run in `out`, which must have the same options, from its last
+            checkpoint.
+        show: show progress on standard error: a bar on a terminal, else lines.
+
+    Raises:
+        InputError: if an option, the data or the folder is unsuitable.
+        Diverged: if the loss is not finite; the last good checkpoint is kept.
+        Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is saved.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> run = train(Options(data="digits", steps=2), mkdtemp(), show=False)
+        >>> run.model().encode(torch.rand(1, 1, 8, 8)).shape
+        torch.Size([1, 64])
+    """
+    options.check()
+    fabric = create_fabric(options)
+    data = options.load()
+    options = options.resolved(data)
+    objective = build_objective(options, data)
+    check_batch_size(options, objective, fabric.world_size)
+    fabric.launch()
+    run = _claim_folder(fabric, options, data, out, resume=resume)
+    if not run.finished:
+        session = Session(options, run, data, fabric, objective, show=show)
+        if resume:
+            session.restore()
+        session.run_to_end()
+    return run
+
+
+def build_objective(options: Options, data: Data) -> Objective:
+    """Return the objective of a run over a model with fresh weights, after seeding torch.
+
+    Args:
+        options: resolved.
+        data: the data set that they name.
+    """
+    torch.manual_seed(options.seed)
+    model = build(options.architecture(data), data.shift, data.scale)
+    return method(options.model).build_objective(model, options.weight, **options.settings)
+
+
+def check_batch_size(options: Options, objective: Objective, processes: int) -> None:
+    """Check that every process gets an equal share of a batch, and one that is large enough.
+
+    Raises:
+        InputError: if it does not.
+    """
+    if options.batch_size % processes:
+        raise InputError(
+            f"batch_size must be a multiple of the number of processes, {processes}, got "
+            f"{options.batch_size}"
+        )
+    least = max(objective.least_batch, processes * objective.least_share)
+    if options.batch_size < least:
+        share = f" on {processes} processes" if processes > 1 else ""
+        raise InputError(
+            f"batch_size must be at least {least} for {options.model} with these settings{share}, "
+            f"got {options.batch_size}"
+        )
+
+
+def _claim_folder(
+    fabric: Fabric, options: Options, data: Data, out: str | Path | None, *, resume: bool
+) -> Run:
+    """Let process 0 make or check the run folder; every process returns it or fails alike."""
+    path, refusal = "", ""
+    if fabric.is_global_zero:
+        run = Run(free_folder(f"{data.name}-{options.model}") if out is None else Path(out))
+        try:
+            run.claim(_description(options, data), resume=resume)
+            path = str(run.path)
+        except InputError as error:
+            refusal = str(error)
+    path, refusal = fabric.broadcast((path, refusal))
+    if refusal:
+        raise InputError(refusal)
+    return Run(Path(path))
+
+
+def _description(options: Options, data: Data) -> dict[str, Any]:
+    """Return the content of `config.json`."""
+    return {
+        "options": dataclasses.asdict(options),
+        "data": {
+            "name": data.name,
+            "checksum": data.checksum,
+            "train": len(data.train),
+            "test": len(data.test),
+            "shape": list(data.shape),
+        },
+    }
+
+
+@dataclass
+class Progress:
+    """What a run has to remember besides its tensors and the number of steps.
+
+    Attributes:
+        seconds: time that the steps took, over all sessions.
+        best: the least validation error so far.
+        stale: evaluations since then.
+    """
+
+    seconds: float = 0.0
+    best: float = math.inf
+    stale: int = 0
+
+    def improves(self, error: float) -> bool:
+        """Record a validation error, and return whether it is the least so far."""
+        self.stale += 1
+        if error < self.best:
+            self.best, self.stale = error, 0
+        return self.stale == 0
+
+
+class Session:
+    """One process's part in a run, from the start or a checkpoint to the end."""
+
+    def __init__(
+        self,
+        options: Options,
+        run: Run,
+        data: Data,
+        fabric: Fabric,
+        objective: Objective,
+        *,
+        show: bool = True,
+    ) -> None:
+        assert options.steps is not None
+        assert options.evaluate_every is not None
+        self.options, self.run, self.data, self.fabric = options, run, data, fabric
+        self.steps, self.evaluate_every = options.steps, options.evaluate_every
+        self.progress = Progress()
+        self.sampler = Sampler(
+            data.train,
+            fabric,
+            batch_size=options.batch_size,
+            held_out=options.held_out(len(data.train)),
+            seed=options.seed,
+        )
+        self.probe = subsample(data.test, options.probe, options.seed)
+        self.stepper = Stepper(objective, options, fabric)
+        self.display = Display(run.name, self.steps, show=show and fabric.is_global_zero)
+
+    def run_to_end(self) -> None:
+        """Train from the present state to the end, with evaluations and checkpoints on the way.
+
+        Raises:
+            Diverged: if the loss is not finite.
+            Interrupted: after a signal, once a checkpoint is saved.
+        """
+        try:
+            if not self.done:
+                self._train()
+        except Diverged as error:
+            kept = "no checkpoint has been written yet"
+            if self.run.checkpoint.exists():
+                kept = f"the last good checkpoint is {str(self.run.checkpoint)!r}"
+            raise Diverged(f"{error} or clip_norm; {kept}") from None
+        self._finish()
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are made or patience has run out."""
+        patience = self.options.patience
+        impatient = patience is not None and self.progress.stale >= patience
+        return impatient or self.stepper.steps >= self.steps
+
+    def _train(self) -> None:
+        start = time.perf_counter() - self.progress.seconds
+        with Interrupts() as interrupts, self.display.opened(self.stepper.steps):
+            for step in optimize(self.stepper, self.sampler.batch, self.steps):
+                self.display.advance()
+                if step % LOG_EVERY == 0:
+                    self.display.loss(self.stepper.totals.means()["loss"])
+                self.progress.seconds = time.perf_counter() - start
+                if step % self.evaluate_every == 0 or step == self.steps:
+                    self._evaluate()
+                if self.done:
+                    break
+                if received := self._received(interrupts):
+                    self.save()
+                    raise Interrupted(step, received, f"lorae train --resume {self.run.path}")
+
+    def _received(self, interrupts: Interrupts) -> int:
+        """Return a signal that any process has received; several processes ask now and then."""
+        if self.fabric.world_size == 1:
+            return interrupts.received
+        if self.stepper.steps % LOG_EVERY:
+            return 0
+        signals = torch.tensor(interrupts.received, device=self.fabric.device)
+        highest = self.fabric.all_reduce(signals, reduce_op="max")
+        assert isinstance(highest, Tensor)
+        return int(highest)
+
+    def _evaluate(self) -> None:
+        """Write a line of metrics and a checkpoint."""
+        stepper, progress, held_out = self.stepper, self.progress, self.sampler.held_out
+        stepper.objective.settle()
+        stepper.check_loss()
+        stepper.totals.synchronize(self.fabric)
+        means = stepper.totals.means()
+        stepper.totals.clear()
+        line = self._position() | {"train": means}
+        if len(held_out):
+            error = evaluate(stepper.model, held_out).reconstruction
+            assert error is not None
+            line["validation"] = {"samples": len(held_out), "reconstruction": error}
+            least = progress.improves(error)
+            if least and self.options.patience is not None and self.fabric.is_global_zero:
+                stepper.model.save(self.run.best)
+        found = evaluate(stepper.model, self.probe)
+        warnings = stepper.objective.warnings(means) + found.warnings
+        self._log(line | {"final": False, "test": found.figures(), "warnings": warnings})
+        self.save()
+
+    def _finish(self) -> None:
+        """Evaluate the model that is kept on the whole test set, and write it."""
+        model = self.stepper.model
+        if self.options.patience is not None and self.run.best.exists():
+            model.load_state_dict(load(self.run.best).state_dict())
+        found = evaluate(model, self.data.test)
+        figures = {"final": True, "test": found.figures(), "warnings": found.warnings}
+        self._log(self._position() | figures)
+        if self.fabric.is_global_zero:
+            model.save(self.run.path / "model.safetensors")
+        self.fabric.barrier()
+
+    def _position(self) -> dict[str, Any]:
+        return {
+            "step": self.stepper.steps,
+            "epoch": round(self.stepper.steps / self.sampler.per_epoch, 4),
+            "seconds": round(self.progress.seconds, 3),
+        }
+
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.fabric.is_global_zero:
+            self.run.append_metrics(line)
+            self.display.evaluation(line)
+
+    def save(self) -> None:
+        """Write a checkpoint, unless a weight is not finite.
+
+        Raises:
+            Diverged: if one is not; the last good checkpoint is kept.
+        """
+        self.stepper.check_weights()
+        self.stepper.totals.synchronize(self.fabric)
+        if self.fabric.is_global_zero:
+            state = {"step": self.stepper.steps} | dataclasses.asdict(self.progress)
+            save_checkpoint(self.run.checkpoint, self._parts(), self.stepper.adam, {"state": state})
+        self.fabric.barrier()
+
+    def restore(self) -> None:
+        """Return to the last checkpoint, or to the start if there is none yet."""
+        if self.run.checkpoint.exists():
+            about = load_checkpoint(self.run.checkpoint, self._parts(), self.stepper.adam)
+            self.stepper.steps = about["state"].pop("step")
+            self.progress = Progress(**about["state"])
+        if self.fabric.is_global_zero:
+            self.run.rewind_metrics(self.stepper.steps)
+
+    def _parts(self) -> dict[str, Stateful]:
+        stepper = self.stepper
+        parts: dict[str, Stateful] = {"objective": stepper.objective, "totals": stepper.totals}
+        return parts if stepper.average is None else parts | {"average": stepper.average}
