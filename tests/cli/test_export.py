@@ -1,4 +1,4 @@
-"""The commands that make a model ready to be used elsewhere."""
+"""The commands that prepare a trained model for use elsewhere."""
 
 import dataclasses
 import json
@@ -15,12 +15,9 @@ from refusals import assert_refused_without_loss
 from small import SMALL, content, load
 
 import lorae as package
-from lorae.cli import export as deploy
-from lorae.cli.export import Cut
 from lorae.errors import InputError
-from lorae.export import exporters as export
+from lorae.export import model_card, programs
 from lorae.linalg import spectral
-from lorae.nn.autoencoder import Architecture, build
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
 
@@ -61,7 +58,7 @@ def test_fold_writes_the_small_model_and_compares(lorae, exact):
     torch.testing.assert_close(model(x), origin(x), rtol=1e-4, atol=1e-5)
 
 
-def test_fold_tells_what_it_did(lorae, exact):
+def test_fold_prints_a_comparison(lorae, exact):
     status, out, err = lorae("fold", exact, "--out", "b.safetensors", "--seconds", "0")
     assert (status, err) == (0, "")
     assert "written to b.safetensors" in out
@@ -73,7 +70,7 @@ def test_fold_tells_what_it_did(lorae, exact):
     assert "changes" not in out
 
 
-def test_the_loss_is_stated_where_the_rank_is_not_exact(lorae, finished):
+def test_the_change_of_the_error_is_stated_if_the_rank_is_not_exact(lorae, finished):
     status, out, _ = lorae("fold", finished, "--threshold", "0.9", "--seconds", "0.01")
     assert status == 0
     assert "the rank is not exact" in out
@@ -87,19 +84,6 @@ def test_the_loss_is_stated_where_the_rank_is_not_exact(lorae, finished):
     assert float(rise) == pytest.approx(100 * found["rise_of_error"], rel=0.1)
     assert re.search(r"^encode 1,000 +\S+ ms +\S+ ms +\d+\.\d{3}$", out, re.MULTILINE)
     assert re.search(r"^times: medians of interleaved calls", out, re.MULTILINE)
-
-
-@pytest.mark.parametrize("rank", [1, 3, 6])
-def test_a_cut_is_exact_where_what_it_cuts_is_rounding(rank):
-    model = build(Architecture("mlp", (8,), 6, "low-rank"))
-    with torch.no_grad():
-        model.bridge.weight.copy_(spectral.truncate(model.bridge.weight, rank))
-    sigma = torch.linalg.svdvals(model.bridge.weight.detach().double())
-    assert Cut.of(model, 1e-3, rank).exact
-    if rank > 1:
-        cut = Cut.of(model, 0.5, rank - 1)
-        assert not cut.exact
-        assert cut.largest == pytest.approx(float(sigma[rank - 1] / sigma[0]))
 
 
 @pytest.mark.slow
@@ -139,7 +123,7 @@ def card_of(folder: Path) -> tuple[dict, str]:
     return card.data.to_dict(), card.text
 
 
-def test_export_to_the_hub_makes_a_repository_that_says_what_the_model_is(lorae, finished):
+def test_export_to_the_hub_writes_a_repository(lorae, finished):
     lorae("evaluate", finished, "--only", "dimension", "--samples", "40", "--repeats", "2")
     status, _, err = lorae("export", finished, "--to", "hub", "--license", "mit")
     assert (status, err) == (0, "")
@@ -165,7 +149,7 @@ def test_export_to_the_hub_makes_a_repository_that_says_what_the_model_is(lorae,
     assert "| `learning_rate` | `0.001` |" in text
     assert run.about["data"]["checksum"][:16] in text
     assert "mazumder2024lorae" in text
-    assert "The model: mit." in text
+    assert "Licence of this model: mit." in text
     with Image.open(folder / "pictures.png") as picture:
         assert picture.width == 8 * 8 + 7
 
@@ -192,36 +176,39 @@ def test_a_card_of_a_gan_shows_samples(lorae):
     assert "![Samples](pictures.png)" in text
 
 
-def test_nothing_private_is_in_a_repository(lorae, tmp_path):
+def test_names_reach_a_card_as_text_and_paths_do_not(lorae, tmp_path):
     values = np.random.default_rng(0).normal(size=(200, 3))
-    pl.DataFrame(values, schema=["a", "b", "c"]).write_csv("a|b.csv")
-    lorae("train", "--data", "a|b.csv", "--steps", "5", "--latent", "2", "--out", "table")
+    pl.DataFrame(values, schema=["a", "b", "c"]).write_csv("a|b_<i>`.csv")
+    lorae("train", "--data", "a|b_<i>`.csv", "--steps", "5", "--latent", "2", "--out", "table")
     assert lorae("export", "table", "--to", "hub")[0] == 0
     for name, one in content(Path("table/hub")).items():
         assert str(tmp_path).encode() not in one, name
-    _, text = card_of(Path("table/hub"))
-    assert r"| `data` | `a\|b` |" in text
+    header, text = card_of(Path("table/hub"))
+    assert header["model-index"][0]["results"][0]["dataset"]["name"] == "a|b_<i>`"
+    assert r"| `data` | `a\|b_<i>'` |" in text
+    assert r"on a\|b\_\<i\>\`" in text.strip().splitlines()[0]
+    assert not re.search(r"(?<!\\)<", re.sub(r"`[^`\n]*`", "", text.replace(r"\`", "")))
 
 
-def test_a_card_is_written_where_the_data_are_gone(lorae, exact, monkeypatch):
+def test_a_card_is_written_without_the_data(lorae, exact, monkeypatch):
     def gone(self):
         raise InputError("the data are gone")
 
     monkeypatch.setattr(Options, "load", gone)
     status, _, err = lorae("export", exact, "--to", "hub", "--folded")
     assert status == 0
-    assert "no picture and no error of its own: the data are gone" in err
+    assert "no picture and no error of the folded model: the data are gone" in err
     header, text = card_of(exact / "hub")
     assert "model-index" not in header
     assert "after cutting was not measured" in text
     assert not (exact / "hub" / "pictures.png").exists()
 
 
-def test_a_model_is_pushed_and_comes_back(lorae, finished, hub):
+def test_a_model_is_pushed_and_loaded_again(lorae, finished, hub):
     arguments = ["--to", "hub", "--out", "there", "--push", "someone/digits", "--private"]
     status, out, err = lorae("export", finished, *arguments)
     assert status == 0, err
-    assert f"sent to {hub.address}/someone/digits" in out
+    assert f"uploaded to {hub.address}/someone/digits" in out
     assert hub.private == {"someone/digits": True}
     assert (
         'lorae.load("someone/digits")' in hub.repositories["someone/digits"]["README.md"].decode()
@@ -230,7 +217,7 @@ def test_a_model_is_pushed_and_comes_back(lorae, finished, hub):
     assert torch.equal(package.load("someone/digits")(x), Run(finished).model()(x))
 
 
-def test_what_the_hub_refuses_stays_here(lorae, finished, hub):
+def test_a_repository_that_the_hub_refuses_stays_here(lorae, finished, hub):
     hub.refuses = 403
     arguments = ["--to", "hub", "--out", "there", "--push", "someone/digits"]
     status, _, err = lorae("export", finished, *arguments)
@@ -246,8 +233,8 @@ def test_an_export_that_fails_leaves_nothing(lorae, finished, monkeypatch, error
         raise error
 
     before = content(Path())
-    monkeypatch.setattr(deploy.Card, "text", fails)
-    monkeypatch.setattr(export, "_compared", fails)
+    monkeypatch.setattr(model_card, "render_card", fails)
+    monkeypatch.setattr(programs, "_largest_difference", fails)
     assert lorae("export", finished, "--to", target)[0] in (2, 130)
     assert content(Path()) == before
     assert not (finished / target).exists()
@@ -264,9 +251,9 @@ BAD = {
     "export-half": (["export", "HALF", "--to", "torch"], "has no model yet"),
     "export-none": (["export", "AE", "--to", "hub", "--folded"], "learns no matrix"),
     "export-name": (["export", "RUN", "--to", "hub", "--push", "a b/c"], "OWNER/NAME.* 'a b/c'"),
-    "export-push": (["export", "RUN", "--to", "torch", "--push", "a/b"], "push is for --to hub"),
-    "export-private": (["export", "RUN", "--to", "hub", "--private"], "private is for --push"),
-    "export-license": (["export", "RUN", "--to", "onnx", "--license", "mit"], "license is for"),
+    "export-push": (["export", "RUN", "--to", "torch", "--push", "a/b"], "--push needs --to hub"),
+    "export-private": (["export", "RUN", "--to", "hub", "--private"], "--private needs --push"),
+    "export-license": (["export", "RUN", "--to", "onnx", "--license", "mit"], "--license needs"),
     "fold-none": (["fold", "AE"], "learns no matrix, so there is nothing to be cut"),
     "fold-threshold": (["fold", "RUN", "--threshold", "2"], "threshold must be .* got 2"),
     "fold-out": (["fold", "RUN", "--out", "done/config.json"], "file that a run consists of"),
@@ -275,5 +262,5 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_done_is_told(case, lorae, finished, stopped, plain):
+def test_refusals(case, lorae, finished, stopped, plain):
     assert_refused_without_loss(lorae, *BAD[case], {"RUN": finished, "HALF": stopped, "AE": plain})

@@ -1,17 +1,17 @@
-"""The demo: what a low-rank latent space is, seen on real images in a few minutes."""
+"""The demo: a plain autoencoder and low-rank ones on real images, in a few minutes."""
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lorae.data.cache import Unreachable
-from lorae.training.evaluation import summary
-from lorae.training.options import Options
-from lorae.training.run_folder import Run, free_folder
+from lorae.cli.output import tell, warn
+
+if TYPE_CHECKING:
+    from lorae.training.options import Options
 
 MODELS = {"ae": None, "lorae": 1e-5, "lorae-scale-free": 6e-3}
-"""The models of the demo, and the weight of each one's penalty for its short training."""
+"""The models of the demo, and the weights of their penalties for a short training."""
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Demo:
     """Train a plain autoencoder and low-rank ones on MNIST, and write the report."""
 
     out: Path | None = None
-    """Folder for the runs, new or that of a stopped demo; runs/demo by default."""
+    """Folder of the runs, new or that of an interrupted demo; runs/demo by default."""
     data: str = "mnist"
-    """Data set; where MNIST cannot be downloaded, shapes."""
+    """Data set; shapes replaces a data set that cannot be downloaded."""
     steps: int = 600
     """Optimizer steps for each model."""
     width: float = 0.25
@@ -32,23 +32,33 @@ class Demo:
     def __call__(self) -> None:
         """Train, print the table and write the report."""
         from lorae.report.report import write_report
+        from lorae.training.evaluation import summary
+        from lorae.training.train import train
+        from lorae.training.run_folder import Run, free_folder
 
         folder = self.out or free_folder("demo")
         options = self._options()
         runs = [
-            self._run(dataclasses.replace(options, model=model, weight=weight), folder)
+            train(
+                dataclasses.replace(options, model=model, weight=weight),
+                folder / model,
+                resume=Run(folder / model).exists,
+            )
             for model, weight in MODELS.items()
         ]
-        print(summary(runs))
-        print(f"report: {write_report(runs, folder / 'report.html').resolve()}")
+        tell(summary(runs))
+        tell(f"report: {write_report(runs, folder / 'report.html').resolve()}")
 
-    def _options(self) -> Options:
+    def _options(self) -> "Options":
+        from lorae.data.cache import Unreachable
+        from lorae.training.options import Options
+
         options = Options(
             data=self.data,
             width=self.width,
             steps=self.steps,
             learning_rate=3e-3,
-            ema=0.98,  # the last steps of so fast a training differ much from one to the next
+            ema=0.98,  # single steps of so short a training differ much
             evaluate_every=max(1, self.steps // 10),
             probe=1000,
             seed=self.seed,
@@ -56,12 +66,6 @@ class Demo:
         try:
             options.load()
         except Unreachable as error:
-            print(f"lorae: {error}; going on with shapes", file=sys.stderr)
+            warn(f"{error}; using shapes instead")
             return dataclasses.replace(options, data="shapes")
         return options
-
-    def _run(self, options: Options, folder: Path) -> Run:
-        from lorae.training.train import train
-
-        path = folder / options.model
-        return train(options, path, resume=Run(path).exists)

@@ -1,29 +1,28 @@
-"""A trained model as the folder that the Hugging Face hub knows as a model repository.
+"""A trained model as a repository of the Hugging Face hub.
 
 =================== ==========================================================================
 `model.safetensors` the model, which `lorae.load` reads, units of the data included
 `config.json`       how it was built and trained
-`README.md`         the model card, written from the run: what the hub shows, for people
+`README.md`         the model card, written from the run
 `pictures.png`      for images: test images above their reconstructions, or samples of a GAN
 =================== ==========================================================================
 """
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import torch
-from torch import Tensor
+from markupsafe import Markup
 
 from lorae.data.datasets import Data
 from lorae.linalg import spectral
-from lorae.metrics import evaluations
+from lorae.metrics.evaluations import recorded, scores_of
 from lorae.nn.autoencoder import BRIDGES, Autoencoder
-from lorae.objectives.registry import METHODS, Method
+from lorae.objectives.registry import METHODS
 from lorae.report.image_grids import image_grid
 from lorae.sampling.densities import density_for
 from lorae.training.evaluation import evaluate
@@ -31,245 +30,138 @@ from lorae.training.run_folder import Run
 from lorae.utils.files import write_atomic, write_json
 from lorae.utils.samples import as_float
 
-_SHOWN = 8  # images in a row of the picture
-_TOLD = ("lorae", "torch", "python")  # of the environment
-
-PAPER = """@inproceedings{mazumder2024lorae,
-  title     = {Learning Low-Rank Latent Spaces with Simple Deterministic Autoencoder:
-               Theoretical and Empirical Insights},
-  author    = {Mazumder, Alokendu and Baruah, Tirthajit and Kumar, Bhartendu and
-               Sharma, Rishab and Pattanaik, Vishwajeet and Rathore, Punit},
-  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision (WACV)},
-  year      = {2024}
-}"""
+_COLUMNS = 8  # images in a row of the picture
+_VERSIONS = ("lorae", "torch", "python")
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a model repository says of a model.
+def write_repository(
+    folder: Path,
+    run: Run,
+    model: Autoencoder,
+    data: Data | None = None,
+    *,
+    cut: str = "",
+    repository: str | None = None,
+    license: str | None = None,  # noqa: A002 - the hub's name for it
+) -> None:
+    """Write a model repository into an existing folder.
+
+    Nothing in it names a folder of this machine.
 
     Args:
-        run: where the model comes from.
+        folder: an existing folder.
+        run: the run of the model.
         model: the model, whole or cut.
-        data: of the run, None where they are no longer to be had.
-        cut: a sentence on what was cut, empty for the whole model.
-        repository: the name by which the model will be loaded.
-        license: of the model, a name that the hub knows; None where its author states none.
+        data: the data of the run, None if they are missing.
+        cut: a sentence on the cut, empty for the whole model.
+        repository: OWNER/NAME, from which the card loads the model.
+        license: of the model, a name that the hub knows; None if its author states none.
     """
-
-    run: Run
-    model: Autoencoder
-    data: Data | None = None
-    cut: str = ""
-    repository: str = "OWNER/NAME"
-    license: str | None = None
-
-    def write(self, folder: Path) -> None:
-        """Write the repository into an existing folder."""
-        self.model.save(folder / "model.safetensors")
-        write_json(folder / "config.json", self.config())
-        picture = self._picture()
-        if picture is not None:
-            write_atomic(folder / "pictures.png", picture)
-        write_atomic(folder / "README.md", self.text(pictured=picture is not None).encode())
-
-    def config(self) -> dict[str, Any]:
-        """Return what `config.json` holds: nothing of it tells of the machine's folders."""
-        assert self.model.architecture is not None
-        return {
-            "library_name": "lorae",
-            "architecture": dataclasses.asdict(self.model.architecture),
-            "training": self._options(),
-            "data": self.run.about["data"],
-            "versions": self._versions(),
-        }
-
-    def text(self, *, pictured: bool) -> str:
-        """Return the model card, its header in YAML."""
-        parts = [
-            f"---\n{_yaml(self.header())}---",
-            f"# {self._title()}",
-            self._summary(),
-            f"![{self._caption()}](pictures.png)" if pictured else "",
-            f"## How to use it\n\n{self._usage()}",
-            f"## Error and rank\n\n{self._figures()}",
-            self._scores(),
-            f"## Training\n\n{self._training()}",
-            f"## Licence and citation\n\n{self._licence()}",
-        ]
-        return "\n\n".join(part for part in parts if part) + "\n"
-
-    def header(self) -> dict[str, Any]:
-        """Return the fields that the hub reads."""
-        name = self._name
-        fields: dict[str, Any] = {
-            "library_name": "lorae",
-            "tags": ["autoencoder", "dimension-reduction", "low-rank", self._model],
-        }
-        if self.license is not None:
-            fields["license"] = self.license
-        error = self._error
-        if error is not None:
-            metric = {"type": "mse", "name": "reconstruction error, test, scaled units"}
-            result = {
-                "task": {"type": "feature-extraction"},
-                "dataset": {"type": name, "name": name},
-                "metrics": [metric | {"value": error}],
-            }
-            fields["model-index"] = [{"name": self._title(), "results": [result]}]
-        return fields
-
-    @property
-    def _model(self) -> str:
-        return str(self.run.options["model"])
-
-    @property
-    def _name(self) -> str:
-        return str(self.run.about["data"]["name"])
-
-    def _title(self) -> str:
-        return f"{self._model} on {self._name}"
-
-    @cached_property
-    def _error(self) -> float | None:
-        """The test error of this very model, None if it has none or that cannot be measured."""
-        if not self.cut:
-            error: float | None = self.run.last["test"]["reconstruction"]
-            return error
-        return None if self.data is None else evaluate(self.model, self.data.test).reconstruction
-
-    @property
-    def _row(self) -> Method | None:
-        """What is known of the model's method; nothing of one that was added to another session."""
-        return METHODS.get(self._model)
-
-    def _summary(self) -> str:
-        about = self.run.about["data"]
-        size = " × ".join(map(str, about["shape"]))
-        row = self._row
-        what = "" if row is None else f"**{self._model}**: {row.summary} ({row.reference})."
-        return (
-            f"{what} It maps samples of shape {size} to codes of {self.model.bridge.latent} "
-            f"dimensions and back, in the units of the data. Trained with "
-            f"the package lorae on {about['train']:,} samples of "
-            f"{self._name} (checksum `{about['checksum'][:16]}`); {about['test']:,} were held out."
-        ).strip()
-
-    def _caption(self) -> str:
-        if self.model.inverts:
-            return "Test images, and below each what the model makes of it"
-        return "Samples"
-
-    def _usage(self) -> str:
-        shape = ", ".join(map(str, self.run.about["data"]["shape"]))
-        encode = "z = model.encode(x)  # codes\nx = model.decode(z)  # and back"
-        if not self.model.inverts:
-            latent = self.model.bridge.latent
-            encode = f"x = model.decode(torch.randn(5, {latent}))  # samples: it has no encoder"
-        lines = f'import torch\nimport lorae\n\nmodel = lorae.load("{self.repository}")\n'
-        return (
-            f"```\npip install lorae[hub]\n```\n\n```python\n{lines}"
-            f"x = torch.rand(5, {shape})  # samples in the units of the data{self._range()}\n"
-            f"{encode}\n```\n\nFor a copy of this folder, give `lorae.load` its path. "
-            "The weights are safetensors; no pickle is read."
-        )
-
-    def _range(self) -> str:
-        assert self.model.architecture is not None
-        bounds = self.model.architecture.value_range
-        return "" if bounds is None else f", {bounds[0]:g} to {bounds[1]:g}"
-
-    def _figures(self) -> str:
-        test = self.run.last["test"]
-        spectra = {"covariance of the test codes": test["covariance"]}
-        if self._row is not None and BRIDGES[self._row.bridge].learns_matrix:
-            spectra["matrix M"] = test["matrix"]
-        rows = [["rank at", *(f"{t:.0e}" for t in spectral.THRESHOLDS)]]
-        for name, sigma in spectra.items():
-            profile = spectral.rank_profile(torch.tensor(sigma, dtype=torch.float64))
-            rows.append([name, *map(str, profile.values())])
-        return (
-            f"{self._told_error()}\n\n{_table(rows)}\n\nA rank is the number of singular values "
-            f"above that share of the largest, of {len(test['covariance'])} in the model as it was "
-            f"trained. {_sentence(self.cut)}"
-        ).strip()
-
-    def _told_error(self) -> str:
-        if self._error is not None:
-            return (
-                "Mean squared reconstruction error over all elements of "
-                f"{self.run.about['data']['test']:,} test samples, in scaled units: "
-                f"**{self._error:.6f}**."
-            )
-        if not self.model.inverts:
-            return "The model has no encoder, so it has no reconstruction error."
-        return "The error after cutting was not measured: the data were not at hand."
-
-    def _scores(self) -> str:
-        scores = evaluations.scores_of(self.run)
-        if not scores:
-            return ""
-        rows = [["part", "score", "of", "mean ± 95 % interval"]]
-        rows += [[s.part, s.name, s.of or "-", str(s.interval)] for s in scores]
-        protocols = next(iter(evaluations.recorded(self.run).values()))["protocol"]
-        told = ", ".join(
-            f"{name} {protocols[name]}" for name in ("samples", "compared", "seeds", "extractor")
-        )
-        whole = " They are those of the model before it was cut." if self.cut else ""
-        return f"## Evaluation\n\n{_table(rows)}\n\nBy `lorae evaluate`: {told}.{whole}"
-
-    def _training(self) -> str:
-        rows = [["option", "value"]]
-        rows += [[f"`{name}`", f"`{value}`"] for name, value in self._options().items()]
-        versions = ", ".join(f"{name} {version}" for name, version in self._versions().items())
-        warned = "".join(f"\n\nWarning of the run: {one}." for one in self.run.warnings)
-        return f"{_table(rows)}\n\n{self.run.last['step']:,} steps, with {versions}.{warned}"
-
-    def _licence(self) -> str:
-        told = (
-            "The author of this model has stated no licence for it."
-            if self.license is None
-            else f"The model: {self.license}."
-        )
-        return (
-            f"{told} The package lorae is licensed under Apache-2.0. If you use the method, "
-            f"cite\n\n```bibtex\n{PAPER}\n```"
-        )
-
-    def _options(self) -> dict[str, Any]:
-        """Return the options of training, data by their name and not by their place."""
-        return {n: v for n, v in self.run.options.items() if v is not None} | {"data": self._name}
-
-    def _versions(self) -> dict[str, str]:
-        known: Mapping[str, str] = self.run.about.get("environment", {})
-        return {name: known[name] for name in _TOLD if name in known}
-
-    @torch.no_grad()
-    def _picture(self) -> bytes | None:
-        if self.data is None or len(self.data.shape) != 3:
-            return None
-        side = max(self.data.shape[1:])
-        if not self.model.inverts:
-            density, generator = density_for(self.model), torch.Generator().manual_seed(0)
-            shown = self.data.unit(self.model.decode(density.sample(2 * _SHOWN, generator)))
-        else:
-            x = as_float(self.data.test[:_SHOWN])
-            rows: list[Tensor] = [self.data.unit(x), self.data.unit(self.model(x))]
-            shown = torch.cat(rows)
-        return image_grid(shown, min(_SHOWN, len(self.data.test)), side=side)
+    assert model.architecture is not None
+    options = {name: value for name, value in run.options.items() if value is not None}
+    options["data"] = run.about["data"]["name"]  # and not its path
+    environment = run.about.get("environment", {})
+    versions = {name: environment[name] for name in _VERSIONS if name in environment}
+    config = {
+        "library_name": "lorae",
+        "architecture": dataclasses.asdict(model.architecture),
+        "training": options,
+        "data": run.about["data"],
+        "versions": versions,
+    }
+    picture = None
+    if data is not None and len(data.shape) == 3:
+        picture = _picture(model, data)
+        write_atomic(folder / "pictures.png", picture)
+    card = render_card(
+        run=run,
+        model=model,
+        method=METHODS.get(run.options["model"]),
+        data=run.about["data"],
+        options=options,
+        versions=versions,
+        error=_error(run, model, data, cut),
+        thresholds=spectral.THRESHOLDS,
+        ranks=_ranks(run),
+        scores=scores_of(run),
+        protocol=next((part["protocol"] for part in recorded(run).values()), None),
+        picture=picture,
+        cut=cut,
+        repository=repository or "OWNER/NAME",
+        license=license,
+    )
+    model.save(folder / "model.safetensors")
+    write_json(folder / "config.json", config)
+    write_atomic(folder / "README.md", card.encode())
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    head, *others = rows
-    lines = [head, ["---"] * len(head), *others]
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+def render_card(**values: Any) -> str:
+    """Return the model card; values appear in it as plain text, whatever characters they hold."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lorae.export"),
+        autoescape=True,
+        finalize=escape_markdown,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"code": _code, "json": _json}
+    return environment.get_template("model_card.md.j2").render(values)
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+def escape_markdown(value: object) -> Markup:
+    r"""Return a value as Markdown that renders as its text, without markup of its own.
+
+    Example:
+        >>> print(escape_markdown("<b>*a*|b_c"))
+        \<b\>\*a\*\|b\_c
+    """
+    if isinstance(value, Markup):
+        return value
+    text = re.sub(r"\s+", " ", str(value))
+    return Markup(re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", text))  # noqa: S704 - just escaped
 
 
-def _yaml(fields: Mapping[str, Any]) -> str:
-    """Return fields as YAML, of which JSON is a part."""
-    return "".join(f"{name}: {json.dumps(v, ensure_ascii=False)}\n" for name, v in fields.items())
+def _code(value: object) -> Markup:
+    """Return a value as inline code in a table."""
+    text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "\\|")
+    return Markup(f"`{text}`")  # noqa: S704 - nothing ends inline code but a backtick
+
+
+def _json(value: object) -> Markup:
+    """Return a value as JSON, which is also YAML and Python."""
+    return Markup(json.dumps(value, ensure_ascii=False))  # noqa: S704 - quoted by json
+
+
+def _error(run: Run, model: Autoencoder, data: Data | None, cut: str) -> float | None:
+    """Return the test error of the model, None if it has none or it cannot be measured."""
+    if not cut:
+        error: float | None = run.last["test"]["reconstruction"]
+        return error
+    return None if data is None else evaluate(model, data.test).reconstruction
+
+
+def _ranks(run: Run) -> dict[str, dict[float, int]]:
+    """Return the rank at each threshold of the covariance and, if there is one, of M."""
+    test, method = run.last["test"], METHODS.get(run.options["model"])
+    spectra = {"covariance of the test codes": test["covariance"]}
+    if method is not None and BRIDGES[method.bridge].learns_matrix:
+        spectra["matrix M"] = test["matrix"]
+    return {
+        name: spectral.rank_profile(torch.tensor(sigma, dtype=torch.float64))
+        for name, sigma in spectra.items()
+    }
+
+
+@torch.no_grad()
+def _picture(model: Autoencoder, data: Data) -> bytes:
+    """Return test images above their reconstructions, or random samples, as PNG."""
+    if model.inverts:
+        x = as_float(data.test[:_COLUMNS])
+        images, columns = torch.cat([x, model(x)]), len(x)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        images = model.decode(density_for(model).sample(2 * _COLUMNS, generator))
+        columns = _COLUMNS
+    return image_grid(data.unit(images), columns, side=max(data.shape[1:]))

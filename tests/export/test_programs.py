@@ -1,4 +1,4 @@
-"""Exported programs are the models they were made of, and hold no pickle."""
+"""Exported programs equal their models, and hold no pickle."""
 
 import sys
 import zipfile
@@ -12,7 +12,7 @@ from torch import nn
 
 import lorae
 from lorae.errors import InputError
-from lorae.export import exporters as export
+from lorae.export import programs
 from lorae.linalg import spectral
 from lorae.nn.autoencoder import Architecture, build
 from lorae.nn.networks import PAPER_SHAPES
@@ -52,7 +52,7 @@ def trained(architecture: Architecture) -> lorae.Autoencoder:
 
 
 @torch.no_grad()
-def assert_same(model: lorae.Autoencoder, encode, decode) -> None:
+def assert_equal(model: lorae.Autoencoder, encode, decode) -> None:
     """Check programs, as functions of arrays, for batches other than those that were traced."""
     for count in (1, 2, 33):
         x = torch.randn(count, *model.architecture.shape)
@@ -67,28 +67,28 @@ def assert_same(model: lorae.Autoencoder, encode, decode) -> None:
 )
 def test_onnx_is_the_model(architecture, tmp_path):
     model = trained(architecture)
-    apart = export.onnx(model, tmp_path)
+    apart = programs.export_onnx(model, tmp_path)
     assert set(apart) == {"encoder", "decoder"}
     assert max(apart.values()) < 1e-4
     found = {}
-    for half, takes, gives in (("encoder", "samples", "codes"), ("decoder", "codes", "samples")):
+    for half, inputs, outputs in (("encoder", "samples", "codes"), ("decoder", "codes", "samples")):
         file = tmp_path / f"{half}.onnx"
         onnx.checker.check_model(onnx.load(file), full_check=True)
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-        assert [(i.name, i.shape[0]) for i in session.get_inputs()] == [(takes, "batch")]
-        assert [(o.name, o.shape[0]) for o in session.get_outputs()] == [(gives, "batch")]
-        found[half] = lambda x, s=session, n=takes: s.run(None, {n: x})[0]
-    assert_same(model, found["encoder"], found["decoder"])
+        assert [(i.name, i.shape[0]) for i in session.get_inputs()] == [(inputs, "batch")]
+        assert [(o.name, o.shape[0]) for o in session.get_outputs()] == [(outputs, "batch")]
+        found[half] = lambda x, s=session, n=inputs: s.run(None, {n: x})[0]
+    assert_equal(model, found["encoder"], found["decoder"])
 
 
 @pytest.mark.parametrize(
     "architecture", [marked(a, slow=name(a) not in QUICK) for a in ARCHITECTURES]
 )
-def test_a_program_of_pytorch_is_the_model(architecture, tmp_path):
+def test_a_torch_program_is_the_model(architecture, tmp_path):
     model = trained(architecture)
-    assert set(export.torch_program(model, tmp_path)) == {"encoder", "decoder"}
+    assert set(programs.export_torch(model, tmp_path)) == {"encoder", "decoder"}
     found = [torch.export.load(tmp_path / f"{n}.pt2").module() for n in ("encoder", "decoder")]
-    assert_same(model, *[lambda x, m=m: m(torch.from_numpy(x)) for m in found])
+    assert_equal(model, *[lambda x, m=m: m(torch.from_numpy(x)) for m in found])
     for file in tmp_path.glob("*.pt2"):
         assert not [part for part in parts(file) if is_pickle(part)]
 
@@ -109,14 +109,14 @@ def test_a_file_with_a_pickle_is_noticed(tmp_path):
     torch.export.save(program, tmp_path / "a.pt2")
     assert any(map(is_pickle, parts(tmp_path / "a.pt2")))
     with pytest.raises(InputError, match=r"would write a pickle into 'a\.pt2'"):
-        export._check_no_pickle(tmp_path / "a.pt2")
+        programs._check_no_pickle(tmp_path / "a.pt2")
 
 
 def test_a_cut_model_has_the_codes_of_its_rank(tmp_path):
     model = trained(ARCHITECTURES[0])
     with torch.no_grad():
         model.bridge.weight.copy_(spectral.truncate(model.bridge.weight, 2))
-    export.torch_program(model.cut(), tmp_path)
+    programs.export_torch(model.cut(), tmp_path)
     encode, decode = (
         torch.export.load(tmp_path / f"{n}.pt2").module() for n in ("encoder", "decoder")
     )
@@ -125,29 +125,29 @@ def test_a_cut_model_has_the_codes_of_its_rank(tmp_path):
     torch.testing.assert_close(decode(encode(x)), model(x), rtol=1e-4, atol=1e-5)
 
 
-def test_of_a_gan_the_decoder_is_exported(tmp_path):
+def test_only_the_decoder_of_a_gan_is_exported(tmp_path):
     model = build(Architecture("mlp", (4,), 3, inverts=False, prior=True))
-    assert set(export.torch_program(model, tmp_path)) == {"decoder"}
+    assert set(programs.export_torch(model, tmp_path)) == {"decoder"}
     assert [path.name for path in tmp_path.iterdir()] == ["decoder.pt2"]
 
 
 def test_exporting_changes_nothing(tmp_path):
     model = trained(ARCHITECTURES[0]).double().train()
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
-    export.torch_program(model, tmp_path)
+    programs.export_torch(model, tmp_path)
     assert model.training
     assert all(torch.equal(before[key], one) for key, one in model.state_dict().items())
     assert model.shift.dtype == torch.float64
 
 
-class Unlike(nn.Linear):
-    """A module that does another thing when it is traced."""
+class Unfaithful(nn.Linear):
+    """A module that computes something else when it is traced."""
 
     def forward(self, x):
         return super().forward(x) + (1.0 if torch.compiler.is_exporting() else 0.0)
 
 
-class Refusing(nn.Linear):
+class Untraceable(nn.Linear):
     """A module that cannot be traced."""
 
     def forward(self, x):
@@ -157,26 +157,26 @@ class Refusing(nn.Linear):
 @pytest.mark.parametrize(
     ("decoder", "pattern"),
     [
-        (Unlike(3, 4), r"the exported decoder differs from the model's by 1"),
-        (Refusing(3, 4), "the decoder cannot be exported"),
+        (Unfaithful(3, 4), r"the exported decoder differs from the model's by 1"),
+        (Untraceable(3, 4), "the decoder cannot be exported"),
     ],
-    ids=["unlike", "refusing"],
+    ids=["unfaithful", "untraceable"],
 )
-def test_a_program_that_is_not_the_model_is_refused(decoder, pattern, tmp_path):
+def test_a_program_that_differs_from_the_model_is_refused(decoder, pattern, tmp_path):
     model = lorae.wrap(nn.Linear(4, 3), decoder, sample=torch.rand(2, 4))
     with pytest.raises(InputError, match=pattern) as error:
-        export.torch_program(model, tmp_path)
+        programs.export_torch(model, tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_a_model_must_know_the_shape_of_a_sample(tmp_path):
     model = lorae.wrap(nn.Linear(4, 3), nn.Linear(3, 4))
-    with pytest.raises(InputError, match=r"give lorae\.wrap a sample"):
-        export.torch_program(model, tmp_path)
+    with pytest.raises(InputError, match=r"pass lorae\.wrap a sample"):
+        programs.export_torch(model, tmp_path)
 
 
-def test_without_the_packages_one_is_told_to_install_them(tmp_path, monkeypatch):
+def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"onnxruntime: pip install lorae\[onnx\]"):
-        export.onnx(trained(ARCHITECTURES[0]), tmp_path)
+        programs.export_onnx(trained(ARCHITECTURES[0]), tmp_path)
     assert not list(tmp_path.iterdir())

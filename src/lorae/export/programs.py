@@ -1,13 +1,13 @@
 r"""Encoder and decoder as programs that run without this package.
 
-A program is a half of a model as a graph of tensor operations,
+A program is one half of a model as a graph of tensor operations,
 
 .. math:: z = A\, E((x - \text{shift}) / \text{scale}) + b, \qquad
     \hat x = \text{scale} \cdot D(z) + \text{shift},
 
-in the units of the data and for a batch of any size. What a bridge computes from its own state (a
-decomposition, running averages) becomes the constants A and b. Each program is run against the
-model before it is left behind.
+in the units of the data and for batches of any size. What a bridge computes from its own state (a
+decomposition, running averages) becomes the constants A and b. Each program is compared with the
+model on random batches, and refused if it differs.
 """
 
 import logging
@@ -27,8 +27,9 @@ from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.bridges.matrix import Bridge, NoBridge
 
 TOLERANCE = 1e-3
-"""Largest difference, as a share of the largest value, at which a program equals its model."""
-_BATCHES = (1, 7)  # on which programs are compared; they were traced with another number
+"""Largest difference of a program from its model, as a share of the largest output."""
+
+_BATCHES = (1, 7)  # sizes to compare at; programs are traced with 3 samples
 
 
 class Encode(nn.Module):
@@ -40,13 +41,13 @@ class Encode(nn.Module):
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
         self.encoder = model.encoder
-        self.between = _constant(model.bridge)
+        self.bridge = _affine(model.bridge)
         self.register_buffer("shift", model.shift)
         self.register_buffer("scale", model.scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the codes of samples."""
-        codes: Tensor = self.between(self.encoder((x - self.shift) / self.scale))
+        codes: Tensor = self.bridge(self.encoder((x - self.shift) / self.scale))
         return codes
 
 
@@ -63,75 +64,72 @@ class Decode(nn.Module):
         self.register_buffer("scale", model.scale)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the samples that codes stand for."""
+        """Return the samples of codes."""
         samples: Tensor = self.decoder(z) * self.scale + self.shift
         return samples
 
 
 @dataclass(frozen=True)
 class Half:
-    """A half of a model, to become a program.
+    """One half of a model, to be exported.
 
     Args:
         name: "encoder" or "decoder".
-        takes: what goes in, "samples" or "codes".
-        gives: what comes out.
-        module: the half.
-        model: the function of the model that it must equal.
-        inputs: returns that many random inputs.
+        input_name: "samples" or "codes".
+        output_name: the other of the two.
+        module: the module to trace.
+        reference: the function of the model that the program must equal.
+        inputs: returns the given number of random inputs.
     """
 
     name: str
-    takes: str
-    gives: str
+    input_name: str
+    output_name: str
     module: nn.Module
-    model: Callable[[Tensor], Tensor]
+    reference: Callable[[Tensor], Tensor]
     inputs: Callable[[int], Tensor]
 
 
-def onnx(model: Autoencoder, folder: Path) -> dict[str, float]:
-    """Write encoder.onnx and decoder.onnx, and return how far each is from the model at most.
+def export_onnx(model: Autoencoder, folder: Path) -> dict[str, float]:
+    """Write encoder.onnx and decoder.onnx, and return the largest difference of each.
 
-    The graphs take a batch of any size; the encoder takes "samples" and gives "codes", the decoder
-    the other way round, all float32. They are run in onnxruntime for comparison.
+    The encoder maps "samples" to "codes", the decoder "codes" to "samples", in float32 and for
+    batches of any size. The differences are those of onnxruntime from the model.
 
     Args:
-        model: any model whose shape of a sample is known; of one without an encoder (a GAN), the
-            decoder alone is written.
-        folder: an existing one.
+        model: a model that knows the shape of a sample; of one without an encoder (a GAN), only
+            the decoder is written.
+        folder: an existing folder.
 
     Raises:
         InputError: if the packages are missing, or the model cannot be exported.
     """
-    runtime = _onnx_packages()
-    return {half.name: _onnx(half, folder, runtime) for half in halves(model)}
+    runtime = _import_onnxruntime()
+    return {half.name: _export_onnx(half, folder, runtime) for half in _halves(model)}
 
 
-def torch_program(model: Autoencoder, folder: Path) -> dict[str, float]:
-    """Write encoder.pt2 and decoder.pt2, and return how far each is from the model at most.
+def export_torch(model: Autoencoder, folder: Path) -> dict[str, float]:
+    """Write encoder.pt2 and decoder.pt2, and return the largest difference of each.
 
-    They are programs of `torch.export`, to be read with `torch.export.load(file).module()`. Such
-    a file holds a graph as JSON and raw weights, and no pickle, unlike one of TorchScript.
+    These are programs of `torch.export`, read by `torch.export.load(file).module()`. Unlike a
+    TorchScript file, such a file holds a graph as JSON and raw weights, and no pickle.
 
     Args:
-        model: as for :func:`onnx`.
-        folder: an existing one.
+        model: as for :func:`export_onnx`.
+        folder: an existing folder.
 
     Raises:
         InputError: if the model cannot be exported, or this version of PyTorch would pickle.
     """
-    return {half.name: _torch_program(half, folder) for half in halves(model)}
+    return {half.name: _export_torch(half, folder) for half in _halves(model)}
 
 
-def halves(model: Autoencoder) -> list[Half]:
-    """Return the halves of a model in evaluation mode, on the CPU in float32.
-
-    Raises:
-        InputError: if the shape of a sample is not known.
-    """
+def _halves(model: Autoencoder) -> list[Half]:
+    """Return the halves of a model in evaluation mode, on the CPU in float32."""
     if model.architecture is None or not model.architecture.shape:
         raise InputError(
-            "to be exported, a model must know the shape of a sample: give lorae.wrap a sample"
+            "model must know the shape of a sample to be exported, got one that does not: pass "
+            "lorae.wrap a sample"
         )
     shape, model = model.architecture.shape, clone(model).cpu().float().eval()
     generator = torch.Generator().manual_seed(0)
@@ -148,16 +146,16 @@ def halves(model: Autoencoder) -> list[Half]:
     return [encoder, decoder] if model.inverts else [decoder]
 
 
-def _onnx(half: Half, folder: Path, runtime: Any) -> float:
+def _export_onnx(half: Half, folder: Path, runtime: Any) -> float:
     file = folder / f"{half.name}.onnx"
-    with _quiet(half):
+    with _one_error(half):
         program = torch.onnx.export(
             half.module.eval(),
             (half.inputs(3),),
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
-            input_names=[half.takes],
-            output_names=[half.gives],
+            input_names=[half.input_name],
+            output_names=[half.output_name],
             verbose=False,
         )
         assert program is not None
@@ -165,15 +163,15 @@ def _onnx(half: Half, folder: Path, runtime: Any) -> float:
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
     def run(x: Tensor) -> Tensor:
-        (found,) = session.run(None, {half.takes: x.numpy()})
-        return torch.from_numpy(found)
+        (output,) = session.run(None, {half.input_name: x.numpy()})
+        return torch.from_numpy(output)
 
-    return _compared(half, run)
+    return _largest_difference(half, run)
 
 
-def _torch_program(half: Half, folder: Path) -> float:
+def _export_torch(half: Half, folder: Path) -> float:
     file = folder / f"{half.name}.pt2"
-    with _quiet(half):
+    with _one_error(half):
         program = torch.export.export(
             half.module.eval(),
             (half.inputs(3),),
@@ -183,54 +181,54 @@ def _torch_program(half: Half, folder: Path) -> float:
         torch.export.save(program, file)
         _check_no_pickle(file)
         module = torch.export.load(file).module()
-    return _compared(half, module)
+    return _largest_difference(half, module)
 
 
 def _check_no_pickle(file: Path) -> None:
     with zipfile.ZipFile(file) as archive:
         settings = [archive.read(name) for name in archive.namelist() if name.endswith(".json")]
-        pickled = [one for one in archive.infolist() if one.filename.endswith(".pt")]
-    if any(one.file_size for one in pickled) or any(b'"use_pickle": true' in s for s in settings):
+        pickles = [info for info in archive.infolist() if info.filename.endswith(".pt")]
+    if any(info.file_size for info in pickles) or any(b'"use_pickle": true' in s for s in settings):
         raise InputError(
             f"PyTorch {torch.__version__} would write a pickle into {file.name!r}: use a newer one"
         )
 
 
-def _onnx_packages() -> Any:
+def _import_onnxruntime() -> Any:
     try:
         import onnx  # noqa: F401 - the exporter needs it
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"export to ONNX takes the package {error.name}: pip install lorae[onnx]"
+            f"export to ONNX needs the package {error.name}: pip install lorae[onnx]"
         ) from None
     return onnxruntime
 
 
 @torch.no_grad()
-def _compared(half: Half, program: Callable[[Tensor], Tensor]) -> float:
+def _largest_difference(half: Half, program: Callable[[Tensor], Tensor]) -> float:
     """Return the largest difference of a program from its model.
 
     Raises:
-        InputError: if they are not the same function.
+        InputError: if it exceeds the tolerance.
     """
     largest = 0.0
     for count in _BATCHES:
         x = half.inputs(count)
-        expected, found = half.model(x), program(x)
-        apart = float((found - expected).abs().max())
-        if not apart <= TOLERANCE * float(expected.abs().max()) + 1e-6:
+        expected, found = half.reference(x), program(x)
+        difference = float((found - expected).abs().max())
+        if not difference <= TOLERANCE * float(expected.abs().max()) + 1e-6:
             raise InputError(
-                f"the exported {half.name} differs from the model's by {apart:.2g}, so it was "
+                f"the exported {half.name} differs from the model's by {difference:.2g}, so it was "
                 "not kept"
             )
-        largest = max(largest, apart)
+        largest = max(largest, difference)
     return largest
 
 
-def _constant(bridge: Bridge) -> nn.Module:
-    """Return a bridge as the affine map it is at inference, itself if it is none."""
+def _affine(bridge: Bridge) -> nn.Module:
+    """Return a bridge as its affine map at inference, or itself if it has none."""
     if isinstance(bridge, NoBridge):
         return nn.Identity()
     try:
@@ -245,11 +243,8 @@ def _constant(bridge: Bridge) -> nn.Module:
 
 
 @contextmanager
-def _quiet(half: Half) -> Iterator[None]:
-    """Keep PyTorch's exporters from talking of themselves, and tell their failures in a sentence.
-
-    They warn of their own internals and of torchvision, which is not needed here.
-    """
+def _one_error(half: Half) -> Iterator[None]:
+    """Silence PyTorch's exporters, and raise their failures as an `InputError` of one sentence."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
