@@ -44,7 +44,7 @@ class Task:
         )
         if precision is not None:
             given = lorae.Options(**vars(given) | {"precision": precision})
-        return given.resolved(given.load())
+        return given.resolve(given.load())
 
     def model(self) -> Autoencoder:
         """Return the modules with fresh weights, the same at each call."""

@@ -47,7 +47,7 @@ def loop(width: float, batch: int, latent: int) -> Iterator[int]:
     """Return a training, of which each item is a step."""
     data = faces(2 * batch)
     given = lorae.Options(width=width, batch_size=batch, latent=latent, network="celeba", steps=9)
-    options = given.resolved(data)
+    options = given.resolve(data)
     fabric = single_process(options.device)
     stepper = Stepper(build_objective(options, data), options, fabric)
     sampler = Sampler(data.train, fabric, batch_size=batch)
@@ -58,7 +58,7 @@ def operations(width: float, latent: int) -> float:
     """Return the floating-point operations of a sample, forward and backward."""
     data = faces(4)
     given = lorae.Options(width=width, batch_size=2, latent=latent, network="celeba", steps=9)
-    model = build(given.resolved(data).architecture(data), data.shift, data.scale)
+    model = build(given.resolve(data).architecture(data), data.shift, data.scale)
     with FlopCounterMode(display=False) as counter:
         model(data.train.float() / 255).square().mean().backward()
     return counter.get_total_flops() / len(data.train)

@@ -91,7 +91,7 @@ def main() -> None:
     print("data     width   bare ms/step   ours ms/step   ours/bare (quartiles)")
     for name in arguments.data:
         given = lorae.Options(data=name, model=arguments.model, width=arguments.width)
-        options = given.resolved(given.load())
+        options = given.resolve(given.load())
         loops = {"bare": bare(options), "ours": ours(options)}
         for step in loops.values():
             timed(step, arguments.block)

@@ -45,7 +45,7 @@ def relative_times(names: list[str], steps: int, rounds: int) -> dict[str, tuple
         advance = {}
         for name in names:
             options = options_for(name, 10**6)
-            resolved = options.resolved(options.load())
+            resolved = options.resolve(options.load())
             advance[name] = ours(resolved, Path(folder, name))
             for _ in range(3):
                 advance[name]()

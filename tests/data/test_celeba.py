@@ -60,7 +60,7 @@ def test_official_layout_with_its_split(tmp_path: Path, zipped: bool) -> None:
     assert found.train.shape == (4, 3, 64, 64)
     assert found.test.shape == (2, 3, 64, 64)
     assert found.train_labels is None
-    resolved = Options(data=str(folder), batch_size=2, steps=1).resolved(found)
+    resolved = Options(data=str(folder), batch_size=2, steps=1).resolve(found)
     assert (resolved.network, resolved.latent, resolved.learning_rate) == ("celeba", 128, 1e-4)
 
 

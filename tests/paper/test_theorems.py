@@ -35,7 +35,7 @@ class TestTheorem1:
         cell = RECIPES["theorem1"].cells(PLAN)["LoRAE", 1]
         options = PLAN.options("MNIST", "lorae", 1)
         data = options.load()
-        resolved = options.resolved(data)
+        resolved = options.resolve(data)
         torch.manual_seed(1)
         model = build(resolved.architecture(data), data.shift, data.scale)
         objective = METHODS["lorae"].build_objective(model, resolved.weight)

@@ -9,9 +9,9 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 
 from lorae.errors import InputError
 from lorae.training.devices import create_fabric, detect_launch
-from lorae.training.options import Options
+from lorae.training.options import LaunchOptions, Options
 
-OPTIONS = Options(device="cpu")
+OPTIONS = LaunchOptions(device="cpu")
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}
 SRUN = {
     "SLURM_JOB_ID": "7",
@@ -74,9 +74,8 @@ def test_unequal_machines_and_machines_nowhere_named_are_refused(monkeypatch):
     [
         ({"strategy": "fsdp"}, "strategy must be one of .*never sharded"),
         ({"nodes": 0}, "nodes must be"),
-        ({"nodes": 3}, "multiple of devices times nodes, got 100 and 1 times 3"),
     ],
 )
 def test_options_of_machines_are_checked(changed, message):
     with pytest.raises(InputError, match=message):
-        replace(OPTIONS, **changed).check()
+        Options(**changed).check()

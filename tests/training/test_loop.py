@@ -12,7 +12,7 @@ from lorae.nn.autoencoder import Architecture, build
 from lorae.objectives.base import AE
 from lorae.training.devices import single_process
 from lorae.training.loop import Stepper, Totals, optimize
-from lorae.training.options import Options
+from lorae.training.options import OptimizerOptions
 
 
 def batch(step: int) -> torch.Tensor:
@@ -26,7 +26,7 @@ def objective() -> AE:
 
 def stepper(model: AE, steps: int = 0, **options) -> Stepper:
     options = {"learning_rate": 1e-2} | options
-    return Stepper(model, Options(**options), single_process("cpu"), steps)
+    return Stepper(model, OptimizerOptions(**options), single_process("cpu"), steps)
 
 
 def test_the_loop_does_what_a_textbook_says():

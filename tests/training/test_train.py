@@ -189,6 +189,13 @@ def test_options_that_do_not_fit_leave_no_folder(change, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_batch_that_processes_cannot_share_leaves_no_folder(tmp_path):
+    options = replace(SMALL, device="cpu", devices=3)
+    with pytest.raises(InputError, match="multiple of the number of processes, 3, got 64"):
+        train(options, tmp_path / "run", show=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(("devices", "nodes"), [(2, 2), (4, 1), (1, 4)])
 def test_a_share_of_a_batch_that_is_too_small_leaves_no_folder(
     devices, nodes, tmp_path, monkeypatch

@@ -28,7 +28,7 @@ from lorae.objectives.base import AE, Objective
 from lorae.objectives.rank_descent import RankDescent
 from lorae.training.devices import single_process
 from lorae.training.loop import LOG_EVERY, Stepper, optimize
-from lorae.training.options import Options
+from lorae.training.options import OptimizerOptions
 from lorae.training.sampler import Sampler, subsample
 from lorae.utils.samples import as_float
 
@@ -104,7 +104,7 @@ class Trainer:
         device: str = "auto",
     ) -> None:
         self.fabric, self.seed = single_process(device), seed
-        self.options = Options(learning_rate=learning_rate)
+        self.options = OptimizerOptions(learning_rate=learning_rate)
         self.sampler = Sampler(
             samples,
             self.fabric,
@@ -142,11 +142,12 @@ class Trainer:
             return min(1.0, (1 - (step - start) / steps) / cool) if cool else 1.0
 
         stepper = Stepper(objective, self.options, self.fabric, start)
-        for self.step in optimize(stepper, self.sampler.batch, end, schedule):
-            if self.step == end or (self.step - start) % LOG_EVERY == 0:
-                line = {"phase": phase, "step": self.step, "loss": stepper.totals.means()["loss"]}
+        for step in optimize(stepper, self.sampler.batch, end, schedule):
+            if step == end or (step - start) % LOG_EVERY == 0:
+                line = {"phase": phase, "step": step, "loss": stepper.totals.means()["loss"]}
                 self.history.append(line | _rank_of(objective))
                 stepper.totals.clear()
+        self.step = end
         objective.eval()
 
     def narrow(

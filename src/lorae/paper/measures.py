@@ -202,7 +202,7 @@ def supervised_classification(
     """
     given = Options.from_dict(options)
     data = loaded(given)
-    built = given.resolved(data).architecture(data)
+    built = given.resolve(data).architecture(data)
     shape = built.network, built.shape, built.latent, built.width
     probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder, epochs=epochs)
     return _accuracies(labelled(None, data), probe, labels, given.seed, draws)

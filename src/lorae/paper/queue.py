@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 
 from lorae.data.datasets import Data
 from lorae.errors import Diverged, InputError
-from lorae.training.options import Options
+from lorae.training.options import DataOptions, Options
 from lorae.training.run_folder import MACHINES, Run, environment
 from lorae.utils.files import read_json, write_json
 
@@ -230,16 +230,14 @@ class Sweep:
         return self.folder / "cells" / f"{cell.key}.json"
 
 
-def loaded(options: Options) -> Data:
+def loaded(options: DataOptions) -> Data:
     """Return the data of options; sets are kept, so that many trainings read them once."""
-    return _loaded(dataclasses.replace(Options(), **{name: getattr(options, name) for name in _OF}))
-
-
-_OF = ("data", "size", "crop", "skip_bad", "drop_constant", "test_fraction", "seed")
+    names = [field.name for field in dataclasses.fields(DataOptions)]
+    return _loaded(DataOptions(**{name: getattr(options, name) for name in names}))
 
 
 @cache
-def _loaded(options: Options) -> Data:
+def _loaded(options: DataOptions) -> Data:
     return options.load()
 
 

@@ -60,7 +60,7 @@ def descents(
     """
     given = Options.from_dict(options)
     data = loaded(given)
-    given = given.resolved(data)
+    given = given.resolve(data)
     assert given.learning_rate is not None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = as_float(chosen(data.train, samples)).to(device)

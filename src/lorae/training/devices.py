@@ -16,7 +16,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from lorae.errors import InputError
-from lorae.training.options import Options
+from lorae.training.options import LaunchOptions
 
 
 class Launch(NamedTuple):
@@ -27,7 +27,7 @@ class Launch(NamedTuple):
     environment: ClusterEnvironment
 
 
-def create_fabric(options: Options) -> Fabric:
+def create_fabric(options: LaunchOptions) -> Fabric:
     """Return the Fabric of the processes that the options or a launcher ask for, not launched yet.
 
     Raises:
@@ -63,7 +63,7 @@ def _fabric(device: str, **settings: Any) -> Fabric:
         raise InputError(f"device {device!r} cannot be used: {reason}") from None
 
 
-def detect_launch(options: Options) -> Launch:
+def detect_launch(options: LaunchOptions) -> Launch:
     """Return how many processes there are, and who starts them.
 
     Raises:

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lorae.errors import Diverged
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.base import Objective
-from lorae.training.options import Options
+from lorae.training.options import OptimizerOptions
 
 LOG_EVERY = 50
 """Steps between two readings of the loss, for which an accelerator has to wait."""
@@ -48,7 +48,7 @@ def optimize(
         >>> from lorae.nn.autoencoder import Architecture, build
         >>> from lorae.objectives.base import AE
         >>> objective = AE(build(Architecture("mlp", (6,), 3)))
-        >>> stepper = Stepper(objective, Options(learning_rate=1e-3), Fabric())
+        >>> stepper = Stepper(objective, OptimizerOptions(learning_rate=1e-3), Fabric())
         >>> x = torch.rand(10, 6)
         >>> list(optimize(stepper, lambda k: x, steps=3))
         [1, 2, 3]
@@ -83,7 +83,7 @@ class Stepper:
     """
 
     def __init__(
-        self, objective: Objective, options: Options, fabric: Fabric, steps: int = 0
+        self, objective: Objective, options: OptimizerOptions, fabric: Fabric, steps: int = 0
     ) -> None:
         assert options.learning_rate is not None
         self.options, self.fabric, self.steps = options, fabric, steps

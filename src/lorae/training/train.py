@@ -59,7 +59,7 @@ def train(
     options.check()
     fabric = create_fabric(options)
     data = options.load()
-    options = options.resolved(data)
+    options = options.resolve(data)
     objective = build_objective(options, data)
     check_batch_size(options, objective, fabric.world_size)
     fabric.launch()
