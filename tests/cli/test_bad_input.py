@@ -26,7 +26,7 @@ BAD_TRAIN = {
     "network-shape": (["--network", "mnist"], r"takes samples of shape \(1, 32, 32\)"),
     "weight": (["--weight", "-0.1"], r"weight must be .* at least 0, got -0\.1"),
     "weight-nan": (["--weight", "nan"], "weight must be .*finite.* got nan"),
-    "weight-ae": (["--model", "ae", "--weight", "1"], "weight is not an option of AE"),
+    "weight-ae": (["--model", "ae", "--weight", "1"], "weight must be None for a model without"),
     "latent-0": (["--latent", "0"], "latent must be .* at least 1, got 0"),
     "latent-large": (["--latent", "65"], "latent must be 1 to 64"),
     "width": (["--width", "0"], "width must be .* greater than 0"),
@@ -37,7 +37,7 @@ BAD_TRAIN = {
     ),
     "setting-value": (
         ["--model", "irmae", "--settings", "depth", "0"],
-        "depth must be at least 1, got 0",
+        "depth must be finite, at least 1, got 0",
     ),
     "setting-type": (
         ["--model", "irmae", "--settings", "depth", "2.5"],
