@@ -137,7 +137,7 @@ def test_what_is_wrong_with_a_training_is_told_and_kept(lorae):
     arguments = flags(dataclasses.replace(SMALL, model="gan", learning_rate=1e-9))
     status, out, err = lorae("train", "--out", "a", *arguments)
     assert status == 0
-    warning = "of the variance of the data: the decoder makes nearly the same of every code"
+    warning = "of the variance of the data: the decoder maps all codes to nearly the same sample"
     assert "warning: a: samples drawn from the prior have" in out
     assert warning in out
     assert err.count(warning) == 4  # at three evaluations and at the end

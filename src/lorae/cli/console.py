@@ -27,7 +27,7 @@ from lorae.errors import InputError, Interrupted
 from lorae.objectives.registry import METHODS
 from lorae.training.evaluation import Evaluation, evaluate, ranks, summary
 from lorae.training.options import Options, data_of
-from lorae.training.run_folder import Run, free_folder, no_part_of_a_run
+from lorae.training.run_folder import Run, free_folder, check_output_file
 from lorae.utils.distributed import is_main
 
 
@@ -134,7 +134,7 @@ class Report:
         if not self.runs:
             raise InputError("report needs the folder of at least one run, got none")
         runs = [Run.open(path) for path in self.runs]
-        out = no_part_of_a_run(self.out or runs[0].path / "report.html")
+        out = check_output_file(self.out or runs[0].path / "report.html")
         tell(str(write_report(runs, out)))
 
 

@@ -36,10 +36,10 @@ class Fold:
     def __call__(self) -> None:
         """Fold, cut, write, and compare with the whole model on the test samples."""
         from lorae.export.folding import fold_run
-        from lorae.training.run_folder import Run, no_part_of_a_run
+        from lorae.training.run_folder import Run, check_output_file
 
         run = Run.open(self.run)
-        out = no_part_of_a_run(self.out or run.path / "folded.safetensors")
+        out = check_output_file(self.out or run.path / "folded.safetensors")
         comparison = fold_run(run, out, self.threshold, self.seconds)
         if self.as_json:
             tell(comparison.to_dict() | {"file": str(out)})

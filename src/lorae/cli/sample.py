@@ -23,7 +23,7 @@ from lorae.report.image_grids import encode_png, image_grid
 from lorae.sampling.densities import density_for
 from lorae.sampling.interpolation import KINDS, along_axes, between, detour
 from lorae.training.options import data_of
-from lorae.training.run_folder import Run, no_part_of_a_run
+from lorae.training.run_folder import Run, check_output_file
 from lorae.utils.files import beside, whole_folder, write_atomic
 from lorae.utils.intervals import Interval
 from lorae.utils.validation import check_range
@@ -105,7 +105,7 @@ class Interpolate:
             paths = between(a, b, self.steps, self.kind, codes.mean(0))
         images = origin.unit(decode_all(model, paths.flatten(0, 1)))
         picture = image_grid(images, self.steps, side=max(origin.shape[1:]))
-        out = no_part_of_a_run(self.out or run.path / f"interpolation-{self.kind}.png")
+        out = check_output_file(self.out or run.path / f"interpolation-{self.kind}.png")
         write_atomic(out, picture)
         pixels = as_bytes(images).float().view(*paths.shape[:2], -1)
         ratio = Interval(tuple(float(one) for one in detour(pixels)))

@@ -1,4 +1,4 @@
-"""What a model does to samples it was not trained on: its error and the spectrum of its codes."""
+"""Evaluation of a model on samples: reconstruction error, spectra and ranks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ from lorae.utils import distributed
 from lorae.utils.samples import Rows
 
 RANK_THRESHOLD = 1e-2
-"""The relative threshold of the rank that is printed where there is room for only one."""
+"""The relative threshold of a rank that is printed alone."""
 COLLAPSED = 0.1
-"""The share of the data's variance below which samples count as nearly the same one."""
-_SAMPLES = 1000  # of the data and of the prior, to compare their variance
+"""Share of the variance of the data below which samples from the prior are warned about."""
+_SAMPLES = 1000  # of the data and from the prior, to compare their variances
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one model on one set of samples.
+    """The figures of a model on a set of samples.
 
     Attributes:
-        samples: how many samples were used.
+        samples: the number of samples.
         reconstruction: mean squared error over all elements, in scaled units; None for a model
-            whose decoder does not undo its encoder.
+            that does not reconstruct.
         covariance: singular values of the covariance of the codes, descending.
         matrix: singular values of the bridge's matrix M, descending.
         spread: total variance of samples drawn from the prior, as a share of that of the data;
@@ -51,14 +51,14 @@ class Evaluation:
 
     @property
     def warnings(self) -> list[str]:
-        """What a person should know of a model with these figures; mostly nothing."""
+        """Warnings about a model with these figures."""
         if self.spread is None or self.spread >= COLLAPSED:
             return []
-        told = (
-            f"samples drawn from the prior have {self.spread:.1%} of the variance of the "
-            "data: the decoder makes nearly the same of every code"
+        warning = (
+            f"samples drawn from the prior have {self.spread:.1%} of the variance of the data: the "
+            "decoder maps all codes to nearly the same sample"
         )
-        return [told]
+        return [warning]
 
     def figures(self) -> dict[str, Any]:
         """Return the fields of a line of metrics, as values that JSON can hold."""
@@ -74,15 +74,15 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) -> Evaluation:
-    """Return reconstruction error and spectra over samples, in evaluation mode, streaming.
+    """Return the reconstruction error and the spectra over samples, in evaluation mode.
 
-    Several processes that train together share the batches, and all of them return the figures of
-    the whole.
+    Samples are processed in batches. Processes that train together share the batches, and each
+    returns the figures over all samples.
 
     Args:
-        model: whose mode is as it was afterwards.
-        samples: n of them, at least 2, in the units of the data; bytes count from 0 to 1.
-        batch_size: how many at a time.
+        model: its mode is restored afterwards.
+        samples: n of them, at least 2, in the units of the data; bytes are divided by 255.
+        batch_size: samples in a batch.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
@@ -103,7 +103,7 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
             error = model.decoder(codes).float() - target
             squares += float(error.square().sum(dtype=torch.float32))
             elements += error.numel()
-    moments, squares, elements = _of_all(moments, squares, elements, model.shift.device)
+    moments, squares, elements = _reduce(moments, squares, elements, model.shift.device)
     matrix = spectral.singular_values(model.bridge.matrix())
     found = Evaluation(
         samples=len(samples),
@@ -116,10 +116,10 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
     return found
 
 
-def _of_all(
+def _reduce(
     moments: Moments, squares: float, elements: int, device: torch.device
 ) -> tuple[Moments, float, int]:
-    """Return moments and sums over all processes, the same ones on each."""
+    """Return moments and sums over all processes."""
     if distributed.processes() == 1:
         return moments, squares, elements
     sums = torch.tensor([squares, elements], dtype=torch.float64)
@@ -134,21 +134,23 @@ def _of_all(
 
 def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> float:
     """Return the variance of decoded draws from the prior, as a share of that of the samples."""
-    chosen = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
-    real = torch.cat([model.scaled(x).cpu() for x in batches(model, samples[chosen], batch_size)])
+    index = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
+    real = torch.cat([model.scaled(x).cpu() for x in batches(model, samples[index], batch_size)])
     codes = density_for(model).sample(len(real), torch.Generator().manual_seed(0))
-    made = [model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)]
-    return float(torch.cat(made).float().var(0).sum() / real.float().var(0).sum())
+    decoded = [model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)]
+    return float(torch.cat(decoded).float().var(0).sum() / real.float().var(0).sum())
 
 
 def ranks(found: Evaluation, *, matrix: bool = True) -> dict[str, Any]:
-    """Return every rank of an evaluation, as values that JSON can hold.
-
-    Without `matrix`, for a model that learns no M, there is None in its place.
+    """Return the ranks of an evaluation at all thresholds, as values that JSON can hold.
 
     The participation ratio is that of the variances, (sum v)^2 / sum v^2; the effective rank is
     the exponential of the entropy of the normalised singular values; thresholds are relative to
     the largest singular value.
+
+    Args:
+        found: the evaluation.
+        matrix: include the ranks of M; False for a model that learns no M.
     """
     return {
         "samples": found.samples,
@@ -172,17 +174,16 @@ def _profile(sigma: Tensor) -> dict[str, Any]:
 
 
 def summary(runs: Sequence[Run]) -> str:
-    """Return a table of runs: error and rank of the covariance of their test codes."""
-    shown = (1e-1, 1e-2, 1e-4, 1e-6)
+    """Return a text table of runs: test error, and ranks of the covariance of the test codes."""
+    thresholds = (1e-1, 1e-2, 1e-4, 1e-6)
     width = max(len("run"), *(len(run.name) for run in runs))
-    rows = [f"{'run':{width}}  test error  rank at " + "  ".join(f"{t:.0e}" for t in shown)]
+    rows = [f"{'run':{width}}  test error  rank at " + "  ".join(f"{t:.0e}" for t in thresholds)]
     for run in runs:
         test = run.last["test"]
-        profile = spectral.rank_profile(torch.tensor(test["covariance"]), shown)
-        counts = "  ".join(f"{profile[t]:5}" for t in shown)
-        error = test["reconstruction"]
-        told = f"{'-':>10}" if error is None else f"{error:10.5f}"
-        rows.append(f"{run.name:{width}}  {told}          {counts}")
+        profile = spectral.rank_profile(torch.tensor(test["covariance"]), thresholds)
+        counts = "  ".join(f"{profile[t]:5}" for t in thresholds)
+        error = "-" if test["reconstruction"] is None else f"{test['reconstruction']:.5f}"
+        rows.append(f"{run.name:{width}}  {error:>10}          {counts}")
     rows.append(
         "error: mean square over all elements, scaled units; rank: singular values of the "
         "covariance\nof the test codes above a share of the largest, of "

@@ -1,11 +1,11 @@
-"""A run folder: what one training leaves behind, and all that later commands read.
+"""The run folder: what a training leaves behind, and all that later commands read.
 
 ====================== =======================================================================
 `config.json`          the resolved options, the data's checksum and the environment
-`metrics.jsonl`        one JSON object a line: errors and spectra as training went on
-`model.safetensors`    the trained model (absent until training has ended)
-`checkpoint/`          the state to go on from, if training was stopped
-`report.html`          the report, once asked for
+`metrics.jsonl`        one JSON object per line: errors and spectra in the course of training
+`model.safetensors`    the trained model, once training has ended
+`checkpoint/`          the state to resume from
+`report.html`          the report, if one was written
 ====================== =======================================================================
 """
 
@@ -15,24 +15,26 @@ import platform
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
-
-import torch
+from typing import TYPE_CHECKING, Any, Self
 
 from lorae.errors import InputError
-from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.serialization import load
 from lorae.utils.files import check_new_folder, read_json, write_atomic, write_json
+
+if TYPE_CHECKING:
+    from lorae.nn.autoencoder import Autoencoder
 
 PARTS = {"config.json", "metrics.jsonl", "model.safetensors"}
 """The files that a run cannot do without."""
 MACHINES = {"device", "devices", "nodes", "strategy"}
-"""Options of where a run is made, which may differ when it is gone on with."""
+"""Options that may change when a run is resumed: where it is made."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder by its path.
+    """A run folder.
+
+    Args:
+        path: its path.
 
     Example:
         >>> Run(Path("nowhere")).exists
@@ -65,17 +67,17 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """The name of the folder."""
         return self.path.resolve().name
 
     @property
     def checkpoint(self) -> Path:
-        """The file of the last state of training."""
+        """The file of the last checkpoint."""
         return self.path / "checkpoint" / "last.safetensors"
 
     @property
     def best(self) -> Path:
-        """The file of the best model so far, where early stopping keeps one."""
+        """The file of the best model so far, with early stopping."""
         return self.path / "checkpoint" / "best.safetensors"
 
     @cached_property
@@ -93,15 +95,15 @@ class Run:
         return options
 
     def claim(self, about: dict[str, Any], *, resume: bool) -> None:
-        """Make this folder that of a new run, or make sure that it is that of the same one.
+        """Create this folder for a new run, or check that it holds the same run.
 
         Args:
-            about: the content of `config.json`, to which versions and machine are added.
-            resume: whether the run is to be gone on with.
+            about: the content of `config.json`, to which the environment is added.
+            resume: whether the run is resumed.
 
         Raises:
-            InputError: if there is a run where none should be, none where one should be, one of
-                other options or data, or something else.
+            InputError: if a new run would overwrite something, or a resumed one does not exist or
+                has other options or data.
         """
         if resume:
             if not self.exists:
@@ -120,7 +122,7 @@ class Run:
         """Check that data are those of this run.
 
         Raises:
-            InputError: if their checksum is not the one that `config.json` holds.
+            InputError: if their checksum differs from that in `config.json`.
         """
         if self.about["data"]["checksum"] != checksum:
             raise InputError(
@@ -138,12 +140,12 @@ class Run:
 
     @property
     def warnings(self) -> list[str]:
-        """What was to be said of the model when training ended, mostly nothing."""
-        said = [warning for line in self.metrics()[-2:] for warning in line.get("warnings", [])]
-        return list(dict.fromkeys(said))
+        """Warnings about the model at the end of training."""
+        lines = [warning for line in self.metrics()[-2:] for warning in line.get("warnings", [])]
+        return list(dict.fromkeys(lines))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of `metrics.jsonl` in order; a last line cut by a crash is left out."""
+        """Return the lines of `metrics.jsonl`, without a last one that a crash has truncated."""
         path = self.path / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         try:
@@ -153,7 +155,7 @@ class Run:
 
     @property
     def last(self) -> dict[str, Any]:
-        """The last line of `metrics.jsonl`, which holds the final figures of a finished run.
+        """The last line of `metrics.jsonl`; in a finished run it has the final figures.
 
         Raises:
             InputError: if there is none.
@@ -164,22 +166,24 @@ class Run:
         return lines[-1]
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """Add one line to `metrics.jsonl`."""
+        """Add a line to `metrics.jsonl`."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def rewind_metrics(self, step: int) -> None:
-        """Drop the lines after `step` and the final one, which a resumed run will write again."""
+        """Drop the lines after `step` and the final one, which a resumed run writes again."""
         kept = [line for line in self.metrics() if line["step"] <= step and not line["final"]]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         write_atomic(self.path / "metrics.jsonl", text.encode())
 
-    def model(self) -> Autoencoder:
+    def model(self) -> "Autoencoder":
         """Return the trained model, on the CPU and in evaluation mode.
 
         Raises:
             InputError: if training has not ended, or the file is damaged.
         """
+        from lorae.nn.serialization import load
+
         if not self.finished:
             raise InputError(
                 f"run {str(self.path)!r} has no model yet: its training has not ended "
@@ -188,26 +192,28 @@ class Run:
         return load(self.path)
 
 
-def no_part_of_a_run(out: Path) -> Path:
-    """Return a path to be written to, if it is none of the files that a run consists of.
+def check_output_file(out: Path) -> Path:
+    """Return a path to write to, unless it is one of the files that make up a run.
 
     Raises:
-        InputError: if it is one, which would then be lost.
+        InputError: if it is, since it would be lost.
     """
     if out.name in PARTS and Run(out.parent).exists:
-        raise InputError(f"out must not be a file that a run consists of, {str(out)!r} is one")
+        raise InputError(f"out must not be a file that a run consists of, got {str(out)!r}")
     return out
 
 
 def free_folder(name: str) -> Path:
-    """Return `runs/name`, or `runs/name-2` and so on where that is taken."""
-    tries = (Path("runs") / (f"{name}-{k}" if k > 1 else name) for k in itertools.count(1))
-    return next(path for path in tries if not path.exists())
+    """Return `runs/name`, or `runs/name-2` and so on if that exists."""
+    paths = (Path("runs") / (f"{name}-{k}" if k > 1 else name) for k in itertools.count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def environment() -> dict[str, str]:
-    """Return the versions and the machine that figures depend on."""
+    """Return the versions, and the machine, that results depend on."""
     from importlib.metadata import version
+
+    import torch
 
     return {
         "lorae": version("lorae"),

@@ -1,4 +1,4 @@
-"""Stopping at a step's end when asked to."""
+"""Ctrl-C and SIGTERM, recorded so that training stops at the end of a step."""
 
 import signal
 import threading
@@ -6,13 +6,16 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-_ASKED = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupts:
-    """Note the first Ctrl-C or SIGTERM instead of dying of it; a second one acts as ever.
+    """Record the first Ctrl-C or SIGTERM instead of ending the process; a second one ends it.
 
-    Outside the main thread, where Python allows no handlers, nothing is noted.
+    Outside the main thread, where Python allows no signal handlers, nothing is recorded.
+
+    Attributes:
+        received: the number of the signal; 0 if there was none.
 
     Example:
         >>> with Interrupts() as interrupts:
@@ -27,7 +30,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in _ASKED}
+            self._before = {number: signal.signal(number, self._record) for number in _SIGNALS}
         return self
 
     def __exit__(
@@ -38,7 +41,7 @@ class Interrupts:
     ) -> None:
         self._restore()
 
-    def _note(self, number: int, _: FrameType | None) -> None:
+    def _record(self, number: int, _: FrameType | None) -> None:
         self.received = number
         self._restore()
 

@@ -213,7 +213,7 @@ class Session:
 
     def _train(self) -> None:
         start = time.perf_counter() - self.progress.seconds
-        with Interrupts() as interrupts, self.display.opened(self.stepper.steps):
+        with Interrupts() as interrupts, self.display.open(self.stepper.steps):
             for step in optimize(self.stepper, self.sampler.batch, self.steps):
                 self.display.advance()
                 if step % LOG_EVERY == 0:
