@@ -88,9 +88,9 @@ class Headline:
     def of(cls, runs: Sequence[RunSummary]) -> "Headline":
         """Choose from runs that reconstruct, at least one."""
         ae = [run for run in runs if run.options["model"] == "ae"]
+        others = [run for run in runs if run.options["model"] != "ae"]
         plain = min(ae, key=lambda run: run.error, default=None)
-        allowed = 1.1 * plain.error if plain else 0.0
-        close = [run for run in runs if run.error <= allowed and run not in ae]
+        close = [run for run in others if plain and run.error <= 1.1 * plain.error]
         return cls(
             lowest=min(runs, key=_by_rank),
             best=min(runs, key=lambda run: run.error),
@@ -186,7 +186,11 @@ class Section:
         if len(self.reconstructing) > 2:
             points = [run.curve([run.rank], [run.error]) for run in self.reconstructing]
             plot = plot_points(points, (f"rank at {RANK_THRESHOLD:g}", "test error"), integer="x")
-            figures.append(Figure(plot, "A point for each run", "Test error against rank"))
+            alt = "; ".join(
+                f"{run.name}: test error {run.error:.4g} at rank {run.rank}"
+                for run in self.reconstructing
+            )
+            figures.append(Figure(plot, alt, "Test error against rank"))
         return figures
 
     @cached_property

@@ -166,10 +166,9 @@ def plot_histograms(
 
 
 def _density(values: Sequence[float], edges: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    """Return the share of all values in each bin, those outside the bins included."""
-    counts, _ = np.histogram(values, edges)
-    density: np.ndarray[Any, Any] = counts / (max(len(values), 1) * np.diff(edges))
-    return density
+    """Return the density of values in each bin, with respect to all values."""
+    weights = np.full(len(values), 1 / max(len(values), 1))
+    return np.histogram(values, edges, weights=weights)[0] / np.diff(edges)
 
 
 @contextmanager
@@ -187,7 +186,7 @@ def _axes(
     from matplotlib.ticker import MaxNLocator, NullFormatter
 
     with style.context(["default", _STYLE]), warnings.catch_warnings():
-        # The viewer of the file has more typefaces than matplotlib.
+        # Text is drawn by the viewer of the file, which has more typefaces than matplotlib.
         warnings.filterwarnings("ignore", message=".*missing from font")
         # A log axis of values that are all zero stays empty.
         warnings.filterwarnings("ignore", message=".*makes transformation singular")
@@ -214,18 +213,19 @@ def _axes(
 
 def _draw(axes: "Axes", curve: Curve, *, markers: bool) -> None:
     colour = colour_of(curve.style)
-    x, y = np.asarray(curve.x), np.asarray(curve.y, dtype=float)
-    y = np.where(np.isfinite(y), y, np.nan)
+    y = np.asarray(curve.y, dtype=float)
+    shown = np.isfinite(y) & ((y > 0) | (axes.get_yscale() != "log"))
+    y = np.where(shown, y, np.nan)
     axes.plot(
-        x,
-        np.where(y > 0, y, np.nan) if axes.get_yscale() == "log" else y,
+        curve.x,
+        y,
         label=curve.label,
         color=colour,
         linestyle=(0, dashes_of(curve.style)),
         marker="o" if markers else "",
     )
     if curve.margin:
-        axes.fill_between(x, y - curve.margin, y + curve.margin, color=colour, alpha=0.2)
+        axes.fill_between(curve.x, y - curve.margin, y + curve.margin, color=colour, alpha=0.2)
     if curve.mark is not None:
         place, value, name = curve.mark
         axes.plot([place, place], [0, value], color=colour, linewidth=0.8, alpha=0.6)
