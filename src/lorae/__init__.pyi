@@ -15,9 +15,9 @@ from .nn.serialization import load as load
 from .nn.wrapping import wrap as wrap
 from .training.evaluation import Evaluation as Evaluation
 from .training.evaluation import evaluate as evaluate
-from .training.train import train as train
 from .training.options import Options as Options
 from .training.run_folder import Run as Run
+from .training.train import train as train
 from .utils.samples import as_float as as_float
 
 __version__: str

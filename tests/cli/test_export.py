@@ -197,7 +197,7 @@ def test_a_card_is_written_without_the_data(lorae, exact, monkeypatch):
     monkeypatch.setattr(Options, "load", gone)
     status, _, err = lorae("export", exact, "--to", "hub", "--folded")
     assert status == 0
-    assert "no picture and no error of the folded model: the data are gone" in err
+    assert "lacks the picture and the error of the folded model: the data are gone" in err
     header, text = card_of(exact / "hub")
     assert "model-index" not in header
     assert "after cutting was not measured" in text

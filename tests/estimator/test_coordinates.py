@@ -6,8 +6,8 @@ from torch import nn
 
 from lorae.estimator.coordinates import ROUGH, aligned, gauged, jacobians, principal, reduced
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
-from lorae.nn.inference import encode_all
 from lorae.nn.bridges.matrix import NoBridge
+from lorae.nn.inference import encode_all
 
 X = torch.rand(60, 8)
 IMAGES = torch.rand(40, 1, 9, 12)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorae.cli.output import tell, warn
+from lorae.cli.output import print_answer, print_warning
 
 if TYPE_CHECKING:
     from lorae.training.options import Options
@@ -33,8 +33,8 @@ class Demo:
         """Train, print the table and write the report."""
         from lorae.report.report import write_report
         from lorae.training.evaluation import summary
-        from lorae.training.train import train
         from lorae.training.run_folder import Run, free_folder
+        from lorae.training.train import train
 
         folder = self.out or free_folder("demo")
         options = self._options()
@@ -46,8 +46,8 @@ class Demo:
             )
             for model, weight in MODELS.items()
         ]
-        tell(summary(runs))
-        tell(f"report: {write_report(runs, folder / 'report.html').resolve()}")
+        print_answer(summary(runs))
+        print_answer(f"report: {write_report(runs, folder / 'report.html').resolve()}")
 
     def _options(self) -> "Options":
         from lorae.data.cache import Unreachable
@@ -66,6 +66,6 @@ class Demo:
         try:
             options.load()
         except Unreachable as error:
-            warn(f"{error}; using shapes instead")
+            print_warning(f"{error}; using shapes instead")
             return dataclasses.replace(options, data="shapes")
         return options

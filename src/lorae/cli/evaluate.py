@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import tyro
 
-from lorae.cli.output import Json, tell, warn
+from lorae.cli.output import Json, print_answer, print_warning
 from lorae.cli.sample import drawn
 from lorae.data import datasets as data
 from lorae.data.datasets import Data
@@ -77,12 +77,12 @@ class Evaluate:
             run, protocol, self.only, features=self.features, resize=self.resize
         )
         if self.as_json:
-            tell(found)
+            print_answer(found)
             return
         shown = [s for s in evaluations.scores_of(run) if not self.only or s.part in self.only]
-        tell(evaluations.table(shown))
-        tell("\n".join(evaluations.protocols(run, self.only)))
-        tell(f"written to {run.path / evaluations.FILE}")
+        print_answer(evaluations.table(shown))
+        print_answer("\n".join(evaluations.protocols(run, self.only)))
+        print_answer(f"written to {run.path / evaluations.FILE}")
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,16 @@ class Classify:
             probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder)
             rows["supervised"] = self._row(labelled(None, origin), probe)
         if self.as_json:
-            tell({name: {n: one.values for n, one in row.items()} for name, row in rows.items()})
+            print_answer(
+                {name: {n: one.values for n, one in row.items()} for name, row in rows.items()}
+            )
             return
         wide = max(map(len, rows))
-        tell(f"{'test accuracy, %':{wide}}  " + "  ".join(f"{n:>12} labels" for n in self.labels))
+        print_answer(
+            f"{'test accuracy, %':{wide}}  " + "  ".join(f"{n:>12} labels" for n in self.labels)
+        )
         for name, row in rows.items():
-            tell(
+            print_answer(
                 f"{name:{max(wide, 16)}}  " + "  ".join(f"{_percent(v):>19}" for v in row.values())
             )
 
@@ -200,16 +204,20 @@ class Fid:
         }
         few = min(len(x), len(y))
         if few <= x.shape[1]:
-            warn(f"{few} images are no more than {x.shape[1]} features: FID is biased upwards")
+            print_warning(
+                f"{few} images are no more than {x.shape[1]} features: FID is biased upwards"
+            )
         if self.as_json:
-            tell(answer)
+            print_answer(answer)
             return
-        tell(f"FID        {fid:.4f}   ({len(x)} and {len(y)} images, resized {self.resize})")
-        tell(f"KID x 1e3  {1e3 * kid.value:.4f} ± {1e3 * kid.error:.2g} (standard error)")
+        print_answer(
+            f"FID        {fid:.4f}   ({len(x)} and {len(y)} images, resized {self.resize})"
+        )
+        print_answer(f"KID x 1e3  {1e3 * kid.value:.4f} ± {1e3 * kid.error:.2g} (standard error)")
         for name, value in vars(cover).items():
-            tell(f"{name:10} {value:.4f}")
+            print_answer(f"{name:10} {value:.4f}")
         if max(len(x), len(y)) > PAIRS:
-            tell(f"all but FID: of {len(few_x)} and {len(few_y)} of the images")
+            print_answer(f"all but FID: of {len(few_x)} and {len(few_y)} of the images")
 
     def _images(self, name: str) -> Rows:
         path = Path(name)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from lorae.cli.output import Json, tell, warn
+from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ class Fold:
         out = check_output_file(self.out or run.path / "folded.safetensors")
         comparison = fold_run(run, out, self.threshold, self.seconds)
         if self.as_json:
-            tell(comparison.to_dict() | {"file": str(out)})
+            print_answer(comparison.to_dict() | {"file": str(out)})
         else:
-            tell(f"{_format_comparison(comparison)}\nwritten to {out}")
+            print_answer(f"{_format_comparison(comparison)}\nwritten to {out}")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Export:
         }
         if self.push is not None:
             answer["address"] = hub.push(out, self.push, private=self.private)
-        tell(answer if self.as_json else _format_export(answer))
+        print_answer(answer if self.as_json else _format_export(answer))
 
     def _check(self) -> None:
         if self.to not in TARGETS:
@@ -125,7 +125,9 @@ class Export:
         try:
             data = data_of(run)
         except InputError as error:
-            warn(f"the model card has no picture and no error of the folded model: {error}")
+            print_warning(
+                f"the model card lacks the picture and the error of the folded model: {error}"
+            )
             data = None
         write_repository(
             folder, run, model, data, cut=cut, repository=self.push, license=self.license

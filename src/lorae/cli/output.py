@@ -1,4 +1,4 @@
-"""Answers of commands, on standard output."""
+"""What commands print: answers to standard output, warnings to standard error."""
 
 import json
 import sys
@@ -10,25 +10,25 @@ from typing import Annotated
 import tyro
 
 Json = Annotated[bool, tyro.conf.arg(name="json")]
-"""An option that asks for an answer as JSON."""
+"""The option that asks for the answer as JSON."""
 
 
-def tell(answer: object) -> None:
-    """Print a text as it is, and anything else as JSON."""
+def print_answer(answer: object) -> None:
+    """Print text as it is and anything else as JSON."""
     print(answer if isinstance(answer, str) else json.dumps(answer, indent=2), flush=True)
 
 
-def warn(text: str) -> None:
-    """Print a warning beside the answer, to standard error."""
+def print_warning(text: str) -> None:
+    """Print a warning to standard error."""
     print(f"lorae: warning: {text}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def telling(category: type[Warning]) -> Iterator[None]:
-    """Print warnings of a category as those of a command, each time and without their place."""
+def show_warnings(category: type[Warning]) -> Iterator[None]:
+    """Print every warning of a category without the line of code that it comes from."""
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        warn(str(message))
+        print_warning(str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", category)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorae.cli.output import Json, tell, telling
+from lorae.cli.output import Json, print_answer, show_warnings
 from lorae.data.datasets import Data
 from lorae.errors import InputError
 from lorae.metrics import scores
@@ -78,16 +78,16 @@ class PathCommand:
         data = given.load()
         out = self.out or free_folder(f"{data.name}-path")
         check_new_folder(out)
-        with telling(ConvergenceWarning):
+        with show_warnings(ConvergenceWarning):
             path = self._one(data, out) if not self.seeds else self._several(data, out)
         about = path.about() | {"data": data.checksum}
         write_atomic(out / "path.svg", path.picture())
         write_json(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
         if self.as_json:
-            tell(path.about() | {"folder": str(out)})
+            print_answer(path.about() | {"folder": str(out)})
         else:
-            tell(path.table())
-            tell(f"models, path.json and path.svg in {out}")
+            print_answer(path.table())
+            print_answer(f"models, path.json and path.svg in {out}")
 
     def _one(self, data: Data, out: Path) -> "RankPath":
         """Walk the path of one seed, and keep its models."""

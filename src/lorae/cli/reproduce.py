@@ -13,7 +13,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from lorae.cli.output import Json, tell, warn
+from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError, Interrupted, unknown
 from lorae.paper.cluster import CLUSTERS, Job, submit
 from lorae.paper.queue import Cell, Sweep, distinct
@@ -81,20 +81,22 @@ class Reproduce:
         written = [write(self.out, recipe, plan, sweep) for recipe in chosen]
         page = write_page(self.out)
         if self.as_json:
-            tell({"page": str(page), "results": [str(path) for path in written]})
+            print_answer({"page": str(page), "results": [str(path) for path in written]})
         else:
-            tell(f"{sweep.done(cells)} of {len(cells)} cells measured; written to {page}")
+            print_answer(f"{sweep.done(cells)} of {len(cells)} cells measured; written to {page}")
 
     def _list(self) -> None:
         from lorae.paper.recipes import RECIPES
 
         if self.as_json:
             rows = [vars(type(one)) for one in RECIPES.values()]
-            tell([{k: row[k] for k in ("name", "title", "claim") if k in row} for row in rows])
+            print_answer(
+                [{k: row[k] for k in ("name", "title", "claim") if k in row} for row in rows]
+            )
             return
         width = max(map(len, RECIPES))
         for name, recipe in RECIPES.items():
-            tell(f"{name:{width}}  {recipe.title}\n{'':{width}}  claim: {recipe.claim}")
+            print_answer(f"{name:{width}}  {recipe.title}\n{'':{width}}  claim: {recipe.claim}")
 
     def _check(self, scales: Sequence[str]) -> None:
         if self.scale not in scales:
@@ -137,7 +139,7 @@ class Reproduce:
         if missing and sweep.done(cells) == 0:
             raise InputError("; ".join(missing.values()))
         for why in missing.values():
-            warn(f"cells were left out: {why}")
+            print_warning(f"cells were left out: {why}")
 
     def _watch(self, sweep: Sweep, cells: Sequence[Cell], bar: "tqdm[None]") -> None:
         """Let workers do the cells; what one of them could not do is then tried here."""

@@ -10,7 +10,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from lorae.cli.output import Json, tell
+from lorae.cli.output import Json, print_answer
 from lorae.data.cache import write_npy
 from lorae.data.datasets import Data
 from lorae.errors import InputError, unknown
@@ -58,12 +58,12 @@ class Sample:
         parts = drawn(run, origin, self.n, self.density, self.seed)
         write = _write_images if len(origin.shape) == 3 else _write_table
         write(self.out, parts, self.n, origin)
-        tell(f"{self.n} samples in {self.out}")
+        print_answer(f"{self.n} samples in {self.out}")
 
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Draw what lies between pairs of test images, or along the axes of the codes, as a picture."""
+    """Decode paths between test images, or along the axes of the codes, as a grid of images."""
 
     run: tyro.conf.Positional[Path]
     """Run folder of a finished training on images."""
@@ -110,10 +110,14 @@ class Interpolate:
         pixels = as_bytes(images).float().view(*paths.shape[:2], -1)
         ratio = Interval(tuple(float(one) for one in detour(pixels)))
         if self.as_json:
-            tell({"picture": str(out), "detour": {"mean": ratio.mean, "values": ratio.values}})
+            print_answer(
+                {"picture": str(out), "detour": {"mean": ratio.mean, "values": ratio.values}}
+            )
             return
-        tell(f"{out}")
-        tell(f"detour (length of the decoded path / distance of its ends, in pixels): {ratio}")
+        print_answer(f"{out}")
+        print_answer(
+            f"detour (length of the decoded path / distance of its ends, in pixels): {ratio}"
+        )
 
 
 def drawn(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:

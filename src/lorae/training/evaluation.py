@@ -137,7 +137,9 @@ def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> floa
     index = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
     real = torch.cat([model.scaled(x).cpu() for x in batches(model, samples[index], batch_size)])
     codes = density_for(model).sample(len(real), torch.Generator().manual_seed(0))
-    decoded = [model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)]
+    decoded = [
+        model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)
+    ]
     return float(torch.cat(decoded).float().var(0).sum() / real.float().var(0).sum())
 
 

@@ -1,0 +1,85 @@
+"""The commands that show what a training has found: spectrum, report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from lorae.cli.output import Json, print_answer
+from lorae.errors import InputError
+
+if TYPE_CHECKING:
+    from lorae.training.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Print the rank of a run's latent space by every definition."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of a finished training."""
+    as_json: Json = False
+    """Print the answer as JSON, singular values included."""
+
+    def __call__(self) -> None:
+        """Evaluate the model on the test samples of its data."""
+        from lorae.training.evaluation import evaluate, ranks
+        from lorae.training.options import data_of
+        from lorae.training.run_folder import Run
+
+        run = Run.open(self.run)
+        model = run.model()
+        found = evaluate(model, data_of(run).test)
+        answer = ranks(found, matrix=model.bridge.learns_matrix)
+        print_answer(answer if self.as_json else _rank_table(found, answer))
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write an HTML report on one run or several, a single file that opens offline."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders of finished trainings."""
+    out: Path | None = None
+    """File to write; report.html in the first run's folder by default."""
+
+    def __call__(self) -> None:
+        """Write the report and print its path."""
+        if not self.runs:
+            raise InputError("runs must be at least one run folder, got none")
+        from lorae.report.report import write_report
+        from lorae.training.run_folder import Run, check_output_file
+
+        runs = [Run.open(path) for path in self.runs]
+        out = check_output_file(self.out or runs[0].path / "report.html")
+        print_answer(str(write_report(runs, out)))
+
+
+def _rank_table(found: "Evaluation", answer: dict[str, Any]) -> str:
+    """Return the ranks of an evaluation as lines of text, with a column for M if there is one."""
+    parts = {"covariance of codes": answer["covariance"], "matrix M": answer["matrix"]}
+    parts = {title: part for title, part in parts.items() if part is not None}
+    rows = [("singular values above", list(parts))]
+    for threshold in answer["covariance"]["rank"]:
+        ranks = [str(part["rank"][threshold]) for part in parts.values()]
+        rows.append((f"  {threshold} of the largest", ranks))
+    for name in ("effective_rank", "participation_ratio", "stable_rank"):
+        if any(name in part for part in parts.values()):
+            values = [f"{part[name]:.2f}" if name in part else "" for part in parts.values()]
+            rows.append((name.replace("_", " "), values))
+    widths = [len(title) for title in parts]
+    lines = [
+        f"{name:25}" + " ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+        for name, cells in rows
+    ]
+    lines.append(f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples")
+    lines.append(
+        "no reconstruction: the codes are the features of a critic"
+        if found.reconstruction is None
+        else f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)"
+    )
+    if found.spread is not None:
+        lines.append(f"variance of samples from the prior {found.spread:.4f} of the data's")
+    lines += [f"warning: {warning}" for warning in found.warnings]
+    return "\n".join(line.rstrip() for line in lines)
