@@ -1,4 +1,4 @@
-"""Rules over a path, its knee, and models that are not worth walking from."""
+"""Rules over a path, its knee, and the warning about models no better than the mean."""
 
 import warnings
 
@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from lorae.errors import InputError
-from lorae.estimator.model_selection import holds, knee, one_standard_error, rule_for, warn_if_idle
+from lorae.estimator.model_selection import (
+    explains,
+    knee,
+    one_standard_error,
+    rule_for,
+    warn_if_no_better_than_mean,
+)
 from lorae.estimator.rank_reduction import Point, Trainer, ladder
 from lorae.nn.autoencoder import Architecture, build
 from lorae.nn.residual import start_from_components
@@ -30,7 +36,7 @@ def smallest(rule, path: list[Point]) -> int:
 
 @pytest.mark.parametrize(("share", "rank"), [(0.3, 1), (0.6, 2), (0.9, 3), (0.99, 4), (0.998, 6)])
 def test_a_share_is_of_what_the_best_model_explains(share, rank):
-    assert smallest(holds(share), points(PATH)) == rank
+    assert smallest(explains(share), points(PATH)) == rank
 
 
 @pytest.mark.parametrize(("deviation", "rank"), [(0.0, 4), (0.004, 4), (0.06, 3), (0.5, 2)])
@@ -42,7 +48,7 @@ def test_auto_allows_a_standard_error_or_a_hundredth_of_what_is_explained(deviat
 def test_the_best_model_always_passes_even_where_none_explains_anything(errors, share):
     path = points(dict(enumerate(errors, 1)))
     best = min(path, key=lambda p: p.error)
-    for rule in (holds(share), one_standard_error):
+    for rule in (explains(share), one_standard_error):
         assert rule(best, path, 1.0)
 
 
@@ -85,9 +91,9 @@ def test_a_model_no_better_than_the_mean_is_warned_of(share: float, named: str):
             parameter.zero_()
     said = rf"autoencoder of 2 codes explains -\d+\.\d% of the variance of {named} samples"
     with pytest.warns(ConvergenceWarning, match=said):
-        warn_if_idle(trainer, model)
+        warn_if_no_better_than_mean(trainer, model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         start_from_components(model.encoder, model.decoder, x)
-        warn_if_idle(trainer, model)
-        warn_if_idle(Trainer(torch.ones(40, 3), batch_size=10, device="cpu"), model)
+        warn_if_no_better_than_mean(trainer, model)
+        warn_if_no_better_than_mean(Trainer(torch.ones(40, 3), batch_size=10, device="cpu"), model)

@@ -1,4 +1,4 @@
-"""Descents: the rank falls smoothly, never below the target, and never rises again."""
+"""Rank descent: the rank falls smoothly to the target, and never rises."""
 
 from itertools import pairwise
 
@@ -14,7 +14,7 @@ from lorae.objectives.rank_descent import EVERY, RankDescent
 X = torch.randn(100, 12, generator=torch.Generator().manual_seed(1))
 
 
-def descended(target: int, steps: int, weight: float | None = None):
+def descend(target: int, steps: int, weight: float | None = None):
     torch.manual_seed(0)
     model = build(Architecture("mlp", (12,), 12, width=0.3, value_range=None))
     objective = RankDescent(gauged(model, principal(model, X)), target, steps, weight)
@@ -32,8 +32,8 @@ def descended(target: int, steps: int, weight: float | None = None):
 
 @pytest.mark.parametrize("target", [1, 3, 7, 11])
 @pytest.mark.parametrize("steps", [1, 7, 100, 301])
-def test_the_rank_reached_is_the_one_asked_for_and_exact(target, steps):
-    objective, ranks = descended(target, steps)
+def test_the_target_is_reached_exactly(target, steps):
+    objective, ranks = descend(target, steps)
     assert ranks[-1] == objective.rank == target
     assert ranks == sorted(ranks, reverse=True)
     sigma = singular_values(objective.model.bridge.matrix().detach().double())
@@ -41,8 +41,8 @@ def test_the_rank_reached_is_the_one_asked_for_and_exact(target, steps):
 
 
 def test_the_rank_falls_smoothly_and_arrives_before_the_end():
-    """The hardest case: nothing is trained yet, and no direction is worth less than another."""
-    objective, ranks = descended(2, 400)
+    """The hardest case: in an untrained model no direction matters less than another."""
+    objective, ranks = descend(2, 400)
     assert objective.arrived is not None
     assert objective.arrived < 400
     assert max(a - b for a, b in pairwise(ranks)) <= 6
@@ -50,16 +50,16 @@ def test_the_rank_falls_smoothly_and_arrives_before_the_end():
     assert objective.applied > 0
 
 
-def test_a_given_weight_stays_and_decides_the_rank():
-    gentle, _ = descended(1, 100, weight=0.0)
-    harsh, _ = descended(1, 100, weight=1e4)
+def test_a_given_weight_is_constant_and_determines_the_rank():
+    gentle, _ = descend(1, 100, weight=0.0)
+    harsh, _ = descend(1, 100, weight=1e4)
     assert gentle.rank == 12
     assert harsh.rank == 1
     assert harsh.weight == 1e4
 
 
 def test_nothing_happens_between_two_uses():
-    objective, ranks = descended(1, EVERY * 4, weight=1e4)
+    objective, ranks = descend(1, EVERY * 4, weight=1e4)
     assert ranks[: EVERY - 1] == [12] * (EVERY - 1)
     assert ranks[EVERY - 1] == 1
     assert objective.arrived == EVERY
@@ -86,7 +86,7 @@ def test_nothing_shrinks_while_the_rank_is_on_its_schedule():
 
 def test_bad_input():
     model = build(Architecture("mlp", (12,), 4, value_range=None))
-    with pytest.raises(InputError, match="low-rank bridge"):
+    with pytest.raises(InputError, match="bridge must be low-rank"):
         RankDescent(model, 2, 10)
     gauge = gauged(model.eval(), principal(model, X))
     for rank_, steps, weight in ((0, 10, None), (2, 0, None), (2, 10, -1.0)):

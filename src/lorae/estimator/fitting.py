@@ -9,8 +9,16 @@ from torch import Tensor, nn
 from lorae.data.datasets import image_range, standardisation
 from lorae.errors import InputError
 from lorae.estimator.containers import Container
-from lorae.estimator.model_selection import chosen, rule_for, warn_if_idle
-from lorae.estimator.rank_reduction import STAGE, Point, Trainer, compressed, ladder, mean_of, walk
+from lorae.estimator.model_selection import rule_for, select_rank, warn_if_no_better_than_mean
+from lorae.estimator.rank_reduction import (
+    STAGE,
+    Point,
+    Trainer,
+    train_at_rank,
+    ladder,
+    mean_of,
+    walk,
+)
 from lorae.estimator.validation import is_whole
 from lorae.nn import networks, residual
 from lorae.nn.autoencoder import Architecture, Autoencoder, build, clone
@@ -209,14 +217,16 @@ def trained(
                 f"n_components must be at most the latent size, {model.bridge.latent}, got "
                 f"{n_components}"
             )
-        model = compressed(trainer, model, int(n_components), steps)
-        warn_if_idle(trainer, model)
+        model = train_at_rank(trainer, model, int(n_components), steps)
+        warn_if_no_better_than_mean(trainer, model)
         return model, []
     trainer.run("training", AE(model), max(1, round(_WIDE * steps)))
-    warn_if_idle(trainer, model)
+    warn_if_no_better_than_mean(trainer, model)
     stage = max(1, round(STAGE * steps))
     walked = walk(trainer, model, stage, ranks=ladder(model.bridge.latent))
-    best, points = chosen(trainer, walked, rule_for(n_components), trainer.mean_error(model), stage)
+    best, points = select_rank(
+        trainer, walked, rule_for(n_components), trainer.mean_error(model), stage
+    )
     final = clone(best.model)
     trainer.run("finishing", AE(final), max(1, round(_LAST * steps)), cool=1.0)
     return final, points

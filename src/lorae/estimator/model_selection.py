@@ -1,16 +1,16 @@
-r"""How many dimensions: rules over the held-out errors of a path, and its knee.
+r"""Model selection: the rank of a path by its held-out errors, and the knee of a path.
 
 With the held-out error :math:`e_j` of the model of rank :math:`r_j`, the error :math:`e_\mu` of
-the training mean, and the explained variance :math:`v_j = e_\mu - e_j`:
+the training mean, and the explained variance :math:`v_j = e_\mu - e_j`, the rules are
 
 - a share s: the smallest rank with :math:`v_j \ge s \max_i v_i`;
 - "auto", the one-standard-error rule: the smallest rank with
-  :math:`e_j \le e_* + \max(\mathrm{se}_*, 0.01\, v_*)`, where the star is the model of least error.
-  The standard error is that of its mean over the held-out samples. The hundredth is there because
-  many samples without noise make any difference significant: it must matter, too.
+  :math:`e_j \le e_* + \max(\mathrm{se}_*, 0.01\, v_*)`, where the star marks the model of least
+  error and se is the standard error of its mean over the held-out samples. The hundredth is there
+  because with many samples and little noise any difference is significant: it must matter, too.
 
-A path has gaps between its ranks. :func:`chosen` closes the one that matters by bisection: from
-the last model that passed, others are narrowed to ranks in between.
+A path skips ranks. :func:`select_rank` closes the gap below the smallest rank that passes by
+bisection.
 
 Reference:
     Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984), section 3.4,
@@ -28,28 +28,25 @@ from lorae.errors import InputError
 from lorae.estimator.rank_reduction import Point, Trainer, mean_of
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import squared_errors
-from lorae.objectives.base import AE
 from lorae.training.sampler import subsample
 
-MATTERS = 0.01
-"""The share of the explained variance that "auto" is ready to lose."""
-_SOME = 4000  # samples at most that a model is judged by where none are held out
-_PATIENCE = 2  # points in a row that fail the rule, after which a walk ends
-
-_IDLE = 0.01  # share of the variance below which a model explains next to nothing
+_MATTERS = 0.01  # share of the explained variance that "auto" may lose
+_PATIENCE = 2  # points in a row that fail the rule, after which a path is abandoned
+_SAMPLES = 4000  # training samples that a model is evaluated on if none are held out
+_LEAST_EXPLAINED = 0.01  # share of the variance below which a model is warned about
 
 Rule = Callable[[Point, Sequence[Point], float], bool]
 """Whether a point passes among others, given the error of the mean."""
 
 
-def holds(share: float) -> Rule:
-    """Return the rule that a share of the explained variance is held.
+def explains(share: float) -> Rule:
+    """Return the rule that a model explains at least a share of what the best one explains.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
         >>> model = build(Architecture("mlp", (2,), 1))
         >>> wide, narrow = (Point(0, r, e, 0.0, 0, model) for r, e in ((9, 0.0), (2, 0.3)))
-        >>> holds(0.6)(narrow, [wide, narrow], 1.0), holds(0.9)(narrow, [wide, narrow], 1.0)
+        >>> explains(0.6)(narrow, [wide, narrow], 1.0), explains(0.9)(narrow, [wide, narrow], 1.0)
         (True, False)
     """
 
@@ -61,14 +58,14 @@ def holds(share: float) -> Rule:
 
 
 def one_standard_error(point: Point, points: Sequence[Point], mean_error: float) -> bool:
-    """Return whether a point is as good as the best, to one standard error or a hundredth."""
+    """Return whether a point is as good as the best, up to one standard error or a hundredth."""
     best = min(points, key=lambda one: one.error)
-    allowed = max(best.deviation, MATTERS * (mean_error - best.error), 0.0)
+    allowed = max(best.deviation, _MATTERS * (mean_error - best.error), 0.0)
     return point.error <= best.error + allowed
 
 
 def rule_for(n_components: object) -> Rule:
-    """Return the rule for a share, or for "auto".
+    """Return the rule for a share or "auto".
 
     Raises:
         InputError: if it is neither.
@@ -76,28 +73,28 @@ def rule_for(n_components: object) -> Rule:
     if n_components == "auto":
         return one_standard_error
     if isinstance(n_components, float) and 0 < n_components < 1:
-        return holds(n_components)
+        return explains(n_components)
     raise InputError(
-        f'n_components must be a whole number of 1 or more, a share in (0, 1) or "auto", got '
+        f'n_components must be an integer of at least 1, a share in (0, 1) or "auto", got '
         f"{n_components!r}"
     )
 
 
-def chosen(
-    trainer: Trainer, walked: Iterable[Point], rule: Rule, mean_error: float, steps: int
+def select_rank(
+    trainer: Trainer, path: Iterable[Point], rule: Rule, mean_error: float, steps: int
 ) -> tuple[Point, list[Point]]:
-    """Return the point of the smallest rank that passes, and all points, by descending rank.
+    """Return the point of the smallest rank that passes a rule, and all points by descending rank.
 
     Args:
-        trainer: that walks.
-        walked: the points of a walk, the widest first; no more are asked for than it takes.
-        rule: that a point must pass.
+        trainer: the trainer of the path.
+        path: points by descending rank; it is followed only as far as necessary.
+        rule: the rule.
         mean_error: held-out error of the training mean.
-        steps: of each stage that closes a gap.
+        steps: optimizer steps of each stage that closes a gap.
     """
     points: list[Point] = []
     failed = 0
-    for point in walked:
+    for point in path:
         points.append(point)
         failed = 0 if rule(point, points, mean_error) else failed + 1
         if failed == _PATIENCE:
@@ -107,34 +104,26 @@ def chosen(
         below = max((p.rank for p in points if p.rank < best.rank), default=0)
         if best.rank - below <= 1:
             return best, sorted(points, key=lambda p: -p.rank)
-        down = max(1, round(0.6 * steps))
-        model, weight = trainer.narrow(best.model, (best.rank + below) // 2, down)
-        trainer.run("settling", AE(model), max(1, steps - down))
-        points.append(trainer.judged(model, weight))
+        points.append(trainer.run_stage(best.model, (best.rank + below) // 2, steps))
 
 
-def warn_if_idle(trainer: Trainer, model: Autoencoder) -> None:
-    """Warn where a model explains less than a hundredth of the variance of samples that do vary.
+def warn_if_no_better_than_mean(trainer: Trainer, model: Autoencoder) -> None:
+    """Warn if a model explains less than a hundredth of the variance of samples that do vary.
 
-    Of held-out samples, or of some that are trained on where none are held out.
-
-    Args:
-        trainer: of the model.
-        model: trained.
+    The samples are the held-out ones or, if there are none, some of the training samples.
 
     Warns:
-        ConvergenceWarning: of scikit-learn's, which says what share is explained.
+        ConvergenceWarning: of scikit-learn, with the share that is explained.
     """
-    held = len(trainer.held_out) > 0
-    seen = trainer.training_samples
-    samples = trainer.held_out if held else subsample(seen, _SOME, trainer.seed)
-    errors, apart = squared_errors(model, samples, mean_of(seen))
-    share = 1 - float(errors.sum() / apart.sum()) if apart.any() else 1.0
-    if share < _IDLE:
-        what = "held-out" if held else "training"
+    mean, kind, samples = mean_of(trainer.training_samples), "held-out", trainer.held_out
+    if not len(samples):
+        kind, samples = "training", subsample(trainer.training_samples, _SAMPLES, trainer.seed)
+    errors, distances = squared_errors(model, samples, mean)
+    share = 1 - float(errors.sum() / distances.sum()) if distances.any() else 1.0
+    if share < _LEAST_EXPLAINED:
         warnings.warn(
             f"the autoencoder of {model.bridge.latent} codes explains {share:.1%} of the variance "
-            f"of {what} samples, next to nothing: try more steps, a lower learning_rate or more "
+            f"of {kind} samples, next to nothing: try more steps, a lower learning_rate or more "
             "samples",
             ConvergenceWarning,
             stacklevel=3,
@@ -142,14 +131,13 @@ def warn_if_idle(trainer: Trainer, model: Autoencoder) -> None:
 
 
 def knee(ranks: Sequence[int], errors: Sequence[float]) -> int:
-    r"""Return the place of the knee of a path: where log error bends most against log rank.
+    r"""Return the index of the knee of a path, where log error bends most over log rank.
 
-    The points are scaled to the unit square, in the logarithms of both; the knee is the one that
-    lies furthest below the chord from the first to the last.
+    Both logarithms are scaled to [0, 1]; the knee is the point furthest below the chord from the
+    smallest rank to the largest.
 
     Reference:
-        Satopaa et al., Finding a "Kneedle" in a Haystack (ICDCS workshops 2011), whose measure
-        this is.
+        Satopaa et al., Finding a "Kneedle" in a Haystack (ICDCS workshops 2011).
 
     Args:
         ranks: distinct, 1 or more.

@@ -20,7 +20,7 @@ from lorae.errors import InputError
 from lorae.estimator.containers import Container, as_training, taken
 from lorae.estimator.estimator import LowRankAutoencoder
 from lorae.estimator.fitting import fresh_model
-from lorae.estimator.model_selection import knee, warn_if_idle
+from lorae.estimator.model_selection import knee, warn_if_no_better_than_mean
 from lorae.estimator.rank_reduction import STAGE, Point, Trainer, ladder, walk
 from lorae.estimator.validation import check_arguments
 from lorae.nn.autoencoder import Autoencoder
@@ -168,7 +168,7 @@ def lorae_path(
         steps = start.steps_of(trainer)
         trainer.run("training", AE(model), steps)
         single = trainer.seconds
-        warn_if_idle(trainer, model)
+        warn_if_no_better_than_mean(trainer, model)
         points = []
         for point in walk(trainer, model, stage_of(steps), ranks=stops, weights=weights):
             found = None if distance is None else distance(point.model)

@@ -1,16 +1,16 @@
-r"""From a wide autoencoder to one of a rank that is given, or chosen, in memory.
+r"""Rank reduction: from a wide autoencoder to one whose number of codes is given, or chosen.
 
-Every model here has no bridge and emits as many codes as its rank. One is narrowed by
+The models here have no bridge and exactly as many codes as their rank. To lower the rank,
 
-1. :func:`lorae.estimator.coordinates.gauged`: an M is put in whose singular values are standard deviations
-   in data space;
-2. :class:`lorae.objectives.rank_descent.RankDescent`: while training goes on, a threshold on them takes the rank
-   down to the target;
-3. :func:`lorae.estimator.coordinates.reduced`: the dimensions that are zero leave the networks, which
-   changes nothing of what they do;
+1. :func:`lorae.estimator.coordinates.gauged` inserts a matrix M whose singular values are standard
+   deviations in data space;
+2. :class:`lorae.objectives.rank_descent.RankDescent` trains on while a threshold on the singular
+   values lowers the rank to the target;
+3. :func:`lorae.estimator.coordinates.reduced` removes the dimensions that are zero, which leaves
+   the function of the networks unchanged.
 
-and then trains on at its new rank, without any penalty. A walk repeats this down a ladder of
-ranks, or along a sequence of lambda, each model starting from the one before.
+Training then continues at the new rank without a penalty. A path repeats this for decreasing ranks,
+or increasing lambda, and each of its models starts from the one before.
 """
 
 import time
@@ -33,26 +33,25 @@ from lorae.training.sampler import Sampler, subsample
 from lorae.utils.samples import as_float
 
 STAGE = 1 / 12
-"""Steps of one stage of a walk, as a share of a whole training."""
-_WIDE, _DOWN = 0.1, 0.1  # of a training, without constraint and on the way down
-_GENTLE, _MOST_DOWN = 100, 0.3  # steps that the way down takes at least, if they are no more
-_GAUGE_SAMPLES = 4000  # that the coordinates of a stage are computed from
-_GAUGE_PROBE = 64  # of these, for the metric
+"""Steps of one stage of a path, as a share of those of a whole training."""
+_DESCENT = 0.6  # share of the steps of a stage in which the rank is lowered
+_COORDINATE_SAMPLES = 4000  # that the coordinates of a stage are computed from
+_METRIC_SAMPLES = 64  # of these, for the metric
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model on a path, and what it is worth.
+    """A model on a path, and its error.
 
     Attributes:
-        weight: lambda, in units in which the threshold is lambda times the learning rate a step;
+        weight: lambda, where each step lowers singular values by lambda times the learning rate;
             0 for the unconstrained model.
-        rank: of M, exactly: the number of codes of the model.
-        error: mean squared error of held-out samples, over all elements, in scaled units.
-        deviation: standard error of that mean.
-        seconds: since the walk began.
-        model: of that rank, without a bridge.
-        distance: from generated samples to held-out ones, where it was asked for.
+        rank: the number of codes of the model.
+        error: mean squared error over the elements of held-out samples, in scaled units.
+        deviation: standard error of that mean over the samples.
+        seconds: time since the path was started.
+        model: the model, without a bridge.
+        distance: distance between generated and held-out samples; None if not measured.
     """
 
     weight: float
@@ -79,17 +78,17 @@ class Trainer:
     """Trains models one after the other, in memory, on one stream of batches.
 
     Args:
-        samples: for training, in the units of the user.
-        batch_size: samples in a step, at most.
+        samples: training samples, those to be held out included; bytes are divided by 255.
+        batch_size: samples in a step; fewer if there are not as many.
         learning_rate: step size of Adam.
-        held_out: number of samples that are not trained on, to judge models by.
-        seed: seed of the batches and of what is held out.
+        held_out: number of samples to hold out, on which models are evaluated.
+        seed: seed of the batches and of the choice of held-out samples.
         device: auto, cpu, cuda or mps.
 
     Attributes:
-        training_samples: the samples that are trained on.
-        held_out: the samples that are not.
-        history: a line for every few steps: phase, step, loss and rank.
+        training_samples: the samples that are trained on, on the device.
+        held_out: the samples that are held out.
+        history: phase, step, loss and rank every 50 steps.
         step: the number of steps made, over all models.
     """
 
@@ -128,10 +127,10 @@ class Trainer:
         """Train for a number of steps.
 
         Args:
-            phase: its name, for the history.
-            objective: what is minimised; its model is in evaluation mode afterwards.
+            phase: name of this part of training, for the history.
+            objective: in evaluation mode afterwards.
             steps: optimizer steps.
-            cool: share of the steps, the last ones, over which the learning rate falls to 0.
+            cool: share of the steps, at the end, over which the learning rate falls to 0.
 
         Raises:
             Diverged: if the loss or a weight is not finite.
@@ -150,37 +149,43 @@ class Trainer:
         self.step = end
         objective.eval()
 
-    def narrow(
+    def lower_rank(
         self, model: Autoencoder, rank: int, steps: int, weight: float | None = None
     ) -> tuple[Autoencoder, float]:
-        """Return the model at a lower rank, and the lambda that took it there.
+        """Return a model of a lower rank, and the lambda that lowered it.
 
         Args:
             model: without a bridge; it is not changed.
-            rank: to reach, or with a `weight` the least that may be reached.
-            steps: in which to reach it.
-            weight: lambda, controlled by default.
+            rank: the target; with a `weight`, the lowest rank that may be reached.
+            steps: optimizer steps.
+            weight: lambda; by default it is controlled so that the target is reached.
         """
         if rank >= model.bridge.latent:
-            return model, 0.0
-        objective = self.descent(model, rank, steps, weight)
+            return clone(model), 0.0
+        samples = subsample(self.training_samples, _COORDINATE_SAMPLES, self.seed)
+        coordinates = principal(model, samples, probe=_METRIC_SAMPLES, least=ROUGH)
+        objective = RankDescent(gauged(model, coordinates), rank, steps, weight)
         self.run("descent", objective, steps)
         return reduced(objective.model, objective.rank), objective.applied
 
-    def descent(
+    def run_stage(
         self, model: Autoencoder, rank: int, steps: int, weight: float | None = None
-    ) -> RankDescent:
-        """Return what takes a model down to a rank, as :meth:`narrow` trains it."""
-        some = subsample(self.training_samples, _GAUGE_SAMPLES, self.seed)
-        gauge = gauged(model, principal(model, some, probe=_GAUGE_PROBE, least=ROUGH))
-        return RankDescent(gauge, rank, steps, weight)
+    ) -> Point:
+        """Lower the rank of a model, train on without a penalty, and evaluate the result.
 
-    def mean_error(self, model: Autoencoder) -> float:
-        """Return the held-out error of the mean of the samples that are trained on."""
-        return float(squared_errors(model, self.held_out, mean_of(self.training_samples))[1].mean())
+        Args:
+            model: without a bridge; it is not changed.
+            rank: as of :meth:`lower_rank`.
+            steps: optimizer steps; the rank is lowered in three fifths of them.
+            weight: as of :meth:`lower_rank`.
+        """
+        descent = max(1, round(_DESCENT * steps))
+        lower, applied = self.lower_rank(model, rank, descent, weight)
+        self.run("settling", AE(lower), max(1, steps - descent))
+        return self.evaluate(lower, applied if weight is None else weight)
 
-    def judged(self, model: Autoencoder, weight: float) -> Point:
-        """Return the point of a model, by the held-out samples."""
+    def evaluate(self, model: Autoencoder, weight: float) -> Point:
+        """Return the point of a model, from its error on the held-out samples."""
         errors, _ = squared_errors(model, self.held_out, as_float(self.held_out[0]))
         n = len(errors)
         return Point(
@@ -192,6 +197,10 @@ class Trainer:
             model=model,
         )
 
+    def mean_error(self, model: Autoencoder) -> float:
+        """Return the error of the mean training sample on the held-out samples."""
+        return float(squared_errors(model, self.held_out, mean_of(self.training_samples))[1].mean())
+
 
 def _rank_of(objective: Objective) -> dict[str, Any]:
     if isinstance(objective, RankDescent):
@@ -199,20 +208,26 @@ def _rank_of(objective: Objective) -> dict[str, Any]:
     return {"rank": objective.model.bridge.latent}
 
 
-def compressed(trainer: Trainer, model: Autoencoder, rank: int, steps: int) -> Autoencoder:
-    """Return a model trained, narrowed to a rank and trained on, in so many steps in all.
+def train_at_rank(trainer: Trainer, model: Autoencoder, rank: int, steps: int) -> Autoencoder:
+    """Return a model that is trained, lowered to a rank and trained on.
 
-    A tenth without constraint, a tenth on the way down (100 steps at least, for a shorter way is
-    hardly smooth, but at most three tenths), and the rest at the new rank, while the learning rate
-    falls to 0.
+    A tenth of the steps is unconstrained. The rank is lowered in another tenth, but in at least
+    100 steps, because a faster descent is not smooth, and in at most three tenths. In the rest the
+    learning rate falls to 0.
+
+    Args:
+        trainer: the trainer.
+        model: without a bridge; it is not changed.
+        rank: the rank of the result, if that is less than the number of codes.
+        steps: optimizer steps in all.
     """
     model = clone(model)
     if rank < model.bridge.latent:
-        wide = max(1, round(_WIDE * steps))
-        down = max(1, round(max(_DOWN * steps, min(_GENTLE, _MOST_DOWN * steps))))
+        wide = max(1, round(0.1 * steps))
+        descent = max(1, round(max(0.1 * steps, min(100, 0.3 * steps))))
         trainer.run("training", AE(model), wide)
-        model, _ = trainer.narrow(model, rank, down)
-        steps = max(1, steps - wide - down)
+        model, _ = trainer.lower_rank(model, rank, descent)
+        steps = max(1, steps - wide - descent)
     trainer.run("finishing", AE(model), steps, cool=1.0)
     return model
 
@@ -239,36 +254,29 @@ def walk(
     ranks: Iterable[int] = (),
     weights: Sequence[float] | None = None,
 ) -> Iterator[Point]:
-    """Yield the points of a path, from the model as it is down the ranks or along the weights.
+    """Yield the points of a path: the model itself, then one for each rank or weight.
 
     Args:
         trainer: with held-out samples.
         model: trained without constraint; it is not changed.
-        steps: of each stage, three fifths on the way down and the rest at the new rank.
-        ranks: to reach, descending.
-        weights: lambda of each stage, instead; the walk ends at rank 1.
+        steps: optimizer steps of each stage.
+        ranks: ranks to reach, descending.
+        weights: instead of ranks, lambda of each stage; the path ends at rank 1.
     """
-    yield trainer.judged(model, 0.0)
-    down = descending(steps)
+    point = trainer.evaluate(model, 0.0)
+    yield point
     stages: Iterable[tuple[int, float | None]] = (
         ((rank, None) for rank in ranks) if weights is None else ((1, w) for w in weights)
     )
-    for rank, given in stages:
-        model, weight = trainer.narrow(model, rank, down, given)
-        model = clone(model)
-        trainer.run("settling", AE(model), max(1, steps - down))
-        yield trainer.judged(model, weight if given is None else given)
-        if model.bridge.latent == 1:
+    for rank, weight in stages:
+        point = trainer.run_stage(point.model, rank, steps, weight)
+        yield point
+        if point.rank == 1:
             return
 
 
-def descending(steps: int) -> int:
-    """Return how many steps of a stage are on the way down."""
-    return max(1, round(0.6 * steps))
-
-
 def mean_of(samples: Tensor) -> Tensor:
-    """Return the mean of samples in float64, bytes divided by 255."""
+    """Return the mean of samples in float64; bytes are divided by 255."""
     total = torch.zeros(samples.shape[1:], dtype=torch.float64)
     for part in torch.split(samples, 1000):
         total += as_float(part.cpu()).double().sum(0)
