@@ -10,7 +10,7 @@ from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError, unknown
 
 if TYPE_CHECKING:
-    from lorae.export.folding import Comparison
+    from lorae.export.folding import Cut
     from lorae.nn.autoencoder import Autoencoder
     from lorae.training.run_folder import Run
 
@@ -40,11 +40,11 @@ class Fold:
 
         run = Run.open(self.run)
         out = check_output_file(self.out or run.path / "folded.safetensors")
-        comparison = fold_run(run, out, self.threshold, self.seconds)
+        cut, figures = fold_run(run, out, self.threshold, self.seconds)
         if self.as_json:
-            print_answer(comparison.to_dict() | {"file": str(out)})
+            print_answer(figures | {"file": str(out)})
         else:
-            print_answer(f"{_format_comparison(comparison)}\nwritten to {out}")
+            print_answer(f"{_format_comparison(cut, figures)}\nwritten to {out}")
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,8 @@ class Export:
         return {}
 
 
-def _format_comparison(comparison: "Comparison") -> str:
-    whole, folded = comparison.rows["whole"], comparison.rows["folded"]
+def _format_comparison(cut: "Cut", figures: dict[str, Any]) -> str:
+    whole, folded = figures["whole"], figures["folded"]
     lines = [f"{'':20}{'whole':>12}{'folded':>12}{'ratio':>9}"]
     names = {"dimensions of codes": "latent", "parameters": "parameters", "bytes": "bytes"}
     for name, key in names.items():
@@ -145,21 +145,20 @@ def _format_comparison(comparison: "Comparison") -> str:
     if whole["error"] is not None:
         a, b = whole["error"], folded["error"]
         lines.append(f"{'test error':20}{a:12.6f}{b:12.6f}{b / a:9.3f}")
-    for name, row in comparison.seconds.items():
+    for name, row in figures["seconds"].items():
         a, b = (f"{1e3 * row[which]:.3g} ms" for which in ("whole", "folded"))
         lines.append(f"{name:20}{a:>12}{b:>12}{row['ratio']:9.3f}")
-    if comparison.seconds:
+    if figures["seconds"]:
         import torch
 
         lines.append(
             f"times: medians of interleaved calls, ratios taken round by round, "
             f"{torch.get_num_threads()} threads"
         )
-    lines.append(str(comparison.cut))
-    last = f"reconstructions differ by at most {comparison.largest_difference:.2g}"
-    if comparison.rise_of_error is not None and not comparison.cut.exact:
-        last += f"; the test error changes by {100 * comparison.rise_of_error:+.2g} %"
-    return "\n".join([*lines, last])
+    last = f"reconstructions differ by at most {figures['largest_difference']:.2g}"
+    if figures["rise_of_error"] is not None and not cut.exact:
+        last += f"; the test error changes by {100 * figures['rise_of_error']:+.2g} %"
+    return "\n".join([*lines, str(cut), last])
 
 
 def _format_export(answer: dict[str, Any]) -> str:

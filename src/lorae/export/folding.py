@@ -61,39 +61,9 @@ class Cut:
         )
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A folded model beside the whole one.
-
-    Args:
-        rows: dimensions of codes, parameters, bytes and test error, by "whole" and "folded".
-        cut: the cut of M.
-        largest_difference: of their reconstructions, in the units of the data.
-        seconds: medians of a call, and their median ratio, by call; empty if not measured.
-    """
-
-    rows: dict[str, dict[str, Any]]
-    cut: Cut
-    largest_difference: float
-    seconds: dict[str, dict[str, float]]
-
-    @property
-    def rise_of_error(self) -> float | None:
-        """The relative rise of the test error by cutting, None for a model without an error."""
-        before, after = (self.rows[name]["error"] for name in ("whole", "folded"))
-        return None if before is None else after / before - 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all figures as values that JSON can hold."""
-        return self.rows | {
-            "largest_difference": self.largest_difference,
-            "rise_of_error": self.rise_of_error,
-            "rank": vars(self.cut) | {"exact": self.cut.exact},
-            "seconds": self.seconds,
-        }
-
-
-def fold_run(run: Run, out: Path, threshold: float = 1e-3, seconds: float = 1.0) -> Comparison:
+def fold_run(
+    run: Run, out: Path, threshold: float = 1e-3, seconds: float = 1.0
+) -> tuple[Cut, dict[str, Any]]:
     """Write the folded model of a run, and compare it with the whole one on the test samples.
 
     Args:
@@ -101,6 +71,11 @@ def fold_run(run: Run, out: Path, threshold: float = 1e-3, seconds: float = 1.0)
         out: the file to write.
         threshold: as in :meth:`lorae.nn.autoencoder.Autoencoder.cut`.
         seconds: how long to time each call, about; 0 leaves speed out.
+
+    Returns:
+        The cut, and as values that JSON can hold: dimensions, parameters, bytes and test error of
+        the "whole" and the "folded" model, the largest difference of their reconstructions in the
+        units of the data, the relative rise of the test error, and the seconds of calls.
 
     Raises:
         InputError: if the run has not ended, its model has no M, or its data are missing.
@@ -110,7 +85,7 @@ def fold_run(run: Run, out: Path, threshold: float = 1e-3, seconds: float = 1.0)
     folded.save(out)
     files = {"whole": run.path / "model.safetensors", "folded": out}
     models = {"whole": whole, "folded": folded}
-    rows = {
+    figures: dict[str, Any] = {
         name: {
             "latent": model.bridge.latent,
             "parameters": sum(p.numel() for p in model.parameters()),
@@ -122,9 +97,14 @@ def fold_run(run: Run, out: Path, threshold: float = 1e-3, seconds: float = 1.0)
     x = as_float(data.test[:1000])
     with torch.no_grad():
         difference = float((folded(x) - whole(x)).abs().max())
+    before, after = figures["whole"]["error"], figures["folded"]["error"]
     cut = Cut.of(whole, threshold, folded.bridge.latent)
-    times = compare_speed(models, data.test, seconds) if seconds > 0 else {}
-    return Comparison(rows, cut, difference, times)
+    return cut, figures | {
+        "largest_difference": difference,
+        "rise_of_error": None if before is None else after / before - 1,
+        "rank": vars(cut) | {"exact": cut.exact},
+        "seconds": compare_speed(models, data.test, seconds) if seconds > 0 else {},
+    }
 
 
 def compare_speed(

@@ -139,19 +139,16 @@ def plot_histograms(
     reference: Sequence[float],
     samples: Mapping[int, Sequence[float]],
     label: str,
-    *,
-    bins: int = 30,
 ) -> bytes:
     """Return an SVG file with the density of a reference as an area, and those of samples as lines.
 
     Args:
-        reference: values, whose middle 99% the bins cover.
+        reference: values, whose middle 99% 30 bins cover.
         samples: values by the style of their line.
         label: of the abscissa.
-        bins: number of bins.
     """
     low, high = np.quantile(reference, [0.005, 0.995])
-    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    edges = np.linspace(low, high if high > low else low + 1, 31)
     with _axes((_shorten(label, 40), "density")) as (axes, content):
         axes.stairs(_density(reference, edges), edges, fill=True, color="#dde2e7")
         for style, values in samples.items():
