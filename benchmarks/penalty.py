@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from lorae.linalg import polar, spectral
 from lorae.nn.autoencoder import Architecture, build
-from lorae.nn.bridges.matrix import Factored, LowRank
+from lorae.nn.bridges.low_rank import Factored, LowRank
 
 BATCH = 100
 EVERY = 8

@@ -47,7 +47,10 @@ BAD_TRAIN = {
         ["--model", "rrae", "--settings", "rank", "20", "--batch-size", "10"],
         "batch_size must be at least 20 for rrae",
     ),
-    "rank-latent": (["--model", "rrae", "--settings", "rank", "65"], "rank must be 1 to 64"),
+    "rank-latent": (
+        ["--model", "rrae", "--settings", "rank", "65"],
+        "rank must be finite, at least 1 and at most 64, got 65",
+    ),
     "batch-of-one": (["--model", "wae", "--batch-size", "1"], "batch_size must be at least 2"),
     "validation": (["--model", "gan", "--validation", "0.1"], "validation must be 0 for gan"),
     "batch": (["--batch-size", "1618"], "batch_size must be at most .* 1617 of 'digits', got 1618"),

@@ -6,7 +6,7 @@ from torch import nn
 
 from lorae.estimator.coordinates import ROUGH, aligned, gauged, jacobians, principal, reduced
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
-from lorae.nn.bridges.matrix import NoBridge
+from lorae.nn.bridges.base import NoBridge
 from lorae.nn.inference import encode_all
 
 X = torch.rand(60, 8)

@@ -11,13 +11,16 @@ from torch import nn
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.nn.autoencoder import (
-    BRIDGES,
     Architecture,
     Autoencoder,
     build,
     clone,
 )
-from lorae.nn.bridges.matrix import LinearChain, LowRank, NoBridge, ScaleFree
+from lorae.nn.bridges.base import NoBridge
+from lorae.nn.bridges.linear_chain import LinearChain
+from lorae.nn.bridges.low_rank import LowRank
+from lorae.nn.bridges.registry import BRIDGES
+from lorae.nn.bridges.scale_free import ScaleFree
 from lorae.nn.networks import PAPER_SHAPES
 from lorae.nn.serialization import load
 from lorae.utils.files import save_tensors
@@ -200,7 +203,7 @@ def test_a_clone_shares_nothing():
         ({"bridge": "low-rnk"}, r"unknown bridge 'low-rnk' \(did you mean 'low-rank'\?\)"),
         ({"network": "con"}, r"unknown network 'con' \(did you mean 'conv'\?\)"),
         ({"latent": 0}, "latent must be"),
-        ({"bridge": "chain", "settings": {"depth": 0}}, "depth must be at least 1"),
+        ({"bridge": "chain", "settings": {"depth": 0}}, "depth must be .* at least 1"),
     ],
     ids=str,
 )
@@ -273,7 +276,7 @@ def test_a_decoder_that_cannot_be_cut_is_told():
 
 
 def test_a_flow_cannot_be_folded():
-    with pytest.raises(InputError, match=r"the bridge is a flow, .* cannot be folded"):
+    with pytest.raises(InputError, match="bridge must be affine to be folded, got a flow"):
         build(Architecture("mlp", (6,), 3, "flow")).fold()
 
 

@@ -9,7 +9,9 @@ from torch import nn
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.bridges.matrix import Factored, LowRank, NoBridge, ScaleFree
+from lorae.nn.bridges.base import NoBridge
+from lorae.nn.bridges.low_rank import Factored, LowRank
+from lorae.nn.bridges.scale_free import ScaleFree
 from lorae.objectives.base import DecayedAE, FactoredLoRAE, LoRAE, ProximalLoRAE
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from lorae.errors import InputError
 from lorae.linalg.kernels import mmd
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.bridges.matrix import NoBridge
+from lorae.nn.bridges.base import NoBridge
 from lorae.nn.layers import spectrally_normal
 from lorae.objectives.regularized import RAEGP, LeastVolume, NestedDropout
 

@@ -35,7 +35,8 @@ from torch import Tensor, nn
 from lorae.linalg.moments import Moments
 from lorae.nn import layers
 from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.nn.bridges.matrix import LowRank, NoBridge
+from lorae.nn.bridges.base import NoBridge
+from lorae.nn.bridges.low_rank import LowRank
 from lorae.nn.inference import encode_all
 
 _LEAST = 1e-12  # share of the largest variance, of codes or in data space, to still divide by

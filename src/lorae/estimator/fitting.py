@@ -22,7 +22,7 @@ from lorae.estimator.rank_reduction import (
 from lorae.estimator.validation import is_whole
 from lorae.nn import networks, residual
 from lorae.nn.autoencoder import Architecture, Autoencoder, build, clone
-from lorae.nn.bridges.matrix import NoBridge
+from lorae.nn.bridges.base import NoBridge
 from lorae.objectives.base import AE
 from lorae.utils.samples import as_float
 

@@ -21,7 +21,8 @@ from markupsafe import Markup
 from lorae.data.datasets import Data
 from lorae.linalg import spectral
 from lorae.metrics.evaluations import recorded, scores_of
-from lorae.nn.autoencoder import BRIDGES, Autoencoder
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.bridges.registry import BRIDGES
 from lorae.objectives.registry import METHODS
 from lorae.report.image_grids import image_grid
 from lorae.sampling.densities import density_for

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.nn.bridges.matrix import Bridge, NoBridge
+from lorae.nn.bridges.base import Bridge, NoBridge
 
 TOLERANCE = 1e-3
 """Largest difference of a program from its model, as a share of the largest output."""

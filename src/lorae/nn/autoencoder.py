@@ -19,26 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.nn import layers, networks
-from lorae.nn.bridges.matrix import Bridge, Factored, LinearChain, LowRank, NoBridge, ScaleFree
-from lorae.nn.bridges.posteriors import FlowPosterior, GaussianPosterior, TruncatedPosterior
-from lorae.nn.bridges.truncated_svd import TruncatedSVD
+from lorae.nn.bridges.base import Bridge, NoBridge
+from lorae.nn.bridges.registry import build_bridge
 from lorae.utils.files import save_tensors
-
-BRIDGES: dict[str, type[Bridge]] = {
-    "none": NoBridge,
-    "low-rank": LowRank,
-    "factored": Factored,
-    "chain": LinearChain,
-    "scale-free": ScaleFree,
-    "truncated": TruncatedSVD,
-    "gaussian": GaussianPosterior,
-    "flow": FlowPosterior,
-    "truncated-gaussian": TruncatedPosterior,
-}
-"""The bridges by the names that a run's configuration uses."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +36,7 @@ class Architecture:
             of the user's own (:func:`lorae.wrap`).
         shape: the shape of one sample, (C, H, W) or (D,); () if that of own modules is not known.
         latent: the dimension l of the codes.
-        bridge: a name in `BRIDGES`.
+        bridge: a name in `lorae.nn.bridges.registry.BRIDGES`.
         settings: further arguments of the bridge, by their names.
         width: factor on every hidden width of the networks.
         value_range: range of the scaled data, None where unbounded; it sets the output activation
@@ -267,7 +253,7 @@ def build(
     """
     a = architecture
     encoder, decoder = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
-    bridge = bridge_of(a)
+    bridge = build_bridge(a.bridge, a.latent, a.settings)
     return Autoencoder(
         encoder if bridge.inputs == a.latent else layers.with_outputs(encoder, bridge.inputs),
         bridge,
@@ -278,18 +264,6 @@ def build(
         inverts=a.inverts,
         architecture=a,
     )
-
-
-def bridge_of(architecture: Architecture) -> Bridge:
-    """Return the bridge of an architecture, with fresh weights.
-
-    Raises:
-        InputError: if it is unknown, or has no such settings.
-    """
-    a = architecture
-    if a.bridge not in BRIDGES:
-        raise unknown("bridge", a.bridge, BRIDGES)
-    return BRIDGES[a.bridge](a.latent, **a.settings)
 
 
 def _ended(decoder: nn.Sequential, architecture: Architecture) -> nn.Sequential:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from lorae.errors import InputError
 from lorae.nn import layers
-from lorae.nn.autoencoder import Architecture, Autoencoder, bridge_of, build
+from lorae.nn.autoencoder import Architecture, Autoencoder, build
+from lorae.nn.bridges.registry import build_bridge
 from lorae.utils import hub
 from lorae.utils.files import load_tensors
 
@@ -89,7 +90,7 @@ def _built(
     }
     return Autoencoder(
         layers.end_like(copy.deepcopy(encoder), state["encoder."]),
-        bridge_of(architecture),
+        build_bridge(architecture.bridge, architecture.latent, architecture.settings),
         layers.beginning_like(copy.deepcopy(decoder), state["decoder."]),
         **units,
         prior=architecture.prior,

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from lorae.errors import InputError
 from lorae.nn import layers
-from lorae.nn.autoencoder import Architecture, Autoencoder, bridge_of
-from lorae.nn.bridges.matrix import Bridge
+from lorae.nn.autoencoder import Architecture, Autoencoder
+from lorae.nn.bridges.base import Bridge
+from lorae.nn.bridges.registry import build_bridge
 from lorae.utils.samples import as_float
 
 
@@ -44,7 +45,7 @@ def wrap(
         decoder: maps n x l to scaled samples.
         latent: the dimension l of the codes; by default the number k of the encoder's outputs,
             found by running it on `sample` or, without one, read off its last layer.
-        bridge: a name in `lorae.nn.autoencoder.BRIDGES`: none, low-rank, scale-free, ...
+        bridge: a name in `lorae.nn.bridges.registry.BRIDGES`: none, low-rank, scale-free, ...
         settings: arguments of the bridge, such as `{"rank": 8}` for "truncated".
         sample: one or more samples in the units of the data, the batch first. With it, encoder
             and decoder are tried and the shape of a sample is known, which exporting needs, and
@@ -103,7 +104,7 @@ def _bridge(architecture: Architecture, outputs: int | None) -> Bridge:
     if architecture.latent < 1:
         raise InputError(f"latent must be at least 1, got {architecture.latent}")
     try:
-        bridge = bridge_of(architecture)
+        bridge = build_bridge(architecture.bridge, architecture.latent, architecture.settings)
     except TypeError:
         raise InputError(
             f"settings {architecture.settings} are not those of the bridge {architecture.bridge!r}"

@@ -23,7 +23,7 @@ from torch.nn import functional
 from lorae.errors import InputError
 from lorae.linalg import polar
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.bridges.matrix import Factored, LowRank
+from lorae.nn.bridges.low_rank import Factored, LowRank
 
 
 class Objective(nn.Module, ABC):
@@ -33,18 +33,18 @@ class Objective(nn.Module, ABC):
         model: the autoencoder that is trained.
         strength: the share of the penalty's weight that is in force, 0 to 1; the loop raises it
             during a warm-up.
-        least_batch: the number of samples that a batch must have, over all processes.
-        least_share: the number of samples that each process must have of it.
+        min_batch_size: the smallest (global) batch that it can be trained on.
+        min_process_batch_size: the smallest share of it for each process.
     """
 
-    least_batch = 1
+    min_batch_size = 1
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
         self.model = model
         self.strength = 1.0
-        self.least_batch = max(self.least_batch, model.bridge.least_batch)
-        self.least_share = model.bridge.least_share
+        self.min_batch_size = max(self.min_batch_size, model.bridge.min_batch_size)
+        self.min_process_batch_size = model.bridge.min_process_batch_size
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
@@ -125,7 +125,7 @@ class LoRAE(Objective):
     The nuclear norm is followed along its subgradient :math:`U V^T`, so small singular values
     shrink without reaching zero, and the rank is a matter of threshold.
 
-    Over :class:`lorae.nn.bridges.matrix.ScaleFree`, whose matrix is M / ||M||_F, the penalty is
+    Over :class:`lorae.nn.bridges.scale_free.ScaleFree`, whose matrix is M / ||M||_F, the penalty is
     weight * ||M||_* / ||M||_F, between weight (rank 1) and weight * sqrt(l) (all singular values
     equal): no scale is left for the networks to hide in.
 
@@ -261,7 +261,7 @@ class FactoredLoRAE(Objective):
     nothing: a small singular value shrinks in proportion to its size, not at a constant speed.
 
     Reference:
-        Srebro, Rennie and Jaakkola (NeurIPS 2004); see :class:`lorae.nn.bridges.matrix.Factored`.
+        Srebro, Rennie and Jaakkola (NeurIPS 2004); see :class:`lorae.nn.bridges.low_rank.Factored`.
 
     Args:
         model: an autoencoder over a factored bridge.

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.bridges.matrix import LowRank
+from lorae.nn.bridges.low_rank import LowRank
 from lorae.objectives.base import Objective, at_least
 
 EVERY = 5

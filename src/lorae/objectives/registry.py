@@ -77,7 +77,7 @@ class Method:
 
     Args:
         objective: the class of what is minimised, as "module:name".
-        bridge: the bridge that it is meant for, a name in `lorae.nn.autoencoder.BRIDGES`.
+        bridge: the bridge that it is meant for, a name in `lorae.nn.bridges.registry.BRIDGES`.
         summary: what the method is, in a line.
         purpose: what it is for.
         reference: where it comes from.

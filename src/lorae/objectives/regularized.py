@@ -35,7 +35,7 @@ class WAE(Objective):
         weight: lambda, at least 0.
     """
 
-    least_batch = 2
+    min_batch_size = 2
 
     def __init__(self, model: Autoencoder, weight: float = 10.0) -> None:
         super().__init__(model)
@@ -161,7 +161,7 @@ class LeastVolume(Objective):
         eta: eta, at least 0.
     """
 
-    least_batch = 2
+    min_batch_size = 2
 
     def __init__(self, model: Autoencoder, weight: float = 1e-4, eta: float = 1.0) -> None:
         super().__init__(model)

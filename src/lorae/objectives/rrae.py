@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.bridges.truncated_svd import Directions
+from lorae.nn.bridges.truncated_svd import Truncated
 from lorae.objectives.base import Objective, at_least
 from lorae.utils.distributed import average
 
@@ -45,7 +45,7 @@ class AdaptiveRRAE(Objective):
 
     def __init__(self, model: Autoencoder, patience: int = 500, tolerance: float = 0.05) -> None:
         super().__init__(model)
-        directions_of(model)  # refuses any other bridge
+        self.max_rank = directions_of(model).rank
         if not 0 <= tolerance < 1:
             raise InputError(f"tolerance must be at least 0 and below 1, got {tolerance:g}")
         self.patience = int(at_least("patience", patience, 1))
@@ -90,18 +90,18 @@ class AdaptiveRRAE(Objective):
     def _change(self, by: int) -> None:
         """Change the rank, within 1 and that of the start, and forget the errors of the old one."""
         bridge = directions_of(self.model)
-        bridge.kept.add_(by).clamp_(1, bridge.least_batch)
+        bridge.kept.add_(by).clamp_(1, self.max_rank)
         self.since.zero_()
         self.running.fill_(nan)
 
 
-def directions_of(model: Autoencoder) -> Directions:
+def directions_of(model: Autoencoder) -> Truncated:
     """Return a model's bridge.
 
     Raises:
         InputError: if it has no rank to be lowered.
     """
-    if not isinstance(model.bridge, Directions):
+    if not isinstance(model.bridge, Truncated):
         raise InputError(
             f"an adaptive RRAE needs a truncated bridge, got {type(model.bridge).__name__}"
         )

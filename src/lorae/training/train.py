@@ -95,7 +95,7 @@ def check_batch_size(options: Options, objective: Objective, processes: int) -> 
             f"batch_size must be a multiple of the number of processes, {processes}, got "
             f"{options.batch_size}"
         )
-    least = max(objective.least_batch, processes * objective.least_share)
+    least = max(objective.min_batch_size, processes * objective.min_process_batch_size)
     if options.batch_size < least:
         share = f" on {processes} processes" if processes > 1 else ""
         raise InputError(

@@ -1,13 +1,13 @@
-r"""Bridges that keep the leading singular directions of the codes themselves.
+r"""Bridges that keep the leading singular directions of the encoder outputs.
 
-With the encoder's outputs of a (global) batch as the rows of :math:`E = U \Sigma V^\top`, the
-bridge keeps the span of :math:`V_r`, the first r columns of V: in training that of the batch, at
-inference that of the running average of :math:`E^\top E / n`. So the rank of the codes is r by
-construction, and the encoder need not know which r directions they are.
+With the encoder outputs of a (global) batch as the rows of :math:`E = U \Sigma V^\top`, the bridge
+projects onto the span of :math:`V_r`, the first r columns of V. In training V comes from the
+batch, in evaluation mode from the running average of :math:`E^\top E / n`. The codes have rank r by
+construction, and the encoder need not know which r directions these are.
 
 Reference:
-    Mounayer et al., Rank Reduction Autoencoders (arXiv 2405.13980), which takes the directions at
-    inference from all training codes once training has ended.
+    Mounayer et al., Rank Reduction Autoencoders (arXiv 2405.13980). There the directions in
+    evaluation mode are computed from all training codes at the end of training.
 """
 
 import torch
@@ -16,20 +16,24 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.linalg import spectral
-from lorae.nn.bridges.matrix import Bridge
+from lorae.nn.bridges.base import Bridge
 from lorae.utils.distributed import gathered, share
+from lorae.utils.validation import check_range
 
 RANK = 32
-"""The rank by default, where the codes have as many dimensions."""
+"""The default rank, where the codes have at least as many dimensions."""
 
 
-class Directions(Bridge):
-    """The part that the bridges of this module share: a rank, and running second moments.
+class Truncated(Bridge):
+    """A bridge onto r directions, with running second moments of the encoder outputs.
 
     Args:
         latent: the dimension l of the codes.
-        rank: the number r of directions kept, 1 to l; 32 by default, or l where that is less.
+        rank: the number r of directions kept, 1 to l; min(32, l) by default.
         momentum: the weight of the newest batch in the running average, in (0, 1].
+
+    Raises:
+        InputError: if a number is out of range.
     """
 
     learns_matrix = True
@@ -39,43 +43,43 @@ class Directions(Bridge):
 
     def __init__(self, latent: int, rank: int | None = None, momentum: float = 0.1) -> None:
         super().__init__(latent)
+        check_range("rank", rank, 1, latent)
+        check_range("momentum", momentum, 0, 1, open_low=True)
         rank = min(RANK, latent) if rank is None else rank
-        if not 1 <= rank <= latent:
-            raise InputError(f"rank must be 1 to {latent}, the latent dimension, got {rank}")
-        if not 0 < momentum <= 1:
-            raise InputError(f"momentum must be above 0 and at most 1, got {momentum:g}")
         self.momentum = momentum
-        self.least_batch = rank  # fewer samples have no r directions
+        self.min_batch_size = rank  # fewer samples do not span r directions
         self.register_buffer("moment", torch.eye(latent))
-        self.register_buffer("kept", torch.tensor(rank))  # a tensor, so that it is saved
+        self.register_buffer("kept", torch.tensor(rank))  # a buffer, so that it is saved
 
     @property
     def rank(self) -> int:
         """The number r of directions kept."""
         return int(self.kept)
 
-    def directions(self) -> Float[Tensor, "l r"]:
-        """Return the leading directions of the running average, largest first.
+    def matrix(self) -> Float[Tensor, "l l"]:
+        """Return the projection V_r V_r^T onto the directions of the running average."""
+        V = self.directions()
+        return V @ V.mT
 
-        The sign is such that the entry of largest size in each is positive.
-        """
+    def directions(self) -> Float[Tensor, "l r"]:
+        """Return V_r of the running average, each column with its largest entry positive."""
         ascending = torch.linalg.eigh(self.moment.cpu().double())[1]
         return _leading(ascending, self.rank).to(self.moment)
 
-    def _followed(self, e: Tensor) -> Tensor:
-        """Return the global batch in float32 or wider, having moved the average towards it."""
+    def update_moment(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "m l"]:
+        """Update the running average, and return the global batch in float32 or wider."""
         batch = gathered(e.float() if e.dtype.itemsize < 4 else e)
         if len(batch) < self.rank:
             raise InputError(
-                f"rank must not exceed the number of samples in a batch, got {self.rank} for "
-                f"{len(batch)}"
+                f"batch must have at least {self.rank} samples, as many as the rank of the "
+                f"bridge, got {len(batch)}"
             )
         now = batch.detach().mT @ batch.detach() / len(batch)
         self.moment.lerp_(now.to(self.moment.dtype), self.momentum)
         return batch
 
 
-class TruncatedSVD(Directions):
+class TruncatedSVD(Truncated):
     r"""z = V_r V_r^T e, the bridge of the Rank Reduction Autoencoder.
 
     In training the codes are the truncated singular value decomposition
@@ -93,16 +97,7 @@ class TruncatedSVD(Directions):
         if not self.training:
             return e @ self.matrix()
         with torch.autocast(e.device.type, enabled=False):
-            return share(spectral.truncate(self._followed(e), self.rank))
-
-    def matrix(self) -> Float[Tensor, "l l"]:
-        """Return the projection V_r V_r^T onto the running directions."""
-        V = self.directions()
-        return V @ V.mT
-
-    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
-        """Return the projection and 0."""
-        return self.matrix(), self.moment.new_zeros(self.latent)
+            return share(spectral.truncate(self.update_moment(e), self.rank))
 
 
 def batch_directions(batch: Float[Tensor, "n l"], rank: int) -> Float[Tensor, "l r"]:
@@ -111,8 +106,8 @@ def batch_directions(batch: Float[Tensor, "n l"], rank: int) -> Float[Tensor, "l
     return _leading(torch.linalg.eigh(fixed.mT @ fixed)[1], rank)
 
 
-def _leading(ascending: Tensor, rank: int) -> Tensor:
-    """Return the last columns in reverse, each with its entry of largest size positive."""
+def _leading(ascending: Float[Tensor, "l l"], rank: int) -> Float[Tensor, "l r"]:
+    """Return the last columns in reverse order, each with its largest entry positive."""
     V = ascending.flip(-1)[:, :rank]
     largest = V.gather(0, V.abs().argmax(0, keepdim=True))
     return torch.where(largest < 0, -V, V)

@@ -1,0 +1,42 @@
+"""The bridges by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lorae.errors import unknown
+from lorae.nn.bridges.base import Bridge, NoBridge
+from lorae.nn.bridges.linear_chain import LinearChain
+from lorae.nn.bridges.low_rank import Factored, LowRank
+from lorae.nn.bridges.posteriors import FlowPosterior, GaussianPosterior, TruncatedPosterior
+from lorae.nn.bridges.scale_free import ScaleFree
+from lorae.nn.bridges.truncated_svd import TruncatedSVD
+
+BRIDGES: dict[str, type[Bridge]] = {
+    "none": NoBridge,
+    "low-rank": LowRank,
+    "factored": Factored,
+    "chain": LinearChain,
+    "scale-free": ScaleFree,
+    "truncated": TruncatedSVD,
+    "gaussian": GaussianPosterior,
+    "flow": FlowPosterior,
+    "truncated-gaussian": TruncatedPosterior,
+}
+"""The bridges under the names that :class:`lorae.Architecture` takes."""
+
+
+def build_bridge(name: str, latent: int, settings: Mapping[str, Any]) -> Bridge:
+    """Return a bridge with fresh weights.
+
+    Args:
+        name: a key of `BRIDGES`.
+        latent: the dimension l of the codes.
+        settings: further arguments of the bridge.
+
+    Raises:
+        InputError: if the name is unknown or a setting is out of range.
+        TypeError: if the bridge has no such setting.
+    """
+    if name not in BRIDGES:
+        raise unknown("bridge", name, BRIDGES)
+    return BRIDGES[name](latent, **settings)
