@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from lorae import data
-from lorae.cli.sample import drawn
+from lorae.cli.samples import sample_run
 from lorae.linalg.moments import Moments
 from lorae.metrics.features import RESIZES, Inception, as_bytes, features
 from lorae.metrics.frechet import frechet, kernel_distance
@@ -120,7 +120,7 @@ def main() -> None:
     run, counts = Run.open(arguments.run), sorted(arguments.counts)
     origin, most = data_of(run), max(counts)
     test = as_bytes(origin.unit(chosen(origin.test, 2 * most)))
-    images = (*test.chunk(2), torch.cat(list(drawn(run, origin, most, "mixture-10", 0))))
+    images = (*test.chunk(2), torch.cat(list(sample_run(run, origin, most, "mixture-10", 0))))
     extractors = {f"float32, {resize}": Inception(resize) for resize in RESIZES}
     extractors |= {"bfloat16, bicubic": Half()}
     sets = {

@@ -151,7 +151,7 @@ def test_fid_compares_any_two_sets(lorae, finished, weights):
     status, out, err = lorae("fid", "digits", "a.npy", "--samples", "25", "--weights", weights)
     assert status == 0
     assert re.search(r"FID +\d+\.\d+ +\(25 and 25 images, resized bicubic\)", out)
-    assert "25 images are no more than 27 features: FID is biased upwards" in err
+    assert "it needs more images than the 27 features, got 25" in err
 
 
 BAD = {
@@ -167,7 +167,7 @@ BAD = {
         ["evaluate", "RUN", "--only", "classification", "--labels", "5"],
         "number of labels must be 10 .* got 5",
     ),
-    "sample-n": (["sample", "RUN", "-n", "0", "--out", "x"], "n must be at least 1, got 0"),
+    "sample-n": (["sample", "RUN", "-n", "0", "--out", "x"], "n must be .*at least 1, got 0"),
     "sample-density": (
         ["sample", "RUN", "--density", "mix", "--out", "x"],
         "unknown density 'mix'",

@@ -3,31 +3,20 @@
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import tyro
 
 from lorae.cli.output import Json, print_answer, print_warning
-from lorae.cli.sample import drawn
-from lorae.data import datasets as data
-from lorae.data.datasets import Data
 from lorae.errors import InputError, unknown
-from lorae.linalg.moments import Moments
-from lorae.metrics import evaluations, scores
-from lorae.metrics.features import Inception, as_bytes, kept_features
-from lorae.metrics.frechet import frechet, kernel_distance
-from lorae.metrics.precision_recall import coverage
-from lorae.metrics.probes import PROBES, Codes, labelled, supervised
-from lorae.metrics.scores import Protocol
-from lorae.nn import networks
-from lorae.training.options import data_of
-from lorae.training.run_folder import Run
-from lorae.utils.intervals import Interval
-from lorae.utils.samples import Rows
 from lorae.utils.validation import check_range
 
-TABLES = (".csv", ".npy")
+if TYPE_CHECKING:
+    from lorae.data.datasets import Data
+    from lorae.metrics.probes import Codes
+    from lorae.utils.intervals import Interval
+    from lorae.utils.samples import Rows
+
 PAIRS = 20_000
 """Images at most of which each is compared with each, for KID and coverage; FID takes all."""
 
@@ -64,6 +53,10 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Evaluate, write evaluation.json and print the scores."""
+        from lorae.metrics import evaluations
+        from lorae.metrics.scores import Protocol
+        from lorae.training.run_folder import Run
+
         protocol = Protocol(
             samples=self.samples,
             repeats=self.repeats,
@@ -108,19 +101,25 @@ class Classify:
 
     def __call__(self) -> None:
         """Print a table of test accuracies, with 95 % intervals over the draws."""
-        if self.probe not in PROBES:
-            raise unknown("probe", self.probe, PROBES)
+        if not self.runs:
+            raise InputError("runs must be at least one run folder, got none")
         if self.inputs not in ("codes", "encoder"):
             raise InputError(f"inputs must be 'codes' or 'encoder', got {self.inputs!r}")
+        check_range("draws", self.draws, 1)
         check_range("seed", self.seed, 0, 2**31 - 1)
-        if self.draws < 1 or not self.runs:
-            raise InputError(f"classify needs a run and a draw, got {len(self.runs)}, {self.draws}")
+        from lorae.metrics.probes import PROBES, labelled, supervised
+        from lorae.nn import networks
+        from lorae.training.options import data_of
+        from lorae.training.run_folder import Run
+
+        if self.probe not in PROBES:
+            raise unknown("probe", self.probe, PROBES)
         runs = [Run.open(path) for path in self.runs]
         sets = {run.about["data"]["checksum"]: data_of(run) for run in runs}
         if len(sets) > 1:
             raise InputError(f"the runs must be of one data set, got {len(sets)}")
         origin = next(iter(sets.values()))
-        rows: dict[str, dict[str, Interval]] = {}
+        rows: dict[str, dict[str, "Interval"]] = {}
         for run in runs:
             codes = labelled(run.model(), origin, self.inputs)
             rows[run.name] = self._row(codes, PROBES[self.probe])
@@ -144,7 +143,9 @@ class Classify:
                 f"{name:{max(wide, 16)}}  " + "  ".join(f"{_percent(v):>19}" for v in row.values())
             )
 
-    def _row(self, codes: Codes, probe: Any) -> dict[str, Interval]:
+    def _row(self, codes: "Codes", probe: Any) -> dict[str, "Interval"]:
+        from lorae.utils.intervals import Interval
+
         seeds = range(self.seed, self.seed + self.draws)
         return {
             str(n): Interval(tuple(probe(codes.drawn(n, seed), seed=seed) for seed in seeds))
@@ -185,6 +186,14 @@ class Fid:
         """Print the distances, and what is to be known about them."""
         check_range("samples", self.samples, 6)  # coverage looks at the fifth neighbour
         check_range("seed", self.seed, 0, 2**31 - 1)
+        import torch
+
+        from lorae.linalg.moments import Moments
+        from lorae.metrics import scores
+        from lorae.metrics.features import Inception, kept_features
+        from lorae.metrics.frechet import frechet, kernel_distance
+        from lorae.metrics.precision_recall import coverage
+
         sets = [self._images(name) for name in (self.a, self.b)]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         extractor = Inception(self.resize, self.weights, device)
@@ -205,7 +214,8 @@ class Fid:
         few = min(len(x), len(y))
         if few <= x.shape[1]:
             print_warning(
-                f"{few} images are no more than {x.shape[1]} features: FID is biased upwards"
+                f"FID is biased upwards: it needs more images than the {x.shape[1]} features, "
+                f"got {few}"
             )
         if self.as_json:
             print_answer(answer)
@@ -219,32 +229,43 @@ class Fid:
         if max(len(x), len(y)) > PAIRS:
             print_answer(f"all but FID: of {len(few_x)} and {len(few_y)} of the images")
 
-    def _images(self, name: str) -> Rows:
+    def _images(self, name: str) -> "Rows":
+        import torch
+
+        from lorae.cli.samples import sample_run
+        from lorae.data import datasets
+        from lorae.metrics.features import as_bytes
+        from lorae.training.options import data_of
+        from lorae.training.run_folder import Run
+        from lorae.utils.samples import Rows
+
         path = Path(name)
         if (path / "config.json").exists():
             run = Run.open(path)
             found = data_of(run)
             self._check_images(name, found)
-            parts = drawn(run, found, self.samples or 10_000, self.density, self.seed)
+            parts = sample_run(run, found, self.samples or 10_000, self.density, self.seed)
             return Rows(torch.cat(list(parts)))
         named, _, split = name.partition(":")
-        if named in data.DATASETS:
-            found = data.load(named)
+        if named in datasets.DATASETS:
+            found = datasets.load(named)
             if split not in ("", "train", "test"):
                 raise InputError(f"a set has the parts train and test, got {split!r}")
             sets = [found.train if split == "train" else found.test]
         else:
-            found = data.load(name, size=self.size, crop=self.crop, test_fraction=0.5)
+            found = datasets.load(name, size=self.size, crop=self.crop, test_fraction=0.5)
             sets = [found.train, found.test]
         self._check_images(name, found)
         rows = Rows(*sets, each=lambda x: x if x.dtype == torch.uint8 else as_bytes(found.unit(x)))
         return rows.drawn(self.samples or len(rows), self.seed)
 
     @staticmethod
-    def _check_images(name: str, found: Data) -> None:
+    def _check_images(name: str, found: "Data") -> None:
         if len(found.shape) != 3:
             raise InputError(f"fid compares images, and {name!r} holds none")
 
 
-def _percent(accuracy: Interval) -> str:
+def _percent(accuracy: "Interval") -> str:
+    from lorae.utils.intervals import Interval
+
     return str(Interval(tuple(100 * value for value in accuracy.values)))

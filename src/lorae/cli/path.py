@@ -1,23 +1,20 @@
 """The command that shows what every rank of a set costs: `lorae path`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorae.cli.output import Json, print_answer, show_warnings
-from lorae.data.datasets import Data
 from lorae.errors import InputError
-from lorae.metrics import scores
-from lorae.metrics.scores import Protocol, Subject, extractor_for
-from lorae.nn.autoencoder import Autoencoder
 from lorae.training.options import Options
-from lorae.training.run_folder import free_folder
-from lorae.utils.files import check_new_folder, write_atomic, write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lorae.data.datasets import Data
     from lorae.estimator.path import RankPath
     from lorae.estimator.seeded_path import SeededPath
+    from lorae.nn.autoencoder import Autoencoder
 
 
 @dataclass(frozen=True)
@@ -69,11 +66,14 @@ class PathCommand:
 
     def __call__(self) -> None:
         """Walk, write and print the path or paths."""
-        from sklearn.exceptions import ConvergenceWarning
-
         for name in ("weights", "features"):
             if self.seeds and getattr(self, name):
                 raise InputError(f"give seeds or {name}, not both")
+        from sklearn.exceptions import ConvergenceWarning
+
+        from lorae.training.run_folder import free_folder
+        from lorae.utils.files import check_new_folder, write_atomic, write_json
+
         given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
         data = given.load()
         out = self.out or free_folder(f"{data.name}-path")
@@ -89,7 +89,7 @@ class PathCommand:
             print_answer(path.table())
             print_answer(f"models, path.json and path.svg in {out}")
 
-    def _one(self, data: Data, out: Path) -> "RankPath":
+    def _one(self, data: "Data", out: Path) -> "RankPath":
         """Walk the path of one seed, and keep its models."""
         from lorae.estimator.path import lorae_path
 
@@ -103,7 +103,7 @@ class PathCommand:
         _keep(path, out)
         return path
 
-    def _several(self, data: Data, out: Path) -> "SeededPath":
+    def _several(self, data: "Data", out: Path) -> "SeededPath":
         """Walk the paths of several seeds, and keep the models of each."""
         from lorae.estimator.seeded_path import lorae_paths
 
@@ -124,19 +124,21 @@ class PathCommand:
             "device": self.device,
         }
 
-    def _distance(self, data: Data) -> Callable[[Autoencoder], float] | None:
+    def _distance(self, data: "Data") -> "Callable[[Autoencoder], float] | None":
         """Return what measures a model's samples, drawn from a Gaussian of its training codes."""
         if self.features is None:
             return None
         if len(data.shape) != 3:
             raise InputError(f"features are of images, and {data.name!r} has none")
-        protocol = Protocol(
+        from lorae.metrics import scores
+
+        protocol = scores.Protocol(
             samples=self.samples, repeats=1, seed=self.seed, densities=("gaussian",)
         )
-        extractor = extractor_for(self.features, data)
+        extractor = scores.extractor_for(self.features, data)
 
-        def measured(model: Autoencoder) -> float:
-            subject = Subject(model.cpu().eval(), data, protocol, extractor)
+        def measured(model: "Autoencoder") -> float:
+            subject = scores.Subject(model.cpu().eval(), data, protocol, extractor)
             return next(iter(scores.generation(subject))).values[0]
 
         return measured

@@ -8,15 +8,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from tqdm import tqdm
 
 from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError, Interrupted, unknown
-from lorae.paper.cluster import CLUSTERS, Job, submit
-from lorae.paper.queue import Cell, Sweep, distinct
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from lorae.paper.cluster import Job
+    from lorae.paper.queue import Cell, Sweep
 
 _LOOK = 1.0  # seconds between two looks at how far the workers are
 
@@ -58,6 +61,7 @@ class Reproduce:
 
     def __call__(self) -> None:
         """Measure what is missing, and write the results."""
+        from lorae.paper.queue import Sweep, distinct
         from lorae.paper.recipe import Plan
         from lorae.paper.recipes import RECIPES
         from lorae.paper.results import write, write_page
@@ -103,6 +107,8 @@ class Reproduce:
             raise unknown("scale", self.scale, scales)
         if self.protocol not in ("lorae", "authors"):
             raise InputError(f"protocol must be 'lorae' or 'authors', got {self.protocol!r}")
+        from lorae.paper.cluster import CLUSTERS
+
         for name, value in {"seeds": self.seeds, "processes": self.processes}.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
@@ -117,8 +123,10 @@ class Reproduce:
                 raise unknown("recipe", name, (*known, "all"))
         return list(known) if "all" in self.names else list(dict.fromkeys(self.names))
 
-    def _measure(self, sweep: Sweep, cells: Sequence[Cell]) -> None:
+    def _measure(self, sweep: "Sweep", cells: "Sequence[Cell]") -> None:
         """Work on the cells, alone or with workers beside, and show how far that is."""
+        from tqdm import tqdm
+
         with ExitStack() as stack:
             bar = stack.enter_context(
                 tqdm(
@@ -141,7 +149,7 @@ class Reproduce:
         for why in missing.values():
             print_warning(f"cells were left out: {why}")
 
-    def _watch(self, sweep: Sweep, cells: Sequence[Cell], bar: "tqdm[None]") -> None:
+    def _watch(self, sweep: "Sweep", cells: "Sequence[Cell]", bar: "tqdm[None]") -> None:
         """Let workers do the cells; what one of them could not do is then tried here."""
         workers = self._workers()
         try:
@@ -162,6 +170,8 @@ class Reproduce:
         command += ["--work", str(self.work.absolute()), "--protocol", self.protocol]
         if self.cluster is None:
             return [self._worker(command, number) for number in range(self.processes)]
+        from lorae.paper.cluster import submit
+
         options = {k: int(v) if v.isdecimal() else v for k, v in self.cluster_options.items()}
         jobs = self.work / "jobs"
         return submit(command, self.processes, jobs, cluster=self.cluster, parameters=options)
@@ -188,7 +198,7 @@ def _gpu(number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": str(number % count)}
 
 
-def _tell(bar: "tqdm[None]", cell: Cell, seconds: float) -> None:
+def _tell(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:
     """Say which cell has been measured, in what time."""
     of = "" if cell.options is None else f" of {cell.options.model}, seed {cell.options.seed}"
     bar.update()

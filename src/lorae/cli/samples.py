@@ -1,0 +1,90 @@
+"""Samples of a run: drawn from a density of its codes, and written to images, arrays or tables."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from lorae.data.cache import write_npy
+from lorae.data.datasets import Data
+from lorae.errors import InputError, unknown
+from lorae.metrics import scores
+from lorae.metrics.features import as_bytes
+from lorae.metrics.scores import DENSITIES
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import decode_all, encode_all
+from lorae.report.image_grids import encode_png
+from lorae.sampling.densities import density_for
+from lorae.training.run_folder import Run
+from lorae.utils.files import beside, whole_folder, write_atomic
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TABLES = (".csv", ".npy")
+
+
+def sample_run(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
+    """Return samples of a run, 500 at a time: images as bytes, rows of a table as they are."""
+    model = run.model()
+    if name is not None and name not in DENSITIES:
+        raise unknown("density", name, DENSITIES)
+    if name == "prior" and not model.prior:
+        raise InputError("this model was not trained to a prior: use another density")
+    density = density_for(model) if name is None else DENSITIES[name](model)
+    if not (model.prior and name in (None, "prior")):
+        density.fit(encode_all(model, scores.chosen(origin.train, 20_000)))
+    codes = density.sample(n, torch.Generator().manual_seed(seed))
+    return (_decoded(model, part, origin) for part in torch.split(codes, 500))
+
+
+def _decoded(model: Autoencoder, codes: Tensor, origin: Data) -> Tensor:
+    made = decode_all(model, codes)
+    return as_bytes(origin.unit(made)) if len(origin.shape) == 3 else made
+
+
+def write_samples(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
+    """Write n samples: images to a folder or an .npy file, rows to a .csv or .npy file.
+
+    Raises:
+        InputError: if `out` suits neither.
+    """
+    write = _write_images if len(origin.shape) == 3 else _write_table
+    write(out, parts, n, origin)
+
+
+def _write_images(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
+    if out.suffix == ".npy":
+        channels, height, width = origin.shape
+        blocks = (part.permute(0, 2, 3, 1).numpy() for part in parts)
+        _write_array(out, (n, height, width, channels), "uint8", blocks)
+        return
+    if out.suffix:
+        raise InputError(f"out must be a folder or an .npy file for images, got {str(out)!r}")
+    with whole_folder(out) as folder:
+        for k, image in enumerate(one for part in parts for one in part):
+            (folder / f"{k:06}.png").write_bytes(encode_png(image.permute(1, 2, 0).numpy()))
+
+
+def _write_table(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
+    if out.suffix not in TABLES:
+        raise InputError(f"out must be a .csv or .npy file for a table, got {str(out)!r}")
+    if out.suffix == ".npy":
+        _write_array(out, (n, *origin.shape), "float32", (part.numpy() for part in parts))
+        return
+    import polars as pl
+
+    names = origin.columns or tuple(f"column_{k + 1}" for k in range(origin.shape[0]))
+    rows = torch.cat(list(parts)).numpy()
+    write_atomic(out, pl.DataFrame(rows, schema=list(names)).write_csv().encode())
+
+
+def _write_array(
+    out: Path, shape: tuple[int, ...], dtype: str, blocks: Iterator["np.ndarray[Any, Any]"]
+) -> None:
+    """Write an .npy file a block at a time, under another name until it is whole."""
+    with beside(out) as folder:
+        write_npy(folder / "array.npy", shape, dtype, blocks)
+        (folder / "array.npy").replace(out)
