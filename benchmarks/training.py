@@ -32,7 +32,6 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import count
@@ -47,7 +46,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from lorae.cli import malloc as memory
+from lorae.cli.malloc import keep_freed_memory
 from lorae.data.cache import cache_folder
 from lorae.training.loop import Stepper, optimize
 from lorae.training.sampler import Sampler
@@ -153,16 +152,16 @@ def environment() -> Path:
     return python
 
 
-LOOPS: dict[str, tuple[Callable[[Task], Step], Callable[[], AbstractContextManager[None]]]] = {
-    "bare, ours": (bare_over_ours, nullcontext),
-    "lorae, equal": (partial(ours, precision="32-true"), nullcontext),
-    "lorae": (ours, memory.kept),
-    "lorae, bf16": (partial(ours, precision="bf16-mixed"), memory.kept),
-    "bare": (partial(bare, batches=shuffled), nullcontext),
-    "script": (partial(bare, batches=loaded), nullcontext),
-    "compiled": (partial(bare_over_ours, compiled=True), nullcontext),
+LOOPS: dict[str, Callable[[Task], Step]] = {
+    "bare, ours": bare_over_ours,
+    "lorae, equal": partial(ours, precision="32-true"),
+    "lorae": ours,
+    "lorae, bf16": partial(ours, precision="bf16-mixed"),
+    "bare": partial(bare, batches=shuffled),
+    "script": partial(bare, batches=loaded),
+    "compiled": partial(bare_over_ours, compiled=True),
 }
-"""What makes a step of each loop, and within what."""
+"""Builders of a step of each loop."""
 
 
 def compare(task: Task, rounds: int, block: int, names: list[str]) -> dict[str, list[float]]:
@@ -195,9 +194,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.serve:
         name, told = arguments.serve
-        made, context = LOOPS[name]
-        with context():
-            serve(made(Task(**json.loads(told))))
+        if name in ("lorae", "lorae, bf16"):  # as `lorae train` does
+            keep_freed_memory()
+        serve(LOOPS[name](Task(**json.loads(told))))
         return
     print(
         f"{machine()}; width {arguments.width:g}, batch 100, {arguments.rounds} rounds of "

@@ -16,6 +16,7 @@ from lorae.cli.demo import Demo
 from lorae.cli.evaluate import Classify, Evaluate, Fid
 from lorae.cli.export import Export, Fold
 from lorae.cli.inspect import Report, Spectrum
+from lorae.cli.malloc import keep_freed_memory
 from lorae.cli.output import print_answer
 from lorae.cli.parsing import Command, parse
 from lorae.cli.path import PathCommand
@@ -38,12 +39,19 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     "Reproduce the paper": {"reproduce": Reproduce},
     "List": {"models": Models, "data": DataCommand},
 }
+TRAINING = {*GROUPS["Train"], "reproduce"}
 COMMANDS = {name: kind for group in GROUPS.values() for name, kind in group.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Run the command line and return its exit status.
+
+    Args:
+        arguments: the words after `lorae`; by default those of this process.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and words and words[0] in TRAINING:
+        keep_freed_memory()
     try:
         return run(words)
     except InputError as error:

@@ -1,38 +1,27 @@
-"""The memory of one training step, kept for the next."""
+"""An allocator setting for processes that train on a CPU."""
 
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # the numbers in glibc's malloc.h
-_KEEPING = {_MMAP_MAX: 0, _TRIM_THRESHOLD: 2**31 - 1}
-# What glibc's own rule comes to once blocks of 32 MB are freed; to set a value ends that rule.
-_USUAL = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 2**25, _TRIM_THRESHOLD: 2**26}
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # the numbers in glibc's malloc.h
 
 
-@contextmanager
-def kept() -> Iterator[None]:
-    """Let the C library keep what is freed, instead of handing it back to the system.
+def keep_freed_memory() -> None:
+    """Let the C library keep freed memory, for the rest of the process.
 
-    Every step of training frees the activations and gradients that the next one asks for again.
-    glibc returns large blocks, and the system clears every page of the new ones, which is a tenth
-    to a fifth of a step of the paper's MNIST network on one thread. Within this context blocks
-    come from a heap that only grows; at its end what is free goes back. It does nothing with
-    another C library, nor where the environment has wishes of its own for this one (`MALLOC_...`,
-    `GLIBC_TUNABLES`).
+    Every training step frees the activations and gradients that the next one allocates again.
+    glibc returns large blocks to the system, which clears every page of the new ones: a tenth to a
+    fifth of a step of the paper's MNIST network on one thread. After this call all blocks come
+    from a heap that only grows.
+
+    It has no effect with another C library, or where the environment configures this one
+    (`MALLOC_...`, `GLIBC_TUNABLES`). The setting is that of the whole process, so it is left to
+    the command line; no library function calls it.
     """
-    own = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
-    if own or platform.libc_ver()[0] != "glibc":
-        yield
+    configured = any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ)
+    if configured or platform.libc_ver()[0] != "glibc":
         return
     library = ctypes.CDLL(None)
-    for parameter, value in _KEEPING.items():
-        library.mallopt(parameter, value)
-    try:
-        yield
-    finally:
-        for parameter, value in _USUAL.items():
-            library.mallopt(parameter, value)
-        library.malloc_trim(0)
+    library.mallopt(_MMAP_MAX, 0)
+    library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
