@@ -30,9 +30,9 @@ from lorae.cli.samples import sample_run
 from lorae.linalg.moments import Moments
 from lorae.metrics.features import RESIZES, Inception, as_bytes, features
 from lorae.metrics.frechet import frechet, kernel_distance
-from lorae.metrics.scores import chosen
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run
+from lorae.utils.samples import subsample
 
 FEW = 40  # far fewer than the 2,048 features, so that the covariances are singular
 
@@ -105,7 +105,7 @@ def budget(sets: dict[str, tuple[Tensor, Tensor, Tensor]], counts: list[int]) ->
 def photos(name: str, count: int) -> tuple[Tensor, Tensor]:
     """Return two sets of images of a folder or named set."""
     found = data.load(name) if name in data.DATASETS else data.load(name, size=64)
-    images = chosen(torch.cat([found.train[:count], found.test[:count]]), 2 * count)
+    images = subsample(torch.cat([found.train[:count], found.test[:count]]), 2 * count)
     a, b = (as_bytes(found.unit(part)) for part in images.chunk(2))
     return a, b
 
@@ -119,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     run, counts = Run.open(arguments.run), sorted(arguments.counts)
     origin, most = data_of(run), max(counts)
-    test = as_bytes(origin.unit(chosen(origin.test, 2 * most)))
+    test = as_bytes(origin.unit(subsample(origin.test, 2 * most)))
     images = (*test.chunk(2), torch.cat(list(sample_run(run, origin, most, "mixture-10", 0))))
     extractors = {f"float32, {resize}": Inception(resize) for resize in RESIZES}
     extractors |= {"bfloat16, bicubic": Half()}

@@ -22,6 +22,7 @@ from lorae.sampling.mixtures import GaussianMixture
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
 from lorae.training.train import train
+from lorae.utils.samples import subsample
 
 pytestmark = pytest.mark.usefixtures("data_kept")
 
@@ -92,8 +93,8 @@ def test_the_numbers_are_those_of_a_direct_computation(folder):
     run = Run(folder / "image" / "ae")
     one = subject(run)
     data, model, extractor = one.data, one.model, one.extractor
-    codes = scores.encode_all(model, scores.chosen(data.train, 300))
-    test = scores.chosen(data.test, 60)
+    codes = scores.encode_all(model, subsample(data.train, 300))
+    test = subsample(data.test, 60)
     real = extractor(as_bytes(test / 255))
     values = []
     for seed in (0, 1):

@@ -150,7 +150,7 @@ def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeyp
     for measure in (measures.generation, measures.authors_generated):
         measure(run, **asked)
     data = measures._data(run)
-    theirs = measures.encode_all(run.model(), measures.scores.chosen(data.test, 60))
+    theirs = measures.encode_all(run.model(), measures.subsample(data.test, 60))
     ours, leaking = seen["codes"]
     assert torch.allclose(leaking, theirs)
     assert len(ours) == len(data.train)

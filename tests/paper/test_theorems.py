@@ -8,7 +8,6 @@ import torch
 from scipy.spatial.distance import cdist
 from small import SMALL
 
-from lorae.metrics.scores import chosen
 from lorae.nn.autoencoder import build
 from lorae.nn.inference import encode_all
 from lorae.objectives.registry import METHODS
@@ -18,7 +17,7 @@ from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
 from lorae.paper.theorem1 import descents
 from lorae.training.train import train
-from lorae.utils.samples import as_float
+from lorae.utils.samples import as_float, subsample
 
 PLAN = Plan(SCALES["smoke"], (0, 1))
 
@@ -39,7 +38,7 @@ class TestTheorem1:
         torch.manual_seed(1)
         model = build(resolved.architecture(data), data.shift, data.scale)
         objective = METHODS["lorae"].build_objective(model, resolved.weight)
-        x = as_float(chosen(data.train, cell.settings["samples"]))
+        x = as_float(subsample(data.train, cell.settings["samples"]))
         torch.stack(list(objective(x).values())).sum().backward()
         squares = sum(float(p.grad.double().square().sum()) for p in model.parameters())
         assert found["LoRAE", 1]["start"] == pytest.approx(squares**0.5, rel=1e-4)
@@ -77,7 +76,7 @@ def test_ratios_of_theorem_2_are_those_of_the_distances(tmp_path):
     data = SMALL.load()
     levels = [0.0, 0.5, 1.0]
     told = contrasts(run, codes=100, queries=30, levels=levels)
-    near, far = chosen(data.train, 100), chosen(data.test, 30)
+    near, far = subsample(data.train, 100), subsample(data.test, 30)
     model = run.model()
     codes, queries = (encode_all(model, part).double().numpy() for part in (near, far))
     distances = cdist(queries, codes)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from lorae.training.sampler import Sampler, subsample
+from lorae.training.sampler import Sampler
 
 
 def process(rank: int = 0, world: int = 1) -> Fabric:
@@ -34,17 +34,6 @@ def test_every_sample_comes_once_an_epoch(held_out, size):
     other = Sampler(samples, process(), batch_size=size, held_out=held_out, seed=1)
     several = [other.batch(k) for k in range(sampler.per_epoch)]
     assert not torch.equal(torch.cat(several), orders[0])
-
-
-def test_a_subsample_keeps_its_order_and_depends_on_the_seed_alone():
-    samples = torch.arange(50.0)
-    for count in (0, 7, 50, 99):
-        found = subsample(samples, count, 0)
-        assert len(found) == min(count, 50)
-        assert torch.equal(found, found.sort().values)
-        assert len(set(found.tolist())) == len(found)
-        assert torch.equal(found, subsample(samples, count, 0))
-    assert not torch.equal(subsample(samples, 7, 0), subsample(samples, 7, 1))
 
 
 def test_no_epoch_of_a_seed_is_one_of_another():

@@ -1,9 +1,9 @@
-"""Rows are what indexing the whole would give, without the whole."""
+"""Rows equal an index into the whole; subsamples depend on seed and length alone."""
 
 import pytest
 import torch
 
-from lorae.utils.samples import Rows
+from lorae.utils.samples import Rows, subsample
 
 WHOLE = torch.arange(60).view(10, 2, 3)
 
@@ -18,17 +18,19 @@ def test_rows_of_parts_are_those_of_the_whole(sizes, index):
     assert torch.equal(Rows(*WHOLE.split(sizes))[index], WHOLE[index])
 
 
-def test_each_is_applied_to_what_is_selected():
+def test_the_transform_is_applied_to_the_selected_rows_alone():
     seen = []
-    rows = Rows(WHOLE, each=lambda x: seen.append(len(x)) or -x)
+    rows = Rows(WHOLE, transform=lambda x: seen.append(len(x)) or -x)
     assert torch.equal(rows[2:5], -WHOLE[2:5])
     assert seen == [3]
 
 
-def test_drawn_rows_are_seeded_and_distinct():
-    rows = Rows(WHOLE)
-    assert rows.drawn(10) is rows
-    some, again, other = rows.drawn(6, 0)[:], rows.drawn(6, 0)[:], rows.drawn(6, 1)[:]
+@pytest.mark.parametrize("samples", [WHOLE, Rows(*WHOLE.split([4, 6]))], ids=["tensor", "rows"])
+def test_a_subsample_is_seeded_and_without_repetition(samples):
+    assert subsample(samples, 10) is samples
+    assert len(subsample(samples, 0)) == 0
+    some, again, other = (subsample(samples, 6, seed)[:] for seed in (0, 0, 1))
     assert torch.equal(some, again)
     assert not torch.equal(some, other)
     assert len({row.sum().item() for row in some}) == 6
+    assert torch.equal(some, subsample(WHOLE, 6, 0))

@@ -189,10 +189,10 @@ class Fid:
         import torch
 
         from lorae.linalg.moments import Moments
-        from lorae.metrics import scores
         from lorae.metrics.features import Inception, kept_features
         from lorae.metrics.frechet import frechet, kernel_distance
         from lorae.metrics.precision_recall import coverage
+        from lorae.utils.samples import subsample
 
         sets = [self._images(name) for name in (self.a, self.b)]
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -202,7 +202,7 @@ class Fid:
             for images, name in zip(sets, (self.a, self.b), strict=True)
         )
         fid = frechet(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
-        few_x, few_y = (scores.chosen(found, PAIRS) for found in (x, y))
+        few_x, few_y = (subsample(found, PAIRS) for found in (x, y))
         kid, cover = kernel_distance(few_x, few_y), coverage(few_x, few_y)
         answer = {"FID": fid, "KID": kid.value, "KID_error": kid.error} | vars(cover)
         answer |= {
@@ -237,7 +237,7 @@ class Fid:
         from lorae.metrics.features import as_bytes
         from lorae.training.options import data_of
         from lorae.training.run_folder import Run
-        from lorae.utils.samples import Rows
+        from lorae.utils.samples import Rows, subsample
 
         path = Path(name)
         if (path / "config.json").exists():
@@ -256,8 +256,10 @@ class Fid:
             found = datasets.load(name, size=self.size, crop=self.crop, test_fraction=0.5)
             sets = [found.train, found.test]
         self._check_images(name, found)
-        rows = Rows(*sets, each=lambda x: x if x.dtype == torch.uint8 else as_bytes(found.unit(x)))
-        return rows.drawn(self.samples or len(rows), self.seed)
+        rows = Rows(
+            *sets, transform=lambda x: x if x.dtype == torch.uint8 else as_bytes(found.unit(x))
+        )
+        return subsample(rows, self.samples or len(rows), self.seed)
 
     @staticmethod
     def _check_images(name: str, found: "Data") -> None:

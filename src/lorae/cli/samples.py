@@ -10,7 +10,6 @@ from torch import Tensor
 from lorae.data.cache import write_npy
 from lorae.data.datasets import Data
 from lorae.errors import InputError, unknown
-from lorae.metrics import scores
 from lorae.metrics.features import as_bytes
 from lorae.metrics.scores import DENSITIES
 from lorae.nn.autoencoder import Autoencoder
@@ -19,6 +18,7 @@ from lorae.report.image_grids import encode_png
 from lorae.sampling.densities import density_for
 from lorae.training.run_folder import Run
 from lorae.utils.files import beside, whole_folder, write_atomic
+from lorae.utils.samples import subsample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ def sample_run(run: Run, origin: Data, n: int, name: str | None, seed: int) -> I
         raise InputError("this model was not trained to a prior: use another density")
     density = density_for(model) if name is None else DENSITIES[name](model)
     if not (model.prior and name in (None, "prior")):
-        density.fit(encode_all(model, scores.chosen(origin.train, 20_000)))
+        density.fit(encode_all(model, subsample(origin.train, 20_000)))
     codes = density.sample(n, torch.Generator().manual_seed(seed))
     return (_decoded(model, part, origin) for part in torch.split(codes, 500))
 

@@ -13,7 +13,7 @@ from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import encode_all, squared_errors
-from lorae.training.sampler import subsample
+from lorae.utils.samples import subsample
 
 if TYPE_CHECKING:
     from lorae.estimator.estimator import LowRankAutoencoder
@@ -55,7 +55,7 @@ def set_attributes(estimator: "LowRankAutoencoder", model: Autoencoder, samples:
     estimator.mean_ = mean.flatten().numpy()
     estimator.reconstruction_error_ = float(errors.mean()) * estimator.unit_**2
     estimator.ranks_ = ranks(moments)
-    estimator.codes_ = subsample(codes, _CODES, 0)
+    estimator.codes_ = subsample(codes, _CODES)
 
 
 def ranks(moments: Moments) -> dict[str, dict[float, int]]:

@@ -28,7 +28,7 @@ from lorae.errors import InputError
 from lorae.estimator.rank_reduction import Point, Trainer, mean_of
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import squared_errors
-from lorae.training.sampler import subsample
+from lorae.utils.samples import subsample
 
 _MATTERS = 0.01  # share of the explained variance that "auto" may lose
 _PATIENCE = 2  # points in a row that fail the rule, after which a path is abandoned

@@ -29,8 +29,8 @@ from lorae.objectives.rank_descent import RankDescent
 from lorae.training.devices import single_process
 from lorae.training.loop import LOG_EVERY, Stepper, optimize
 from lorae.training.options import OptimizerOptions
-from lorae.training.sampler import Sampler, subsample
-from lorae.utils.samples import as_float
+from lorae.training.sampler import Sampler
+from lorae.utils.samples import as_float, subsample
 
 STAGE = 1 / 12
 """Steps of one stage of a path, as a share of those of a whole training."""

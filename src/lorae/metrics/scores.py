@@ -39,7 +39,7 @@ from lorae.sampling.interpolation import between, detour
 from lorae.sampling.mixtures import Flow, GaussianMixture
 from lorae.training.evaluation import evaluate
 from lorae.utils.intervals import Interval
-from lorae.utils.samples import as_float
+from lorae.utils.samples import as_float, subsample
 
 DENSITIES: dict[str, Callable[[Autoencoder], Density]] = {
     "gaussian": lambda _: Gaussian(),
@@ -141,12 +141,12 @@ class Subject:
     @property
     def test(self) -> Tensor:
         """The test samples that are used."""
-        return chosen(self.data.test, self.protocol.samples)
+        return subsample(self.data.test, self.protocol.samples)
 
     def codes(self, split: str) -> Float[Tensor, "n l"]:
         """Return the codes of the training samples that densities are fitted on, or of the test."""
         if split not in self._kept:
-            train = chosen(self.data.train, self.protocol.fitted)
+            train = subsample(self.data.train, self.protocol.fitted)
             self._kept[split] = encode_all(self.model, train if split == "train" else self.test)
         codes: Tensor = self._kept[split]
         return codes
@@ -163,14 +163,6 @@ class Subject:
     def images(self, codes: Float[Tensor, "n l"]) -> UInt8[Tensor, "n c h w"]:
         """Return what codes decode to, as bytes."""
         return as_bytes(self.data.unit(decode_all(self.model, codes)))
-
-
-def chosen(samples: Tensor, count: int, seed: int = 0) -> Tensor:
-    """Return at most that many of the samples, the same ones for a seed."""
-    if len(samples) <= count:
-        return samples
-    generator = torch.Generator().manual_seed(seed)
-    return samples[torch.randperm(len(samples), generator=generator)[:count]]
 
 
 def extractor_for(kind: str, data: Data, resize: str = "bicubic") -> Extractor:

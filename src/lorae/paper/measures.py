@@ -30,6 +30,7 @@ from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
 from lorae.utils.intervals import Interval
+from lorae.utils.samples import subsample
 
 FITTED = 20_000
 """Training codes that a density is fitted on, at most."""
@@ -81,7 +82,7 @@ def authors_generated(
     so that what is a little below 0 becomes almost full; images are resized without antialiasing.
     """
     data, model = _data(run), run.model()
-    images = scores.chosen(data.train if data.name == "mnist" else data.test, samples)
+    images = subsample(data.train if data.name == "mnist" else data.test, samples)
     look = extractor_for(extractor, data, "bilinear")
     real = kept_features(look, as_bytes(data.unit(images)), "real images")
     codes = encode_all(model, images)
@@ -115,7 +116,7 @@ def drawn(run: Run, *, density: str, count: int) -> Result:
 
 def fitted(model: Autoencoder, data: Data, name: str) -> Density:
     """Return a density of that name, fitted to training codes."""
-    return DENSITIES[name](model).fit(encode_all(model, scores.chosen(data.train, FITTED)))
+    return DENSITIES[name](model).fit(encode_all(model, subsample(data.train, FITTED)))
 
 
 def interpolated(run: Run, *, rows: int, steps: int) -> Result:
@@ -147,7 +148,7 @@ def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) ->
     """
     data, model = _data(run), run.model()
     near, far = (
-        encode_all(model, scores.chosen(samples, count))
+        encode_all(model, subsample(samples, count))
         for samples, count in ((data.train, codes), (data.test, queries))
     )
     asked = torch.tensor(list(levels), dtype=torch.float64)

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 
-from lorae.metrics.scores import chosen
 from lorae.nn.autoencoder import build
 from lorae.objectives.base import Objective
 from lorae.objectives.registry import method
@@ -28,7 +27,7 @@ from lorae.paper.queue import Cell, Result, loaded
 from lorae.paper.recipe import Entry, Image, Key, Page, Plan, Recipe, Table, values
 from lorae.training.options import Options
 from lorae.utils.plots import Curve, plot_curves
-from lorae.utils.samples import as_float
+from lorae.utils.samples import as_float, subsample
 
 _DATA = "MNIST"
 _PUBLISHED = -0.25
@@ -63,7 +62,7 @@ def descents(
     given = given.resolve(data)
     assert given.learning_rate is not None
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    x = as_float(chosen(data.train, samples)).to(device)
+    x = as_float(subsample(data.train, samples)).to(device)
 
     def fresh() -> Objective:
         torch.manual_seed(given.seed)

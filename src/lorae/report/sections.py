@@ -23,7 +23,7 @@ from lorae.sampling.densities import density_for
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.utils.intervals import Interval
 from lorae.utils.plots import plot_curves, plot_histograms, plot_points
-from lorae.utils.samples import as_float
+from lorae.utils.samples import as_float, subsample
 
 SEED = 0
 """Seed of every random choice of a report."""
@@ -252,8 +252,7 @@ class Section:
     @cached_property
     def fitted(self) -> Tensor:
         """The training samples on whose codes the Gaussian is fitted."""
-        order = torch.randperm(len(self.data.train), generator=_generator())
-        return self.data.train[order[:FITTED].sort().values]
+        return subsample(self.data.train, FITTED, SEED)
 
     def _picture(
         self,

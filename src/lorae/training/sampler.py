@@ -1,13 +1,13 @@
 """Batches of training samples as a function of the seed and the number of the step alone."""
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from lorae.utils.samples import Rows, as_float
 
-_VALIDATION, _PROBE = -1, -2  # purposes of a generator; from 0 on they are epochs
+_VALIDATION = -1  # purpose of a generator; from 0 on they are epochs
 
 
 class Sampler:
@@ -56,14 +56,6 @@ class Sampler:
             shuffled = self.order[torch.randperm(len(self.order), generator=generator)]
             self._epoch, self._shuffled = epoch, shuffled.to(self.samples.device)
         return self._shuffled
-
-
-def subsample(
-    samples: Shaped[Tensor, "n *shape"], count: int, seed: int
-) -> Shaped[Tensor, "m *shape"]:
-    """Return at most `count` samples, chosen at random by the seed, in their order."""
-    chosen = torch.randperm(len(samples), generator=_generator(seed, _PROBE))[:count]
-    return samples[chosen.sort().values]
 
 
 def _generator(seed: int, purpose: int) -> torch.Generator:

@@ -29,8 +29,9 @@ from lorae.training.loop import LOG_EVERY, Stepper, optimize
 from lorae.training.options import Options
 from lorae.training.progress import Display
 from lorae.training.run_folder import Run, free_folder
-from lorae.training.sampler import Sampler, subsample
+from lorae.training.sampler import Sampler
 from lorae.training.signals import Interrupts
+from lorae.utils.samples import subsample
 
 
 def train(

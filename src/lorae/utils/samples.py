@@ -1,23 +1,20 @@
-"""Rows of samples that stay where they are, in files larger than memory or on a device."""
+"""Samples as tensors or as rows that stay in files or on a device, and random subsets of them."""
 
 from collections.abc import Callable
+from typing import overload
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
-def _unchanged(samples: Tensor) -> Tensor:
-    return samples
-
-
 class Rows:
-    """Some rows of samples; an index makes a tensor of what it selects, and of nothing else.
+    """Selected rows of one or several tensors, copied only when they are indexed.
 
     Args:
-        samples: tensors that follow each other, alike but for their lengths.
-        rows: which, in which order, counted over all of them; every one by default.
-        each: what becomes of rows once they are selected.
+        samples: tensors that are read as if concatenated along their first axis.
+        rows: indices into the concatenation, in the order wanted; all rows by default.
+        transform: function applied to the rows that an index selects.
 
     Example:
         >>> rows = Rows(torch.arange(3), torch.arange(10, 13), rows=torch.tensor([5, 0, 3]))
@@ -29,32 +26,55 @@ class Rows:
         self,
         *samples: Tensor,
         rows: Tensor | None = None,
-        each: Callable[[Tensor], Tensor] = _unchanged,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.samples, self.each = samples, each
+        self.samples, self.transform = samples, transform
         self.rows = torch.arange(sum(map(len, samples))) if rows is None else rows
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
-        rows = self.rows[index]
-        if len(self.samples) == 1:
-            return self.each(self.samples[0][rows])
+        selected = self._copy(self.rows[index])
+        return selected if self.transform is None else self.transform(selected)
+
+    def select(self, index: Tensor) -> "Rows":
+        """Return the rows at an index, still uncopied."""
+        return Rows(*self.samples, rows=self.rows[index], transform=self.transform)
+
+    def _copy(self, rows: Tensor) -> Tensor:
         first = self.samples[0]
+        if len(self.samples) == 1:
+            return first[rows]
         selected, start = first.new_empty(len(rows), *first.shape[1:]), 0
         for part in self.samples:
-            here = (rows >= start) & (rows < start + len(part))
-            selected[here] = part[rows[here] - start]
+            inside = (rows >= start) & (rows < start + len(part))
+            selected[inside] = part[rows[inside] - start]
             start += len(part)
-        return self.each(selected)
+        return selected
 
-    def drawn(self, count: int, seed: int = 0) -> "Rows":
-        """Return at most that many of the rows, the same ones for a seed."""
-        if len(self) <= count:
-            return self
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        return Rows(*self.samples, rows=self.rows[order[:count]], each=self.each)
+
+@overload
+def subsample(samples: Tensor, count: int, seed: int = 0) -> Tensor: ...
+@overload
+def subsample(samples: Rows, count: int, seed: int = 0) -> Rows: ...
+def subsample(samples: Tensor | Rows, count: int, seed: int = 0) -> Tensor | Rows:
+    """Return at most `count` of the samples, drawn without replacement.
+
+    Args:
+        samples: a tensor or `Rows`, returned as it is if it has no more than `count` samples.
+        count: the largest number of samples to return.
+        seed: seed of the draw; the result depends on it and on the number of samples alone.
+
+    Example:
+        >>> len(subsample(torch.rand(10, 3), 4)), len(subsample(torch.rand(2, 3), 4))
+        (4, 2)
+    """
+    if len(samples) <= count:
+        return samples
+    generator = torch.Generator().manual_seed(seed)
+    index = torch.randperm(len(samples), generator=generator)[:count]
+    return samples.select(index) if isinstance(samples, Rows) else samples[index]
 
 
 def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

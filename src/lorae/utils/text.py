@@ -1,0 +1,44 @@
+"""Text that people read: tables in aligned columns and lists of names."""
+
+from collections.abc import Iterable, Sequence
+
+
+def format_table(
+    rows: Iterable[Sequence[object]], header: Sequence[object] = (), align: str = "lr"
+) -> str:
+    """Return a table in aligned columns, two spaces apart.
+
+    Args:
+        rows: cells of each row, which are converted to text.
+        header: cells of the first line, if there is one.
+        align: a letter for each column, "l" for left or "r" for right; the last one holds for all
+            columns that follow.
+
+    Example:
+        >>> print(format_table([("mnist", 70_000), ("digits", 1_797)], ("set", "samples")))
+        set     samples
+        mnist     70000
+        digits     1797
+    """
+    cells = [[str(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    letters = align.ljust(len(widths), align[-1])
+    pad = {"l": str.ljust, "r": str.rjust}
+    return "\n".join(
+        "  ".join(
+            pad[letter](cell, width)
+            for cell, width, letter in zip(row, widths, letters, strict=False)
+        ).rstrip()
+        for row in cells
+    )
+
+
+def shorten_list(names: Sequence[str], most: int = 5) -> str:
+    """Return the first few names, and how many more there are.
+
+    Example:
+        >>> shorten_list(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
