@@ -1,10 +1,17 @@
-"""Coordinates: changes of the codes that change nothing else, with variances of the data."""
+"""Coordinates: codes with variances in data space; reconstructions do not change."""
 
 import pytest
 import torch
 from torch import nn
 
-from lorae.estimator.coordinates import ROUGH, aligned, gauged, jacobians, principal, reduced
+from lorae.estimator.coordinates import (
+    TRAINING_FLOOR,
+    align,
+    insert_bridge,
+    mean_jacobian,
+    principal_coordinates,
+    reduce_rank,
+)
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.base import NoBridge
 from lorae.nn.inference import encode_all
@@ -25,10 +32,10 @@ def case(request) -> tuple[Autoencoder, torch.Tensor]:
     return build(plan).eval(), x
 
 
-def test_jacobians_are_those_of_reverse_mode(case):
+def test_jacobians_equal_those_of_reverse_mode(case):
     model, x = case
     codes = model.encode(x[:7]).detach()
-    metric, mean = jacobians(model.decoder, codes)
+    metric, mean = mean_jacobian(model.decoder, codes)
     each = [
         torch.autograd.functional.jacobian(lambda z: model.decoder(z[None]).flatten(), z)
         for z in codes
@@ -38,10 +45,10 @@ def test_jacobians_are_those_of_reverse_mode(case):
     torch.testing.assert_close(mean, J.mean(0).mT, rtol=1e-4, atol=1e-7)
 
 
-def test_coordinates_are_whitened_rotated_and_carry_the_metric(case):
+def test_coordinates_are_centred_uncorrelated_and_of_unit_metric(case):
     model, x = case
-    at = principal(model, x)
-    same = aligned(model, at)
+    at = principal_coordinates(model, x)
+    same = align(model, at)
     with torch.no_grad():
         torch.testing.assert_close(same(x), model(x), rtol=1e-4, atol=1e-5)
         codes = same.encode(x).double()
@@ -51,23 +58,23 @@ def test_coordinates_are_whitened_rotated_and_carry_the_metric(case):
     off = torch.cov(codes.T) - torch.cov(codes.T).diagonal().diag()
     assert off.abs().max() < 1e-4 * spread**2
     # A unit step along any coordinate moves the decoded samples by 1, in the root mean square.
-    metric, mean = jacobians(same.decoder, codes.float())
+    metric, mean = mean_jacobian(same.decoder, codes.float())
     torch.testing.assert_close(metric.diagonal(), torch.ones(4).double(), rtol=1e-2, atol=0)
     torch.testing.assert_close(mean, at.directions, rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_looking_for_coordinates_leaves_the_model_in_its_mode(case, training):
+def test_computing_coordinates_restores_the_mode_of_the_model(case, training):
     model, x = case
-    principal(model.train(training), x)
+    principal_coordinates(model.train(training), x)
     assert model.training == training
 
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
-def test_a_factor_multiplies_the_codes_and_changes_nothing_else(case, factor):
+def test_a_factor_multiplies_the_codes_and_leaves_reconstructions_unchanged(case, factor):
     model, x = case
-    at = principal(model, x)
-    same, other = aligned(model, at), aligned(model, at, factor)
+    at = principal_coordinates(model, x)
+    same, other = align(model, at), align(model, at, factor)
     with torch.no_grad():
         torch.testing.assert_close(other.encode(x), factor * same.encode(x), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(other(x), same(x), rtol=1e-4, atol=1e-5)
@@ -75,7 +82,7 @@ def test_a_factor_multiplies_the_codes_and_changes_nothing_else(case, factor):
 
 def test_signs_do_not_depend_on_those_of_the_codes(case):
     model, x = case
-    at = principal(model, x)
+    at = principal_coordinates(model, x)
     flip = torch.diag(torch.tensor([1.0, -1.0, 1.0, -1.0]))
     turned = Autoencoder(
         nn.Sequential(model.encoder, _linear(flip)),
@@ -84,7 +91,7 @@ def test_signs_do_not_depend_on_those_of_the_codes(case):
         shift=model.shift,
         scale=model.scale,
     ).eval()
-    again = principal(turned, x)
+    again = principal_coordinates(turned, x)
     torch.testing.assert_close(again.directions, at.directions, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(again.variances, at.variances, rtol=1e-4, atol=1e-8)
 
@@ -95,14 +102,14 @@ def _linear(matrix: torch.Tensor) -> nn.Linear:
     return layer
 
 
-def test_a_gauge_changes_nothing_and_its_reduction_drops_the_least(case):
+def test_an_inserted_bridge_changes_nothing_and_reducing_its_rank_drops_zero_directions(case):
     model, x = case
-    gauge = gauged(model, principal(model, x)).eval()
+    bridged = insert_bridge(model, principal_coordinates(model, x)).eval()
     with torch.no_grad():
-        torch.testing.assert_close(gauge(x), model(x), rtol=1e-4, atol=1e-5)
-        gauge.bridge.weight[2:] = 0
-        whole = gauge(x)
-        small = reduced(gauge, 2)
+        torch.testing.assert_close(bridged(x), model(x), rtol=1e-4, atol=1e-5)
+        bridged.bridge.weight[2:] = 0
+        whole = bridged(x)
+        small = reduce_rank(bridged, 2)
         torch.testing.assert_close(small(x), whole, rtol=1e-4, atol=1e-5)
     assert small.bridge.latent == 2
     assert encode_all(small, x).shape == (len(x), 2)
@@ -111,8 +118,8 @@ def test_a_gauge_changes_nothing_and_its_reduction_drops_the_least(case):
 
 
 @pytest.mark.parametrize("end", ["encoder", "decoder"])
-def test_codes_that_say_nothing_are_not_blown_up_by_any_number_of_gauges(end: str):
-    """Those of an encoder without weights, or for a decoder whose units are dead."""
+def test_codes_without_information_are_not_scaled_up_by_repeated_bridges(end: str):
+    """Codes of an encoder without weights, or for a decoder with dead units."""
     torch.manual_seed(0)
     model = build(Architecture("conv", (1, 9, 12), 4, width=0.2)).eval()
     with torch.no_grad():
@@ -121,7 +128,9 @@ def test_codes_that_say_nothing_are_not_blown_up_by_any_number_of_gauges(end: st
         else:
             model.decoder[0].bias.fill_(-100)
     for _ in range(4):
-        gauge = gauged(model, principal(model, IMAGES, least=ROUGH)).eval()
-        model = reduced(gauge, 4).eval()
-        largest = max(float(p.detach().abs().max()) for p in gauge.parameters())
+        bridged = insert_bridge(
+            model, principal_coordinates(model, IMAGES, floor=TRAINING_FLOOR)
+        ).eval()
+        model = reduce_rank(bridged, 4).eval()
+        largest = max(float(p.detach().abs().max()) for p in bridged.parameters())
         assert largest < 1e4

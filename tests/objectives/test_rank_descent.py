@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lorae.errors import InputError
-from lorae.estimator.coordinates import gauged, principal
+from lorae.estimator.coordinates import insert_bridge, principal_coordinates
 from lorae.linalg.spectral import rank, singular_values
 from lorae.nn.autoencoder import Architecture, build
 from lorae.objectives.rank_descent import EVERY, RankDescent
@@ -17,7 +17,9 @@ X = torch.randn(100, 12, generator=torch.Generator().manual_seed(1))
 def descend(target: int, steps: int, weight: float | None = None):
     torch.manual_seed(0)
     model = build(Architecture("mlp", (12,), 12, width=0.3, value_range=None))
-    objective = RankDescent(gauged(model, principal(model, X)), target, steps, weight)
+    objective = RankDescent(
+        insert_bridge(model, principal_coordinates(model, X)), target, steps, weight
+    )
     optimizer = torch.optim.Adam(objective.parameters(), 1e-3)
     ranks = []
     for _ in range(steps):
@@ -68,7 +70,7 @@ def test_nothing_happens_between_two_uses():
 def test_nothing_shrinks_while_the_rank_is_on_its_schedule():
     torch.manual_seed(0)
     model = build(Architecture("mlp", (12,), 12, width=0.3, value_range=None))
-    objective = RankDescent(gauged(model, principal(model, X)), 2, 400)
+    objective = RankDescent(insert_bridge(model, principal_coordinates(model, X)), 2, 400)
     shrunk = []
     for _ in range(400):
         before = singular_values(objective.model.bridge.matrix().detach())
@@ -88,7 +90,7 @@ def test_bad_input():
     model = build(Architecture("mlp", (12,), 4, value_range=None))
     with pytest.raises(InputError, match="bridge must be low-rank"):
         RankDescent(model, 2, 10)
-    gauge = gauged(model.eval(), principal(model, X))
+    gauge = insert_bridge(model.eval(), principal_coordinates(model, X))
     for rank_, steps, weight in ((0, 10, None), (2, 0, None), (2, 10, -1.0)):
         with pytest.raises(InputError, match=r"rank|steps|weight"):
             RankDescent(gauge, rank_, steps, weight)

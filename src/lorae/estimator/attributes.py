@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorae.estimator.coordinates import aligned, principal
+from lorae.estimator.coordinates import align, principal_coordinates
 from lorae.estimator.rank_reduction import mean_of
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
@@ -32,7 +32,7 @@ def set_attributes(estimator: "LowRankAutoencoder", model: Autoencoder, samples:
         samples: that it was trained on, at least 2.
     """
     model.eval()
-    at, n = principal(model, samples), len(samples)
+    at, n = principal_coordinates(model, samples), len(samples)
     mean = mean_of(samples)
     errors, apart = squared_errors(model, samples, mean)
     total = float(apart.sum()) * estimator.container_.values / (n - 1)
@@ -42,7 +42,7 @@ def set_attributes(estimator: "LowRankAutoencoder", model: Autoencoder, samples:
     factor = math.sqrt(explained / float(at.variances.sum())) if explained else 1.0
     plain = estimator.standardize or estimator.container_.is_image
     estimator.unit_ = 1.0 if plain else float(model.scale.flatten()[0])
-    estimator.model_ = aligned(model, at, factor * estimator.unit_).eval()
+    estimator.model_ = align(model, at, factor * estimator.unit_).eval()
     codes = encode_all(estimator.model_, samples)
     moments = Moments(codes.shape[1]).update(codes)
     estimator.explained_variance_ = moments.covariance.diagonal().numpy()

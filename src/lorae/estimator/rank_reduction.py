@@ -2,12 +2,12 @@ r"""Rank reduction: from a wide autoencoder to one whose number of codes is give
 
 The models here have no bridge and exactly as many codes as their rank. To lower the rank,
 
-1. :func:`lorae.estimator.coordinates.gauged` inserts a matrix M whose singular values are standard
-   deviations in data space;
+1. :func:`lorae.estimator.coordinates.insert_bridge` inserts a matrix M whose singular values are
+   standard deviations in data space;
 2. :class:`lorae.objectives.rank_descent.RankDescent` trains on while a threshold on the singular
    values lowers the rank to the target;
-3. :func:`lorae.estimator.coordinates.reduced` removes the dimensions that are zero, which leaves
-   the function of the networks unchanged.
+3. :func:`lorae.estimator.coordinates.reduce_rank` removes the dimensions that are zero, which
+   leaves the function of the networks unchanged.
 
 Training then continues at the new rank without a penalty. A path repeats this for decreasing ranks,
 or increasing lambda, and each of its models starts from the one before.
@@ -21,7 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lorae.estimator.coordinates import ROUGH, gauged, principal, reduced
+from lorae.estimator.coordinates import (
+    TRAINING_FLOOR,
+    insert_bridge,
+    principal_coordinates,
+    reduce_rank,
+)
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import squared_errors
 from lorae.objectives.base import AE, Objective
@@ -163,10 +168,12 @@ class Trainer:
         if rank >= model.bridge.latent:
             return clone(model), 0.0
         samples = subsample(self.training_samples, _COORDINATE_SAMPLES, self.seed)
-        coordinates = principal(model, samples, probe=_METRIC_SAMPLES, least=ROUGH)
-        objective = RankDescent(gauged(model, coordinates), rank, steps, weight)
+        coordinates = principal_coordinates(
+            model, samples, metric_samples=_METRIC_SAMPLES, floor=TRAINING_FLOOR
+        )
+        objective = RankDescent(insert_bridge(model, coordinates), rank, steps, weight)
         self.run("descent", objective, steps)
-        return reduced(objective.model, objective.rank), objective.applied
+        return reduce_rank(objective.model, objective.rank), objective.applied
 
     def run_stage(
         self, model: Autoencoder, rank: int, steps: int, weight: float | None = None

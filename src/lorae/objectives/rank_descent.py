@@ -37,7 +37,7 @@ class RankDescent(Objective):
 
     Args:
         model: an autoencoder over a low-rank bridge, whose singular values should be comparable,
-            as those of :func:`lorae.estimator.coordinates.gauged` are.
+            as those of :func:`lorae.estimator.coordinates.insert_bridge` are.
         rank: the target r, 1 or more.
         steps: K, 1 or more.
         weight: lambda, at least 0; by default it is controlled as above. A given lambda is constant
