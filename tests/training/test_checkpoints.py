@@ -1,4 +1,4 @@
-"""A checkpoint brings everything back bit for bit, whatever was there before it."""
+"""Checkpoints restore everything bit for bit."""
 
 import pytest
 import torch
@@ -9,14 +9,14 @@ from lorae.training.checkpoints import load_checkpoint, save_checkpoint
 
 
 def network(width: int = 4) -> nn.Sequential:
-    """A network whose convolution has its channels last, as those of training have."""
+    """Return a network whose convolution has channels last, as in training."""
     layers = nn.Sequential(
         nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.Flatten(), nn.Linear(4 * width, 2)
     )
     return layers.to(memory_format=torch.channels_last)
 
 
-def trained(seed: int, steps: int) -> tuple[nn.Sequential, torch.optim.Adam]:
+def train(seed: int, steps: int) -> tuple[nn.Sequential, torch.optim.Adam]:
     torch.manual_seed(seed)
     module = network()
     optimizer = torch.optim.Adam(module.parameters(), 1e-2, fused=True)
@@ -32,7 +32,7 @@ def step(module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
 
 
 def state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Return all that a checkpoint has to bring back."""
+    """Return all that a checkpoint has to restore."""
     moments = {
         f"{k}.{name}": value
         for k, one in optimizer.state_dict()["state"].items()
@@ -44,12 +44,12 @@ def state(module: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torc
 
 @pytest.mark.parametrize("saved", [0, 3])
 @pytest.mark.parametrize("before", [0, 5])
-def test_everything_comes_back(saved, before, tmp_path):
-    """Into an optimizer that has moved, too, and from one that has not."""
-    module, optimizer = trained(0, saved)
+def test_everything_is_restored(saved, before, tmp_path):
+    """Also into an optimizer that has made steps, and from one that has not."""
+    module, optimizer = train(0, saved)
     save_checkpoint(tmp_path / "c", {"model": module}, optimizer, {"step": saved})
     expected = state(module, optimizer)
-    other, other_optimizer = trained(1, before)
+    other, other_optimizer = train(1, before)
     about = load_checkpoint(tmp_path / "c", {"model": other}, other_optimizer)
     assert about == {"step": saved}
     found = state(other, other_optimizer)
@@ -59,13 +59,13 @@ def test_everything_comes_back(saved, before, tmp_path):
         assert torch.equal(found[name], tensor), name
 
 
-def test_what_follows_is_what_would_have_followed(tmp_path):
-    module, optimizer = trained(0, 3)
+def test_training_continues_as_without_a_checkpoint(tmp_path):
+    module, optimizer = train(0, 3)
     save_checkpoint(tmp_path / "c", {"model": module}, optimizer, {})
     for _ in range(3):
         step(module, optimizer)
     expected = state(module, optimizer)
-    other, other_optimizer = trained(1, 2)
+    other, other_optimizer = train(1, 2)
     load_checkpoint(tmp_path / "c", {"model": other}, other_optimizer)
     for _ in range(3):
         step(other, other_optimizer)
@@ -73,9 +73,9 @@ def test_what_follows_is_what_would_have_followed(tmp_path):
         assert torch.equal(tensor, expected[name]), name
 
 
-def test_moments_are_laid_out_as_their_weights_are(tmp_path):
+def test_moments_have_the_memory_format_of_their_weights(tmp_path):
     """Fused Adam walks both as flat memory."""
-    module, optimizer = trained(0, 1)
+    module, optimizer = train(0, 1)
     save_checkpoint(tmp_path / "c", {"model": module}, optimizer, {})
     load_checkpoint(tmp_path / "c", {"model": module}, optimizer)
     weight = module[0].weight
@@ -85,7 +85,7 @@ def test_moments_are_laid_out_as_their_weights_are(tmp_path):
 
 
 def test_parts_are_kept_apart(tmp_path):
-    (a, optimizer), (b, _) = trained(0, 1), trained(1, 1)
+    (a, optimizer), (b, _) = train(0, 1), train(1, 1)
     save_checkpoint(tmp_path / "c", {"model": a, "average": b}, optimizer, {})
     x, y = network(), network()
     load_checkpoint(tmp_path / "c", {"model": x, "average": y}, optimizer)
@@ -95,7 +95,7 @@ def test_parts_are_kept_apart(tmp_path):
 
 @pytest.mark.parametrize("other", ["wider", "another part"])
 def test_a_checkpoint_of_another_model_is_refused(other, tmp_path):
-    module, optimizer = trained(0, 1)
+    module, optimizer = train(0, 1)
     save_checkpoint(tmp_path / "c", {"model": module}, optimizer, {})
     parts = {"model": network(8)} if other == "wider" else {"average": network()}
     before = torch.get_rng_state()

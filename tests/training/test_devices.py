@@ -1,4 +1,4 @@
-"""Who has started the processes, and how many there are; nothing is started here."""
+"""Who starts the processes, and how many; no test starts one."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "6", "SLURM_PROCID": "0"}  # a scr
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget who has started these tests."""
+    """Remove the variables of a launcher that started these tests."""
     for name in {*TORCHRUN, *SRUN, "SLURM_NTASKS_PER_NODE", "MASTER_ADDR", "NODE_RANK"}:
         monkeypatch.delenv(name, raising=False)
 
@@ -42,7 +42,7 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["alone", "torchrun", "srun", "both", "batch", "one-task"],
 )
-def test_a_launcher_has_the_say(monkeypatch, given, devices, nodes, environment):
+def test_a_launcher_overrides_the_options(monkeypatch, given, devices, nodes, environment):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     found = detect_launch(replace(OPTIONS, devices=3))
@@ -50,14 +50,14 @@ def test_a_launcher_has_the_say(monkeypatch, given, devices, nodes, environment)
     assert type(found.environment) is environment
 
 
-def test_a_machine_that_has_srun_is_warned_of_nothing(monkeypatch, tmp_path):
-    """Such as the login node of a cluster; Fabric would, and warnings are errors here."""
+def test_srun_on_the_path_causes_no_warning(monkeypatch, tmp_path):
+    """As on the login node of a cluster; Fabric would warn, and warnings are errors here."""
     (tmp_path / "srun").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert create_fabric(OPTIONS).world_size == 1
 
 
-def test_unequal_machines_and_machines_nowhere_named_are_refused(monkeypatch):
+def test_unequal_and_unnamed_machines_are_refused(monkeypatch):
     with pytest.raises(InputError, match="nodes is 2, but neither torchrun nor srun"):
         create_fabric(replace(OPTIONS, nodes=2))
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
@@ -72,10 +72,10 @@ def test_unequal_machines_and_machines_nowhere_named_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"strategy": "fsdp"}, "strategy must be one of .*never sharded"),
+        ({"strategy": "fsdp"}, "strategy must be one of auto, ddp, got 'fsdp'"),
         ({"nodes": 0}, "nodes must be"),
     ],
 )
-def test_options_of_machines_are_checked(changed, message):
+def test_launch_options_are_checked(changed, message):
     with pytest.raises(InputError, match=message):
         Options(**changed).check()

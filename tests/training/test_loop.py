@@ -29,7 +29,7 @@ def stepper(model: AE, steps: int = 0, **options) -> Stepper:
     return Stepper(model, OptimizerOptions(**options), single_process("cpu"), steps)
 
 
-def test_the_loop_does_what_a_textbook_says():
+def test_the_loop_equals_one_written_by_hand():
     ours, theirs = objective(), objective()
     loop = optimize(stepper(ours), batch, 7, schedule=lambda k: 1 / (1 + k))
     assert list(loop) == [1, 2, 3, 4, 5, 6, 7]
@@ -72,7 +72,7 @@ def test_a_weight_that_is_not_finite_is_found_at_the_end():
         next(steps)
 
 
-def filled(*values: float) -> Totals:
+def sums_of(*values: float) -> Totals:
     totals = Totals()
     for value in values:
         totals.add({"a": torch.tensor(value), "b": torch.tensor(2 * value, requires_grad=True)})
@@ -81,7 +81,7 @@ def filled(*values: float) -> Totals:
 
 @pytest.mark.parametrize("values", [(1.0,), (1.0, 2.0, 6.0), (-3.0, 0.5)])
 def test_means_are_per_step_and_the_loss_is_their_sum(values):
-    totals, mean = filled(*values), sum(values) / len(values)
+    totals, mean = sums_of(*values), sum(values) / len(values)
     assert totals.means() == pytest.approx({"loss": 3 * mean, "a": mean, "b": 2 * mean})
     assert not any(total.requires_grad for total in totals.sums.values())
     totals.clear()
@@ -90,12 +90,12 @@ def test_means_are_per_step_and_the_loss_is_their_sum(values):
 
 
 @pytest.mark.parametrize(("value", "finite"), [(1.0, True), (float("nan"), False), (1e39, False)])
-def test_what_is_not_finite_is_seen(value, finite):
-    assert filled(1.0, value).finite() is finite
+def test_sums_that_are_not_finite_are_found(value, finite):
+    assert sums_of(1.0, value).finite() is finite
 
 
-def test_processes_agree_on_the_mean_and_go_on_from_there():
-    totals = filled(1.0, 3.0)
+def test_synchronized_sums_are_means_over_processes():
+    totals = sums_of(1.0, 3.0)
     other = {"a": 8.0, "b": 16.0}  # the sums of another process after two steps
     fabric = Mock(Fabric)
     fabric.all_reduce = lambda total: (total + other["a" if total == 4 else "b"]) / 2
@@ -105,9 +105,9 @@ def test_processes_agree_on_the_mean_and_go_on_from_there():
     assert totals.means() == {"loss": 9.0, "a": 3.0, "b": 6.0}
 
 
-def test_the_state_is_taken_up_without_a_change():
-    totals, fresh = filled(1.0, 2.5), Totals()
+def test_the_state_is_restored_unchanged():
+    totals, fresh = sums_of(1.0, 2.5), Totals()
     state = totals.state_dict()
     fresh.load_state_dict(state)
     assert fresh.means() == totals.means()
-    assert set(state) == {"a", "b", "steps"}  # the state given is left as it was
+    assert set(state) == {"a", "b", "steps"}  # loading does not change the state

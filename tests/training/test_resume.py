@@ -1,4 +1,4 @@
-"""However often a run is stopped, wherever, it ends as if it had not been."""
+"""A run that is interrupted, anywhere and repeatedly, ends as if it had not been."""
 
 import random
 import signal
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("data_kept")
 
 
 class Crash(BaseException):
-    """What nothing catches, like the end of the process."""
+    """An exception that nothing catches, like the end of the process."""
 
 
 @cache
@@ -35,7 +35,7 @@ def undisturbed(variant: str) -> tuple[bytes, list[dict]]:
 
 
 def crashing(method: Callable, call: int, *, after: bool = False) -> Callable:
-    """Return a method that raises Crash at its call of that number, before or after its work."""
+    """Return a method that raises Crash in its n-th call, before or after its work."""
     calls = iter(range(1, 10**6))
 
     def crashes(*arguments, **named):
@@ -60,7 +60,7 @@ QUICK = {"vae-flow", "wae", "vrrae", "rae-sn", "rae-gp", "nested-dropout", "gan"
         for v in VARIANTS
     ],
 )
-def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(variant, tmp_path, monkeypatch):
+def test_repeated_crashes_change_nothing(variant, tmp_path, monkeypatch):
     step, options = Stepper.step, VARIANTS[variant]
     for call in (2, 6, 3, 7):  # before the first checkpoint, after it, before the next, ...
         monkeypatch.setattr(Stepper, "step", crashing(step, call))
@@ -90,7 +90,7 @@ def test_a_run_crashed_again_and_again_ends_as_if_it_had_not_been(variant, tmp_p
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
-def test_a_crash_beside_any_write_changes_nothing(
+def test_a_crash_before_or_after_any_write_changes_nothing(
     variant, owner, name, call, after, tmp_path, monkeypatch
 ):
     for what in ((Stepper, "step", 4, False), (owner, name, call, after)):
@@ -103,7 +103,7 @@ def test_a_crash_beside_any_write_changes_nothing(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_at_the_end_of_the_step_and_loses_nothing(number, tmp_path, monkeypatch):
+def test_a_signal_stops_training_after_the_step_and_loses_nothing(number, tmp_path, monkeypatch):
     step = Stepper.step
 
     def signalled(self, x):
@@ -125,7 +125,7 @@ def test_a_signal_stops_at_the_end_of_the_step_and_loses_nothing(number, tmp_pat
     assert outcome(run) == undisturbed("plain")
 
 
-def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
+def test_a_second_ctrl_c_stops_immediately(tmp_path, monkeypatch):
     def signalled(self, x):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -139,14 +139,14 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, monkeypatch):
         signal.signal(signal.SIGINT, before)
 
 
-def killed_until_done(folder: Path, options: Options, signals: list[int]) -> int:
-    """Train, killed by the given signals, each at a random moment.
+def train_and_kill(folder: Path, options: Options, signals: list[int]) -> int:
+    """Train while the process is killed by the signals, each at a random moment, and resumed.
 
-    Most come somewhere between the next two evaluations, so that the run gets on; one in five
+    Most signals come between the next two evaluations, so that the run makes progress; one in five
     comes soon after the start.
 
     Returns:
-        How many of the signals found it at work.
+        The number of signals that interrupted the training.
     """
     run, hits, chance = Run(folder / "run"), 0, random.Random(0)
     whole = train(options, folder / "whole", show=False)
@@ -174,7 +174,7 @@ def killed_until_done(folder: Path, options: Options, signals: list[int]) -> int
 def test_three_real_kills_change_no_bit(tmp_path):
     options = replace(SMALL, steps=150, evaluate_every=10, ema=0.9)
     signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
-    assert killed_until_done(tmp_path, options, signals) == 3
+    assert train_and_kill(tmp_path, options, signals) == 3
 
 
 @needs_fork
@@ -186,4 +186,4 @@ def test_twenty_real_kills_change_no_bit(variant, tmp_path):
         options = replace(options, patience=40)
     signals = [signal.SIGKILL] * 14 + [signal.SIGTERM, signal.SIGINT] * 3
     random.Random(variant).shuffle(signals)
-    assert killed_until_done(tmp_path, options, signals) == 20
+    assert train_and_kill(tmp_path, options, signals) == 20

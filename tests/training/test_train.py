@@ -90,7 +90,7 @@ def test_early_stopping_keeps_the_best_model(tmp_path):
     assert evaluate(run.model(), held_out).reconstruction == pytest.approx(errors[best], rel=1e-6)
 
 
-def test_the_moving_average_is_what_its_name_says(tmp_path, monkeypatch):
+def test_the_moving_average_follows_its_formula(tmp_path, monkeypatch):
     step, weights = Stepper.step, []
 
     def noted(self, x):
@@ -113,7 +113,7 @@ def test_the_moving_average_is_what_its_name_says(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("limit", [None, 1e-2])
-def test_the_gradient_is_clipped_where_asked(limit, tmp_path):
+def test_the_gradient_is_clipped_if_requested(limit, tmp_path):
     norms = []
 
     def note(optimizer, *_):
@@ -132,7 +132,7 @@ def test_the_gradient_is_clipped_where_asked(limit, tmp_path):
         assert max(norms) == pytest.approx(limit, rel=1e-3)
 
 
-def test_the_metrics_say_what_happened(tmp_path):
+def test_metrics_agree_with_the_run(tmp_path):
     run = train(replace(SMALL, validation=0.1), tmp_path, show=False)
     *lines, final = run.metrics()
     assert [line["step"] for line in lines] == [5, 10, 12]
@@ -154,7 +154,7 @@ def test_the_metrics_say_what_happened(tmp_path):
         )
 
 
-def test_the_seed_decides_and_nothing_else(tmp_path):
+def test_results_depend_on_the_seed_alone(tmp_path):
     names = ("one", "again", "other")
     seeds = (0, 0, 1)
     one, again, other = (
@@ -181,7 +181,7 @@ def test_the_seed_decides_and_nothing_else(tmp_path):
     ],
     ids=str,
 )
-def test_options_that_do_not_fit_leave_no_folder(change, tmp_path):
+def test_unsuitable_options_leave_no_folder(change, tmp_path):
     if change == {"device": "cuda"} and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(InputError):

@@ -11,7 +11,7 @@ from torch import Tensor
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import batches
+from lorae.nn.inference import batches, evaluation_mode
 from lorae.sampling.densities import density_for
 from lorae.training.run_folder import Run
 from lorae.utils import distributed
@@ -72,7 +72,6 @@ class Evaluation:
         return figures if self.spread is None else figures | {"spread": self.spread}
 
 
-@torch.no_grad()
 def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) -> Evaluation:
     """Return the reconstruction error and the spectra over samples, in evaluation mode.
 
@@ -91,29 +90,25 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
         >>> found.samples, len(found.covariance), 1 <= found.rank <= 3
         (100, 3, True)
     """
-    was_training = model.training
-    model.eval()
     moments, squares, elements = Moments(model.bridge.latent), 0.0, 0
     first, every = distributed.rank(), distributed.processes()
-    for x in batches(model, samples, batch_size, first=first, every=every):
-        target = model.scaled(x)
-        codes = model.bridge(model.encoder(target))
-        moments.update(codes.float())
-        if model.inverts:
-            error = model.decoder(codes).float() - target
-            squares += float(error.square().sum(dtype=torch.float32))
-            elements += error.numel()
-    moments, squares, elements = _reduce(moments, squares, elements, model.shift.device)
-    matrix = spectral.singular_values(model.bridge.matrix())
-    found = Evaluation(
-        samples=len(samples),
-        reconstruction=squares / elements if model.inverts else None,
-        covariance=moments.spectrum().cpu(),
-        matrix=matrix.cpu(),
-        spread=_spread(model, samples, batch_size) if model.prior else None,
-    )
-    model.train(was_training)
-    return found
+    with evaluation_mode(model):
+        for x in batches(model, samples, batch_size, first=first, every=every):
+            target = model.scaled(x)
+            codes = model.bridge(model.encoder(target))
+            moments.update(codes.float())
+            if model.inverts:
+                error = model.decoder(codes).float() - target
+                squares += float(error.square().sum(dtype=torch.float32))
+                elements += error.numel()
+        moments, squares, elements = _reduce(moments, squares, elements, model.shift.device)
+        return Evaluation(
+            samples=len(samples),
+            reconstruction=squares / elements if model.inverts else None,
+            covariance=moments.spectrum().cpu(),
+            matrix=spectral.singular_values(model.bridge.matrix()).cpu(),
+            spread=_spread(model, samples, batch_size) if model.prior else None,
+        )
 
 
 def _reduce(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lorae.errors import InputError
 from lorae.objectives.registry import Method, method
-from lorae.utils.validation import check_range
+from lorae.utils.validation import check_choice, check_range
 
 if TYPE_CHECKING:
     from lorae.data.datasets import Data
@@ -158,7 +158,7 @@ class LaunchOptions:
     """Number of machines; the command is started on each. torchrun and srun override it."""
     strategy: str = "auto"
     """How processes share the work: auto or ddp (distributed data parallel, which auto uses for
-    several processes)."""
+    several processes). A model is never sharded, because the penalty needs its whole matrix."""
     precision: str = "32-true"
     """Arithmetic: 32-true, 64-true or bf16-mixed."""
 
@@ -206,37 +206,27 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
                 f"{self.validation:g}"
             )
         self._check_ranges()
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("strategy", self.strategy, STRATEGIES)
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"give steps or epochs, not both (got {self.steps} and {self.epochs})")
         if self.patience is not None and self.validation == 0:
             raise InputError("patience needs validation samples: give validation, such as 0.1")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
-        if self.strategy not in STRATEGIES:
-            raise InputError(
-                f"strategy must be one of {STRATEGIES}, got {self.strategy!r}; a model is never "
-                "sharded, because the penalty needs its whole matrix"
-            )
 
     def _check_ranges(self) -> None:
-        check_range("weight", self.weight, 0)
-        check_range("warmup", self.warmup, 0)
+        counts = ("latent", "steps", "batch_size", "patience", "evaluate_every", "devices", "nodes")
+        for name in counts:
+            check_range(name, getattr(self, name), 1)
+        for name in ("weight", "warmup", "weight_decay"):
+            check_range(name, getattr(self, name), 0)
+        for name in ("epochs", "clip_norm"):
+            check_range(name, getattr(self, name), 0, open_low=True)
         check_range("width", self.width, 0, 64, open_low=True)
-        check_range("latent", self.latent, 1)
-        check_range("epochs", self.epochs, 0, open_low=True)
-        check_range("steps", self.steps, 1)
-        check_range("batch_size", self.batch_size, 1)
         check_range("learning_rate", self.learning_rate, 0, 1, open_low=True)
-        check_range("weight_decay", self.weight_decay, 0)
-        check_range("clip_norm", self.clip_norm, 0, open_low=True)
         check_range("ema", self.ema, 0, 1, open_low=True, open_high=True)
         check_range("validation", self.validation, 0, 0.5)
-        check_range("patience", self.patience, 1)
-        check_range("evaluate_every", self.evaluate_every, 1)
         check_range("probe", self.probe, 2)
         check_range("seed", self.seed, 0, 2**31 - 1)
-        check_range("devices", self.devices, 1)
-        check_range("nodes", self.nodes, 1)
 
     def resolve(self, data: "Data") -> Self:
         """Return the options with every default filled in that depends on the data.

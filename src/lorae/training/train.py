@@ -30,7 +30,7 @@ from lorae.training.options import Options
 from lorae.training.progress import Display
 from lorae.training.run_folder import Run, free_folder
 from lorae.training.sampler import Sampler
-from lorae.training.signals import Interrupts
+from lorae.training.signals import Interrupts, record_interrupts
 from lorae.utils.samples import subsample
 
 
@@ -214,7 +214,7 @@ class Session:
 
     def _train(self) -> None:
         start = time.perf_counter() - self.progress.seconds
-        with Interrupts() as interrupts, self.display.open(self.stepper.steps):
+        with record_interrupts() as interrupts, self.display.open(self.stepper.steps):
             for step in optimize(self.stepper, self.sampler.batch, self.steps):
                 self.display.advance()
                 if step % LOG_EVERY == 0:

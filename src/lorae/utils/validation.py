@@ -1,6 +1,7 @@
 """Checks of plain arguments, shared by the options, the estimator and the command line."""
 
 import math
+from collections.abc import Collection
 
 from lorae.errors import InputError
 
@@ -41,3 +42,18 @@ def check_range(
     least = f"greater than {low:g}" if open_low else f"at least {low:g}"
     most = "" if high is None else f" and {'below' if open_high else 'at most'} {high:g}"
     raise InputError(f"{name} must be finite, {least}{most}, got {value:g}")
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
+    """Check that an argument is one of a few words.
+
+    Raises:
+        InputError: if it is not.
+
+    Example:
+        >>> check_choice("strategy", "fsdp", ("auto", "ddp"))
+        Traceback (most recent call last):
+        lorae.errors.InputError: strategy must be one of auto, ddp, got 'fsdp'
+    """
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
