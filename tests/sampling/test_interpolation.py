@@ -76,7 +76,7 @@ def test_the_detour_of_a_loop_is_not_a_number():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda x: between(x, x, 3, "curly"), "kind of a path must be one of .* got 'curly'"),
+        (lambda x: between(x, x, 3, "curly"), "kind must be one of .* got 'curly'"),
         (lambda x: between(x, x, 1), "steps must be at least 2, got 1"),
         (lambda x: along_axes(x, 0, 3), "axes must be 1 to 2, got 0"),
         (lambda x: along_axes(x, 3, 3), "axes must be 1 to 2, got 3"),

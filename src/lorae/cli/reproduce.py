@@ -14,6 +14,7 @@ import tyro
 
 from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError, Interrupted, unknown
+from lorae.utils.validation import check_choice
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -112,8 +113,8 @@ class Reproduce:
         for name, value in {"seeds": self.seeds, "processes": self.processes}.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
-        if self.cluster is not None and self.cluster not in CLUSTERS:
-            raise InputError(f"cluster must be one of {CLUSTERS}, got {self.cluster!r}")
+        if self.cluster is not None:
+            check_choice("cluster", self.cluster, CLUSTERS)
         if self.only_work and self.only_write:
             raise InputError("give only_work or only_write, not both")
 

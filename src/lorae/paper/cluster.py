@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lorae.errors import InputError
+from lorae.utils.validation import check_choice
 
 CLUSTERS = ("slurm", "local")
 
@@ -84,8 +85,7 @@ def submit(
     Raises:
         InputError: submitit is not installed, there is no such cluster, or it refuses a parameter.
     """
-    if cluster not in CLUSTERS:
-        raise InputError(f"cluster must be one of {CLUSTERS}, got {cluster!r}")
+    check_choice("cluster", cluster, CLUSTERS)
     try:
         import submitit
     except ImportError:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorae.errors import InputError
+from lorae.utils.validation import check_choice
 
 KINDS = ("linear", "spherical")
 
@@ -47,8 +48,7 @@ def between(
         >>> between(ends[:1], ends[1:], 3, "spherical")[0, 1]
         tensor([0.7071, 0.7071])
     """
-    if kind not in KINDS:
-        raise InputError(f"kind of a path must be one of {KINDS}, got {kind!r}")
+    check_choice("kind", kind, KINDS)
     if steps < 2:
         raise InputError(f"steps must be at least 2, got {steps}")
     t = torch.linspace(0, 1, steps, dtype=starts.dtype, device=starts.device)[:, None]
