@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Everything a fresh clone needs, with nothing but Python: ``python3 dev.py COMMAND``.
+"""Set up and work on a clone with nothing but Python: ``python3 dev.py COMMAND``.
 
-The first command makes ``.venv`` beside this file and installs into it what constraints.txt
-pins. Later ones start at once, until pyproject.toml, constraints.txt or Python itself changes.
-Only the standard library is imported here, on Linux, macOS and Windows alike.
+The first command creates ``.venv`` next to this file and installs the versions that
+constraints.txt pins. Later ones start at once, until pyproject.toml, constraints.txt or the version
+of Python changes. Only the standard library is imported; it runs on Linux, macOS and Windows.
 """
 
 import difflib
@@ -18,18 +18,18 @@ import sys
 import time
 from pathlib import Path
 
-# Parses on Pythons far older than it supports, so that they get this sentence and no traceback.
+# This file parses on much older Pythons, so that they print this message and no traceback.
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit(f"dev.py: lorae needs Python 3.11 or newer, and this is {sys.version.split()[0]}")
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-# What is installed: a digest, then "run" or "dev". "unfinished" while an installation runs.
+# A digest of what is installed, then "run" or "dev"; "unfinished" during an installation.
 STAMP = VENV / "dev-stamp"
 LOG = VENV / "dev-install.log"
 PINS = ROOT / "constraints.txt"
-# Imported once after installing: compiles these packages' files, and proves that they load.
+# Imported once after installing, to compile the packages' files and to check that they load.
 SLOW_IMPORTS = {
     "run": (
         "torch, lightning_fabric, jaxtyping",
@@ -41,16 +41,15 @@ BIG = re.compile(r"\s*Downloading (\S+) \((\d{2,}(?:\.\d+)? MB|\S+ GB)\)")
 
 
 class Stop(Exception):
-    """Leave with this exit status, after this one sentence."""
+    """End with this exit status and message."""
 
-    def __init__(self, status: int, sentence: str = "") -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
-        self.sentence = sentence
 
 
 def say(line: str) -> None:
-    """Print one line of what is going on, apart from what the command itself prints."""
+    """Print a line on progress to standard error, apart from the output of the command."""
     print(f"dev.py: {line}", file=sys.stderr, flush=True)
 
 
@@ -58,11 +57,11 @@ def say(line: str) -> None:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return the environment of a Python that may import torch.
+    """Return the environment variables for a Python that may import torch.
 
-    Threads that spin while they wait slow each other down many times over on a shared CPU, so
-    they wait passively. What the user has set stands, except that compiled files are kept: a
-    start is several times slower without them, in each of several processes.
+    Threads that spin while they wait slow each other down many times over on a shared CPU, so they
+    wait passively. Variables that the user has set take precedence, except that compiled files are
+    always written: without them every process starts several times more slowly.
     """
     env = {"OMP_WAIT_POLICY": "passive", **extra, **os.environ}
     env.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -72,7 +71,7 @@ def environment(**extra: str) -> dict[str, str]:
 def run(command: list[str], env: dict[str, str] | None = None) -> int:
     """Run a program to its end and return its exit status.
 
-    A Ctrl-C reaches the program as well, which ends in its own way; we only wait for it.
+    Ctrl-C reaches the program as well; we wait until it has ended by itself.
     """
     interrupted = False
     with subprocess.Popen(command, env=env) as child:
@@ -91,7 +90,7 @@ def run(command: list[str], env: dict[str, str] | None = None) -> int:
 
 
 def become(command: list[str], env: dict[str, str]) -> int:
-    """Run a program in our place, so that signals and the exit status are its own."""
+    """Replace this process by a program, which then receives signals and sets the exit status."""
     if os.name == "nt":
         return run(command, env)
     sys.stdout.flush()
@@ -102,7 +101,7 @@ def become(command: list[str], env: dict[str, str]) -> int:
 
 
 def digest() -> str:
-    """Return a digest of all that decides what is installed."""
+    """Return a digest of everything that determines what is installed."""
     content = hashlib.sha256(f"python {sys.version_info[:2]}".encode())
     for path in (ROOT / "pyproject.toml", PINS):
         content.update(path.read_bytes().replace(b"\r\n", b"\n"))
@@ -110,14 +109,14 @@ def digest() -> str:
 
 
 def installed() -> tuple[str, str]:
-    """Return the digest and kind that the stamp holds, empty where there is none."""
+    """Return the digest and the kind in the stamp, empty if there is none."""
     words = STAMP.read_text(encoding="utf-8").split() if STAMP.is_file() else []
-    found, has, *_ = [*words, "", ""]
-    return found, has
+    recorded, kind, *_ = [*words, "", ""]
+    return recorded, kind
 
 
 def venv_version() -> tuple[int, ...]:
-    """Return the major and minor version of .venv's Python, () where it cannot be told."""
+    """Return the major and minor version of .venv's Python, or () if it is unknown."""
     settings = VENV / "pyvenv.cfg"
     text = settings.read_text(encoding="utf-8") if settings.is_file() else ""
     found = re.search(r"^version(?:_info)?\s*=\s*(\d+)\.(\d+)", text, re.MULTILINE)
@@ -125,16 +124,16 @@ def venv_version() -> tuple[int, ...]:
 
 
 def make_venv() -> None:
-    """Make .venv; of one that is there already, nothing stays."""
+    """Create .venv, after removing everything that is in it."""
     missing = [name for name in ("venv", "ensurepip") if not importlib.util.find_spec(name)]
     if missing:
         raise Stop(
             2,
-            f"this Python ({sys.executable}) lacks the module {missing[0]!r}: install it with "
-            "`sudo apt install python3-venv` (Debian, Ubuntu) or use Python from python.org, "
+            f"this Python ({sys.executable}) has no module {missing[0]!r}: install it with "
+            "`sudo apt install python3-venv` (Debian, Ubuntu), or use Python from python.org, "
             "then run this command again",
         )
-    say(f"making {VENV}")
+    say(f"creating {VENV}")
     VENV.mkdir(exist_ok=True)
     STAMP.write_text("unfinished", encoding="utf-8")
     for path in VENV.iterdir():
@@ -144,11 +143,11 @@ def make_venv() -> None:
             path.unlink()
     base = getattr(sys, "_base_executable", sys.executable)
     if run([base, "-m", "venv", str(VENV)]):
-        raise Stop(1, "making .venv failed, see above")
+        raise Stop(1, "could not create .venv, see above")
 
 
 def pip(*arguments: str) -> None:
-    """Install with pip, at the pinned versions; show the big downloads, log the rest."""
+    """Install the pinned versions with pip; print large downloads, and log everything."""
     command = [str(PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--no-input"]
     command += ["--no-compile", "--constraint", str(PINS), *arguments]
     lines = []
@@ -175,11 +174,11 @@ def pip(*arguments: str) -> None:
     if child.returncode:
         errors = [line for line in lines if line.startswith("ERROR")] or lines[-5:]
         print("\n".join(errors), file=sys.stderr)
-        raise Stop(1, f"pip could not install everything (its whole log: {LOG})")
+        raise Stop(1, f"pip could not install everything; its log is {LOG}")
 
 
 def warm_up(kind: str) -> None:
-    """Import the big packages once, in parallel, so that their compiled files are kept."""
+    """Import the large packages once, in parallel, so that their compiled files are written."""
     env = environment(OMP_NUM_THREADS="1", MPLBACKEND="agg")
     groups = SLOW_IMPORTS["run"] + (SLOW_IMPORTS["dev"] if kind == "dev" else ())
     children = [
@@ -196,24 +195,23 @@ def warm_up(kind: str) -> None:
 
 
 def ensure(kind: str) -> None:
-    """See to it that .venv holds what ``kind`` needs: "run", or "dev" for the tools as well."""
+    """Install what ``kind`` needs, if it is missing: "run", or "dev" for the tools as well."""
     wanted = digest()
-    found, has = installed()
-    if found == wanted and has in (kind, "dev") and PYTHON.exists():
+    recorded, has = installed()
+    if recorded == wanted and has in (kind, "dev") and PYTHON.exists():
         return
     started = time.monotonic()
-    foreign = not found and PYTHON.exists()  # made by hand or another tool: installed into as is
-    if foreign:
-        say(f"installing into the {VENV} that is there")
-    elif found == "unfinished" or not PYTHON.exists() or venv_version() != sys.version_info[:2]:
+    if not recorded and PYTHON.exists():  # created by hand or by another tool
+        say(f"installing into the existing {VENV}")
+    elif recorded == "unfinished" or not PYTHON.exists() or venv_version() != sys.version_info[:2]:
         make_venv()
     else:
         STAMP.write_text("unfinished", encoding="utf-8")
-    what = "lorae and what it runs on" if kind == "run" else "lorae, what it runs on and the tools"
-    say(f"installing {what} (once, a minute or two with a good connection)")
+    tools = " and the development tools" if kind == "dev" else ""
+    say(f"installing lorae, its dependencies{tools} (once; a minute or two on a fast connection)")
     pip("pip", "hatchling", "editables")
     pip("--no-build-isolation", "--editable", str(ROOT) + ("[dev]" if kind == "dev" else "[flows]"))
-    say("preparing the packages for their first start")
+    say("compiling the packages")
     warm_up(kind)
     fresh = STAMP.with_suffix(".new")
     fresh.write_text(f"{wanted} {kind}\n", encoding="utf-8")
@@ -232,35 +230,35 @@ def cores() -> int:
 
 
 def unknown(what: str, name: str, known: list[str]) -> str:
-    """Return the sentence for a name that is not among those known, with the closest one."""
+    """Return the message about an unknown name, with the closest known one."""
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return f"unknown {what} {name!r}{hint}; known: {', '.join(known)}"
 
 
 def demo(arguments: list[str]) -> int:
-    """Train LoRAE and a plain autoencoder on MNIST and write the report; options go to the demo.
+    """Train LoRAE and a plain autoencoder on MNIST, and write a report.
 
-    python3 dev.py demo [OPTION ...]       `python3 dev.py lorae demo --help` lists them
+    python3 dev.py demo [OPTION ...]       `python3 dev.py lorae demo --help` lists the options
     """
     return lorae(["demo", *arguments])
 
 
 def lorae(arguments: list[str]) -> int:
-    """Run the command line `lorae` with these arguments, in the current folder.
+    """Run the command line `lorae` in the current folder.
 
-    python3 dev.py lorae ARGS ...          `python3 dev.py lorae --help` is lorae's own help
+    python3 dev.py lorae ARGS ...          `python3 dev.py lorae --help` prints its help
     """
     ensure("run")
     return become([str(PYTHON), "-P", "-m", "lorae", *arguments], environment())
 
 
 def test(arguments: list[str]) -> int:
-    """Run the tests and the examples in the docstrings; other options go to pytest.
+    """Run the tests and the examples in the docstrings.
 
-    python3 dev.py test                    the quick ones, a process per core
-    python3 dev.py test --all              the slow ones and those that need a network, too
-    python3 dev.py test tests/test_x.py    one file, in one process
+    python3 dev.py test                    the quick tests, one process per core
+    python3 dev.py test --all              also the slow tests and those that need a network
+    python3 dev.py test FILE [OPTION ...]  one file, in one process; options go to pytest
     """
     ensure("dev")
     os.chdir(ROOT)
@@ -275,10 +273,10 @@ def test(arguments: list[str]) -> int:
 
 
 def lint(arguments: list[str]) -> int:
-    """Check style, format and types; all three run, whichever fails.
+    """Check style, format and types.
 
-    python3 dev.py lint [CHECK ...]        only these of: style, format, types
-    python3 dev.py lint --fix              mend what style and format can mend
+    python3 dev.py lint [CHECK ...]        only some of: style, format, types
+    python3 dev.py lint --fix              fix what can be fixed automatically
     """
     fix = "--fix" in arguments
     ruff = [str(PYTHON), "-m", "ruff"]
@@ -298,12 +296,12 @@ def lint(arguments: list[str]) -> int:
         say(name)
         if run(checks[name], environment()):
             failed.append(name)
-    say(f"failed: {', '.join(failed)}" if failed else "all good")
+    say(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0
 
 
 def bench(arguments: list[str]) -> int:
-    """Run one of the scripts in benchmarks/; without a name, list them.
+    """Run one of the scripts in benchmarks/, or list them.
 
     python3 dev.py bench [NAME [OPTION ...]]
     """
@@ -326,7 +324,7 @@ COMMANDS = {command.__name__: command for command in (demo, test, lint, bench, l
 
 
 def overview() -> str:
-    """Return the help: a line for each command."""
+    """Return the help, a line for each command."""
     rows = [f"  {name:<8}{(f.__doc__ or '').splitlines()[0]}" for name, f in COMMANDS.items()]
     return "\n".join(
         [
@@ -334,15 +332,15 @@ def overview() -> str:
             "",
             *rows,
             "",
-            "The first command makes .venv and installs; `dev.py COMMAND --help` says more.",
+            "The first command creates .venv and installs. More: `dev.py COMMAND --help`",
         ]
     )
 
 
 def dispatch(arguments: list[str]) -> int:
-    """Run the command that the arguments name and return its exit status."""
+    """Run the command named by the first argument and return its exit status."""
     if not arguments:
-        raise Stop(2, f"which command? one of: {', '.join(COMMANDS)} (--help says more)")
+        raise Stop(2, f"COMMAND must be one of {', '.join(COMMANDS)}, got none; see --help")
     name, *rest = arguments
     if name in ("-h", "--help", "help"):
         print(overview())
@@ -357,21 +355,20 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def terminate(*_: object) -> None:
-    """Turn SIGTERM into an exception, so that no installer outlives us."""
-    raise Stop(128 + signal.SIGTERM, "ended by SIGTERM")
+    """Turn SIGTERM into an exception, so that no installer outlives this process."""
+    raise Stop(128 + signal.SIGTERM, "stopped by SIGTERM")
 
 
 def main() -> int:
-    """Run one command; whatever goes wrong on the way is one sentence on stderr."""
+    """Run one command; every failure prints one sentence to standard error."""
     signal.signal(signal.SIGTERM, terminate)
     try:
         return dispatch(sys.argv[1:])
     except Stop as stop:
-        if stop.sentence:
-            say(stop.sentence)
+        say(str(stop))
         return stop.status
     except KeyboardInterrupt:
-        say("interrupted; the next run goes on from here")
+        say("interrupted; run the command again to continue")
         return 128 + signal.SIGINT
     except OSError as error:
         say(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))

@@ -1,6 +1,6 @@
-"""dev.py: what it installs and when, and that what it runs keeps its arguments and exit status.
+"""What dev.py installs and when, and that commands receive their arguments and exit status.
 
-Nothing is installed here: each test has a copy of dev.py beside an empty virtual environment.
+Nothing is installed: each test has a copy of dev.py next to an empty virtual environment.
 """
 
 import ast
@@ -28,7 +28,7 @@ posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 @pytest.fixture
 def clone(tmp_path):
-    """Return a folder with dev.py and what decides what it installs."""
+    """Return a folder with dev.py and the files that determine what it installs."""
     for name in ("dev.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
@@ -36,7 +36,7 @@ def clone(tmp_path):
 
 @pytest.fixture
 def dev(clone, monkeypatch):
-    """Return the clone's dev.py as a module, whose installer only notes its arguments."""
+    """Return the clone's dev.py as a module whose installer only records its arguments."""
     spec = importlib.util.spec_from_file_location("dev", clone / "dev.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -58,7 +58,7 @@ def dev(clone, monkeypatch):
 
 @pytest.fixture
 def ready(clone, dev):
-    """Return the clone with a real environment, stamped, in which lorae and pytest are stubs."""
+    """Return the clone with a real environment in which lorae and pytest are stubs."""
     venv.create(clone / ".venv", with_pip=False)
     (clone / ".venv" / "dev-stamp").write_text(f"{dev.digest()} dev\n")
     stub = (
@@ -87,8 +87,8 @@ def call(clone, *arguments, **variables):
     )
 
 
-def only_sentence(result):
-    """Return the one line that a failed command printed."""
+def only_line(result):
+    """Return the single line that a failed command printed."""
     (line,) = result.stderr.strip().splitlines()
     assert not result.stdout
     return line
@@ -98,14 +98,14 @@ def only_sentence(result):
 
 
 @pytest.mark.parametrize(("kind", "target"), [("run", "{}[flows]"), ("dev", "{}[dev]")])
-def test_first_run_makes_and_installs_and_the_second_does_nothing(dev, clone, kind, target):
+def test_only_the_first_run_installs(dev, clone, kind, target):
     dev.ensure(kind)
     assert dev.steps == ["venv", "editables", target.format(clone), "import"]
     dev.ensure(kind)
     assert len(dev.steps) == 4
 
 
-def test_the_tools_are_added_once_and_serve_every_command(dev, clone):
+def test_the_tools_are_added_once(dev, clone):
     dev.ensure("run")
     dev.ensure("dev")
     assert dev.steps[4:] == ["editables", f"{clone}[dev]", "import"]
@@ -114,7 +114,7 @@ def test_the_tools_are_added_once_and_serve_every_command(dev, clone):
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
-def test_a_changed_file_installs_again_into_the_same_environment(dev, clone, name):
+def test_a_changed_file_reinstalls_into_the_same_environment(dev, clone, name):
     dev.ensure("run")
     with (clone / name).open("a") as file:
         file.write("# changed\n")
@@ -152,7 +152,7 @@ def test_a_failed_import_leaves_no_stamp(dev, monkeypatch):
     assert dev.installed() == ("unfinished", "")
 
 
-def test_another_python_makes_the_environment_anew(dev):
+def test_another_python_recreates_the_environment(dev):
     dev.ensure("run")
     (dev.VENV / "pyvenv.cfg").write_text("version = 3.10.1\n")
     dev.STAMP.write_text("of-another-python run\n")
@@ -160,7 +160,7 @@ def test_another_python_makes_the_environment_anew(dev):
     assert dev.steps.count("venv") == 2
 
 
-def test_an_environment_made_by_hand_is_used_and_not_emptied(dev):
+def test_an_environment_created_by_hand_is_kept(dev):
     dev.PYTHON.parent.mkdir(parents=True)
     dev.PYTHON.touch()
     dev.ensure("run")
@@ -168,7 +168,7 @@ def test_an_environment_made_by_hand_is_used_and_not_emptied(dev):
     assert dev.installed() == (dev.digest(), "run")
 
 
-def test_what_was_unfinished_is_emptied(clone):
+def test_an_unfinished_environment_is_emptied(clone):
     folder = clone / ".venv"
     (folder / "lib").mkdir(parents=True)
     (folder / "half-written").touch()
@@ -206,7 +206,7 @@ def test_pip_reports_big_downloads_and_the_errors(clone, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("missing", ["venv", "ensurepip"])
-def test_a_python_without_venv_is_told_what_to_install(clone, missing):
+def test_a_python_without_venv_is_refused_with_a_remedy(clone, missing):
     source = (
         "import importlib.util, runpy, sys\n"
         "find = importlib.util.find_spec\n"
@@ -218,7 +218,7 @@ def test_a_python_without_venv_is_told_what_to_install(clone, missing):
         [sys.executable, "-c", source], capture_output=True, text=True, check=False
     )
     assert result.returncode == 2
-    assert "apt install python3-venv" in only_sentence(result)
+    assert "apt install python3-venv" in only_line(result)
     assert not (clone / ".venv").exists()
 
 
@@ -229,7 +229,7 @@ def test_old_pythons_can_parse_it():
     ast.parse(DEV.read_text(encoding="utf-8"), feature_version=(3, 6))
 
 
-def test_old_pythons_get_one_sentence(clone, monkeypatch):
+def test_old_pythons_are_refused(clone, monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 10, 4))
     with pytest.raises(SystemExit, match=r"needs Python 3\.11 or newer"):
         runpy.run_path(str(clone / "dev.py"))
@@ -241,20 +241,20 @@ def test_old_pythons_get_one_sentence(clone, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "which command"),
+        ([], "COMMAND must be one of"),
         (["tset"], "unknown command 'tset' (did you mean 'test'?)"),
         (["lint", "typos"], "unknown check 'typos' (did you mean 'types'?)"),
         (["bench", "nothing"], "unknown benchmark 'nothing'"),
     ],
 )
-def test_what_it_does_not_know_is_one_sentence_and_status_2(clone, arguments, sentence):
+def test_unknown_names_are_refused(clone, arguments, sentence):
     result = call(clone, *arguments)
     assert result.returncode == 2
-    assert sentence in only_sentence(result)
+    assert sentence in only_line(result)
     assert not (clone / ".venv").exists()
 
 
-def test_help_names_every_command_and_installs_nothing(clone):
+def test_help_lists_every_command(clone):
     overview = call(clone, "--help").stdout
     for name in COMMANDS:
         assert f"\n  {name} " in overview
@@ -263,7 +263,7 @@ def test_help_names_every_command_and_installs_nothing(clone):
     assert not (clone / ".venv").exists()
 
 
-def test_lorae_gets_its_arguments_in_the_users_folder(ready):
+def test_lorae_runs_in_the_current_folder(ready):
     result = call(ready, "lorae", "train", "--help", "-x", "a b", STUB_STATUS="7")
     assert result.returncode == 7
     assert result.stdout.startswith("['train', '--help', '-x', 'a b'] ")
@@ -291,7 +291,7 @@ def test_tests_run_on_one_thread_each(ready, given, passed):
     assert re.match(passed + " .* passive 1\n", result.stdout)
 
 
-def test_what_the_user_has_set_stands(ready):
+def test_variables_of_the_user_take_precedence(ready):
     assert call(ready, "test", OMP_NUM_THREADS="3").stdout.endswith("passive 3\n")
 
 
@@ -320,7 +320,7 @@ def test_lint_runs_every_check_and_fails_if_one_does(ready):
 
 @posix
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_command_and_no_traceback_shows(ready, sent):
+def test_a_signal_reaches_the_command(ready, sent):
     (packages,) = (ready / ".venv").rglob("site-packages")
     (packages / "lorae" / "__main__.py").write_text(
         "import signal, sys, time\n"
@@ -339,7 +339,7 @@ def test_a_signal_reaches_the_command_and_no_traceback_shows(ready, sent):
 
 
 @posix
-def test_ctrl_c_while_installing_is_one_sentence(clone):
+def test_ctrl_c_during_installation_prints_one_line(clone):
     source = (
         "import runpy, signal, subprocess, sys\n"
         # A job in the background starts with SIGINT ignored.
@@ -363,7 +363,7 @@ def test_ctrl_c_while_installing_is_one_sentence(clone):
         os.killpg(child.pid, signal.SIGINT)
         _, errors = child.communicate(timeout=30)
     assert child.returncode == 130
-    assert errors.splitlines()[-1] == "dev.py: interrupted; the next run goes on from here"
+    assert errors.splitlines()[-1] == "dev.py: interrupted; run the command again to continue"
 
 
 # The project's files
