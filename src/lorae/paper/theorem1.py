@@ -19,13 +19,12 @@ from typing import Any
 
 import torch
 
-from lorae.nn.autoencoder import build
 from lorae.objectives.base import Objective
-from lorae.objectives.registry import method
 from lorae.paper import theory
 from lorae.paper.queue import Cell, Result, loaded
 from lorae.paper.recipe import Entry, Image, Key, Page, Plan, Recipe, Table, values
 from lorae.training.options import Options
+from lorae.training.train import build_objective
 from lorae.utils.plots import Curve, plot_curves
 from lorae.utils.samples import as_float, subsample
 
@@ -60,15 +59,13 @@ def descents(
     given = Options.from_dict(options)
     data = loaded(given)
     given = given.resolve(data)
+    given = dataclasses.replace(given, settings=given.settings | {"every": 1})
     assert given.learning_rate is not None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = as_float(subsample(data.train, samples)).to(device)
 
     def fresh() -> Objective:
-        torch.manual_seed(given.seed)
-        model = build(given.architecture(data), data.shift, data.scale)
-        settings = given.settings | {"every": 1}
-        return method(given.model).build_objective(model, given.weight, **settings).to(device)
+        return build_objective(given, data).to(device)
 
     objective = fresh()
     starts = _curvature(objective, x)
