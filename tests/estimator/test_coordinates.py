@@ -10,7 +10,6 @@ from lorae.estimator.coordinates import (
     insert_bridge,
     mean_jacobian,
     principal_coordinates,
-    reduce_rank,
 )
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.base import NoBridge
@@ -109,7 +108,7 @@ def test_an_inserted_bridge_changes_nothing_and_reducing_its_rank_drops_zero_dir
         torch.testing.assert_close(bridged(x), model(x), rtol=1e-4, atol=1e-5)
         bridged.bridge.weight[2:] = 0
         whole = bridged(x)
-        small = reduce_rank(bridged, 2)
+        small = bridged.cut(rank=2)
         torch.testing.assert_close(small(x), whole, rtol=1e-4, atol=1e-5)
     assert small.bridge.latent == 2
     assert encode_all(small, x).shape == (len(x), 2)
@@ -131,6 +130,6 @@ def test_codes_without_information_are_not_scaled_up_by_repeated_bridges(end: st
         bridged = insert_bridge(
             model, principal_coordinates(model, IMAGES, floor=TRAINING_FLOOR)
         ).eval()
-        model = reduce_rank(bridged, 4).eval()
+        model = bridged.cut(rank=4).eval()
         largest = max(float(p.detach().abs().max()) for p in bridged.parameters())
         assert largest < 1e4

@@ -142,7 +142,7 @@ def test_a_model_of_own_modules_does_everything_but_be_saved(tmp_path):
     folded = model.fold()
     torch.testing.assert_close(folded.encode(x), model.encode(x))
     for each in (model, folded):
-        with pytest.raises(InputError, match="no architecture to be saved"):
+        with pytest.raises(InputError, match="must have an architecture to be saved"):
             each.save(tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -256,13 +256,13 @@ def low_rank(model: Autoencoder, rank: int) -> None:
 
 @pytest.mark.parametrize("bridge", ["none", "gaussian"])
 def test_a_model_without_a_matrix_cannot_be_cut(bridge):
-    with pytest.raises(InputError, match="learns no matrix"):
+    with pytest.raises(InputError, match="a bridge that learns a matrix to be cut"):
         build(Architecture("mlp", (6,), 3, bridge)).cut()
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.0, float("nan")])
 def test_a_threshold_that_is_none_is_refused(threshold):
-    with pytest.raises(InputError, match="threshold must be at least 0 and below 1"):
+    with pytest.raises(InputError, match=r"threshold must be .* at least 0 and below 1"):
         build(Architecture("mlp", (6,), 3, "low-rank")).cut(threshold)
 
 

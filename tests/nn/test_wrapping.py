@@ -12,9 +12,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 import lorae
 from lorae.errors import InputError
 from lorae.linalg import spectral
+from lorae.nn.blocks import add_spectral_norm
 from lorae.nn.bridges.low_rank import LowRank
 from lorae.nn.bridges.registry import BRIDGES
-from lorae.nn.layers import spectrally_normal
 from lorae.objectives.registry import METHODS
 from lorae.utils.files import save_tensors
 
@@ -182,7 +182,7 @@ class TestOwnModules:
     def test_are_cut_and_come_back(self, name, bridge, tmp_path):
         model = made(name, bridge)
         if bridge == "none":
-            with pytest.raises(InputError, match="nothing to be cut"):
+            with pytest.raises(InputError, match="learns a matrix to be cut"):
                 model.cut()
             return
         small = model.cut()
@@ -202,7 +202,7 @@ def test_every_objective_trains_them(name):
     decoder = dense(L, 8, 6)
     model = lorae.wrap(
         dense(6, 8, L),
-        spectrally_normal(decoder) if traits.get("lipschitz") else decoder,
+        add_spectral_norm(decoder) if traits.get("lipschitz") else decoder,
         bridge=row.bridge,
         settings=BETWEEN[row.bridge],
         sample=x,
@@ -272,7 +272,7 @@ def test_bridge_and_units_go_where_the_modules_are():
 def test_a_network_in_another_order_is_not_folded_wrongly():
     x = torch.randn(5, 6)
     for encoder in (OtherOrder(), Squashed()):
-        with pytest.raises(InputError, match=r"must (give what its last|end in a layer of)"):
+        with pytest.raises(InputError, match=r"must (output what its last|end in a layer of)"):
             lorae.wrap(encoder, dense(L, 6), sample=x).fold()
         with pytest.raises(InputError, match=r"or have been given a sample by lorae\.wrap"):
             lorae.wrap(Squashed(), dense(L, 6), latent=L).fold()
@@ -310,16 +310,19 @@ def test_layers_in_groups_are_not_mixed():
 BAD = {
     "unknown latent": (
         lambda: lorae.wrap(Last(), dense(L, 6)),
-        "latent cannot be read off the encoder.* give latent, or a sample",
+        "latent must be given, or a sample",
     ),
-    "latent 0": (lambda: lorae.wrap(Last(), dense(L, 6), latent=-1), "at least 1, got -1"),
+    "latent 0": (
+        lambda: lorae.wrap(Last(), dense(L, 6), latent=-1),
+        "latent must be .* at least 1, got -1",
+    ),
     "other latent": (
         lambda: lorae.wrap(dense(6, L), dense(3, 6), latent=3),
-        "must have 3 outputs for a bridge 'low-rank' of latent 3, it has 4",
+        "must have 3 outputs for a bridge 'low-rank' of latent 3, got 4",
     ),
     "posterior": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), bridge="gaussian"),
-        "must have 8 outputs for a bridge 'gaussian' of latent 4, it has 4",
+        "must have 8 outputs for a bridge 'gaussian' of latent 4, got 4",
     ),
     "bridge": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), bridge="lowrank"),
@@ -327,7 +330,7 @@ BAD = {
     ),
     "settings": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), settings={"rank": 2}),
-        r"settings {'rank': 2} are not those of the bridge 'low-rank'",
+        "settings must be those of the bridge 'low-rank', got {'rank': 2}",
     ),
     "rank": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), bridge="truncated", settings={"rank": 5}),
@@ -335,23 +338,23 @@ BAD = {
     ),
     "one sample": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), sample=torch.rand(6)),
-        "sample must hold samples along its first axis, got one of shape 6",
+        r"sample must have shape \(n, \.\.\.\), got 6",
     ),
     "sample's shape": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), sample=torch.rand(2, 7)),
-        "encoder cannot take the sample: ",
+        "encoder must take samples of shape 7, and failed: ",
     ),
     "places": (
         lambda: lorae.wrap(nn.Conv2d(1, 2, 2), dense(L, 6), sample=torch.rand(2, 1, 3, 3)),
-        "a row of numbers for each of 2 samples, it gives 2 x 2 x 2 x 2: an nn.Flatten",
+        "must map 2 samples to 2 x k codes, got 2 x 2 x 2 x 2: an nn.Flatten",
     ),
     "decoder's input": (
         lambda: lorae.wrap(dense(6, L), dense(5, 6), sample=torch.rand(2, 6)),
-        "decoder cannot take codes of 4 dimensions: ",
+        "decoder must take codes of 4 dimensions, and failed: ",
     ),
     "decoder's output": (
         lambda: lorae.wrap(dense(6, L), dense(L, 7), sample=torch.rand(2, 6)),
-        "samples of the shape 2 x 6 that the encoder takes, it gives 2 x 7",
+        "decoder must output samples of shape 6, as the encoder takes, got 7",
     ),
 }
 

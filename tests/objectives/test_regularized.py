@@ -11,8 +11,8 @@ from torch import nn
 from lorae.errors import InputError
 from lorae.linalg.kernels import mmd
 from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.blocks import add_spectral_norm
 from lorae.nn.bridges.base import NoBridge
-from lorae.nn.layers import spectrally_normal
 from lorae.objectives.regularized import RAEGP, LeastVolume, NestedDropout
 
 
@@ -101,7 +101,7 @@ def test_the_volume_is_the_geometric_mean_of_the_deviations(eta):
 
 
 def test_the_volume_has_a_finite_gradient_where_nothing_varies():
-    decoder = spectrally_normal(nn.Sequential(nn.Linear(3, 5)))
+    decoder = add_spectral_norm(nn.Sequential(nn.Linear(3, 5)))
     objective = LeastVolume(Autoencoder(nn.Linear(5, 3), NoBridge(3), decoder), eta=0.0)
     z = torch.zeros(6, 3, requires_grad=True)
     objective.volume(z).backward()

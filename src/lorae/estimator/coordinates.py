@@ -21,7 +21,6 @@ components of the decoded samples: :math:`\partial D / \partial t` has orthonorm
 Distances in data space are Euclidean, over all values of a sample in the scaled units of the model.
 """
 
-import dataclasses
 import threading
 import warnings
 from dataclasses import dataclass
@@ -31,9 +30,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorae.linalg.moments import Moments
-from lorae.nn import layers
-from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.nn.bridges.base import NoBridge
+from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.low_rank import LowRank
 from lorae.nn.inference import encode_all, evaluation_mode
 
@@ -145,7 +142,7 @@ def align(model: Autoencoder, coordinates: Coordinates, factor: float = 1.0) -> 
         InputError: if encoder or decoder cannot absorb an affine map.
     """
     T, mean = factor * coordinates.transform, coordinates.mean
-    return change_codes(model, T, -T @ mean, coordinates.inverse / factor, mean)
+    return model.change_codes(T, -T @ mean, coordinates.inverse / factor, mean)
 
 
 def insert_bridge(model: Autoencoder, coordinates: Coordinates) -> Autoencoder:
@@ -165,53 +162,11 @@ def insert_bridge(model: Autoencoder, coordinates: Coordinates) -> Autoencoder:
     """
     deviations = _clamp_variances(coordinates.variances, TRAINING_FLOOR).sqrt()
     T, mean = coordinates.transform / deviations[:, None], coordinates.mean
-    copy = change_codes(model, T, -T @ mean, coordinates.inverse, mean)
+    copy = model.change_codes(T, -T @ mean, coordinates.inverse, mean)
     with torch.device("meta"):  # draws no random numbers
         copy.bridge = LowRank(len(deviations))
     copy.bridge.weight = nn.Parameter(deviations.diag().to(model.shift))
     return copy
-
-
-def reduce_rank(model: Autoencoder, rank: int) -> Autoencoder:
-    """Return a copy of a model with the leading singular directions of M as codes, and no bridge.
-
-    Like :meth:`lorae.Autoencoder.cut`, but to a rank instead of at a threshold.
-
-    Args:
-        model: with a low-rank bridge.
-        rank: 1 or more.
-    """
-    M, offset = (part.detach().double().cpu() for part in model.bridge.affine())
-    U = torch.linalg.svd(M).U[:, :rank]
-    return change_codes(model, U.mT @ M, U.mT @ offset, U, None)
-
-
-def change_codes(
-    model: Autoencoder,
-    A: Float[Tensor, "r k"],
-    a: Float[Tensor, " r"],
-    B: Float[Tensor, "l r"],
-    b: Float[Tensor, " l"] | None,
-) -> Autoencoder:
-    """Return a copy of a model with encoder A e + a and decoder D(B t + b), and no bridge.
-
-    Here e is the output of the encoder, before the bridge, and D the decoder.
-
-    Raises:
-        InputError: if encoder or decoder cannot absorb an affine map.
-    """
-    device = model.shift.device
-    place = torch.device("cpu") if device.type == "mps" else device  # which has no float64
-    copy = clone(model).to(place)
-    copy.encoder = layers.absorb(copy.encoder, A.to(place), a.to(place))
-    offset = None if b is None else b.to(place)
-    copy.decoder = layers.absorb_input(copy.decoder, B.to(place), offset)
-    copy.bridge = NoBridge(len(A)).to(copy.shift)
-    if copy.architecture is not None:
-        copy.architecture = dataclasses.replace(
-            copy.architecture, latent=len(A), bridge="none", settings={}
-        )
-    return copy.to(device)
 
 
 def _partial_derivative(

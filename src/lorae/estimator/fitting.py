@@ -14,15 +14,16 @@ from lorae.estimator.rank_reduction import (
     STAGE,
     Point,
     Trainer,
-    train_at_rank,
     ladder,
     mean_of,
+    train_at_rank,
     walk,
 )
 from lorae.estimator.validation import is_whole
 from lorae.nn import networks, residual
 from lorae.nn.autoencoder import Architecture, Autoencoder, build, clone
 from lorae.nn.bridges.base import NoBridge
+from lorae.nn.wrapping import probe_decoder, probe_encoder
 from lorae.objectives.base import AE
 from lorae.utils.samples import as_float
 
@@ -134,38 +135,6 @@ def own_model(
     )
 
 
-@torch.no_grad()
-def latent_of(encoder: nn.Module, decoder: nn.Module, samples: Tensor) -> int:
-    """Return the number of codes of the user's modules, which are tried on two samples.
-
-    Raises:
-        InputError: if they do not fit the samples or each other.
-    """
-    x = as_float(samples[:2])
-    modes = encoder.training, decoder.training
-    encoder.eval(), decoder.eval()
-    try:
-        z = encoder(x)
-        shape: tuple[int, ...] = tuple(z.shape)
-        y = decoder(z) if len(shape) == 2 else None
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"encoder and decoder must take samples of shape {tuple(x.shape[1:])} and back, and "
-            f"one failed ({reason})"
-        ) from None
-    finally:
-        encoder.train(modes[0]), decoder.train(modes[1])
-    if y is None:
-        raise InputError(f"encoder must give codes of shape (n, latent), it gives {shape}")
-    if y.shape != x.shape:
-        raise InputError(
-            f"decoder must give samples of shape {tuple(x.shape[1:])}, it gives "
-            f"{tuple(y.shape[1:])}"
-        )
-    return shape[1]
-
-
 def fresh_model(
     samples: Tensor,
     container: Container,
@@ -191,7 +160,11 @@ def fresh_model(
     """
     shift, scale, value_range = scaling(samples, container, standardize=standardize)
     if modules is not None:
-        return own_model(*modules, latent_of(*modules, samples), shift, scale)
+        encoder, decoder = modules
+        few = as_float(samples[:2])
+        codes = probe_encoder(encoder, few)
+        probe_decoder(decoder, codes, few)
+        return own_model(encoder, decoder, codes, shift, scale)
     plan = architecture(container, min(latent, container.values), width, value_range)
     return default_model(samples, plan, shift, scale)
 

@@ -6,8 +6,7 @@ The models here have no bridge and exactly as many codes as their rank. To lower
    standard deviations in data space;
 2. :class:`lorae.objectives.rank_descent.RankDescent` trains on while a threshold on the singular
    values lowers the rank to the target;
-3. :func:`lorae.estimator.coordinates.reduce_rank` removes the dimensions that are zero, which
-   leaves the function of the networks unchanged.
+3. :meth:`lorae.Autoencoder.cut` removes the dimensions that are zero, which leaves the function of the networks unchanged.
 
 Training then continues at the new rank without a penalty. A path repeats this for decreasing ranks,
 or increasing lambda, and each of its models starts from the one before.
@@ -25,7 +24,6 @@ from lorae.estimator.coordinates import (
     TRAINING_FLOOR,
     insert_bridge,
     principal_coordinates,
-    reduce_rank,
 )
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import squared_errors
@@ -173,7 +171,7 @@ class Trainer:
         )
         objective = RankDescent(insert_bridge(model, coordinates), rank, steps, weight)
         self.run("descent", objective, steps)
-        return reduce_rank(objective.model, objective.rank), objective.applied
+        return objective.model.cut(rank=objective.rank), objective.applied
 
     def run_stage(
         self, model: Autoencoder, rank: int, steps: int, weight: float | None = None

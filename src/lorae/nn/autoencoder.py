@@ -1,12 +1,12 @@
 r"""The deterministic autoencoder, encoder -> bridge -> decoder.
 
-With the affine map :math:`s(x) = (x - shift) / scale` between the units of the data and those in
-which the networks work,
+With the affine map :math:`s(x) = (x - shift) / scale` from the units of the data to those of the
+networks,
 
 .. math:: z = B(E(s(x))), \qquad \hat x = s^{-1}(D(z)).
 
 Images have shift 0 and scale 1; the columns of a table are standardised. Both are stored with the
-weights, so a saved model takes and gives data as the user has them.
+weights, so a saved model takes and returns data in the user's units.
 """
 
 import copy
@@ -21,30 +21,32 @@ from torch import Tensor, nn
 
 from lorae.errors import InputError
 from lorae.linalg import spectral
-from lorae.nn import layers, networks
+from lorae.nn import folding, networks
+from lorae.nn.blocks import add_spectral_norm
 from lorae.nn.bridges.base import Bridge, NoBridge
 from lorae.nn.bridges.registry import build_bridge
 from lorae.utils.files import save_tensors
+from lorae.utils.validation import check_range
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that is needed to build an autoencoder again, apart from its weights.
+    """All that is needed to rebuild an autoencoder, apart from its weights.
 
     Args:
-        network: the encoder and decoder, a name in `lorae.nn.networks.NETWORKS`, or "own" for modules
-            of the user's own (:func:`lorae.wrap`).
-        shape: the shape of one sample, (C, H, W) or (D,); () if that of own modules is not known.
+        network: the encoder and decoder, a name in `lorae.nn.networks.NETWORKS`, or "own" for the
+            user's modules (:func:`lorae.wrap`).
+        shape: the shape of a sample, (C, H, W) or (D,); () if unknown, for the user's modules.
         latent: the dimension l of the codes.
         bridge: a name in `lorae.nn.bridges.registry.BRIDGES`.
-        settings: further arguments of the bridge, by their names.
+        settings: further arguments of the bridge.
         width: factor on every hidden width of the networks.
-        value_range: range of the scaled data, None where unbounded; it sets the output activation
+        value_range: the range of the scaled data, None if unbounded; it sets the output activation
             of general networks and the clipping of decoded images.
-        probabilities: whether the decoder ends in a sigmoid, whatever its network ends in.
+        probabilities: whether the decoder ends in a sigmoid instead of its own activation.
         lipschitz: whether every layer of the decoder has spectral norm 1.
-        prior: whether training makes codes follow N(0, I), from which new ones are then drawn.
-        inverts: whether the decoder is trained to undo the encoder; that of a GAN is not.
+        prior: whether training makes the codes follow N(0, I), so that samples are drawn from it.
+        inverts: whether the decoder is trained to invert the encoder; that of a GAN is not.
 
     Example:
         >>> architecture = Architecture("conv", (3, 32, 32), latent=16, bridge="low-rank")
@@ -84,10 +86,10 @@ class Autoencoder(nn.Module):
         decoder: maps n x l to scaled samples.
         shift: subtracted from a sample, broadcast over it.
         scale: divides a sample, broadcast over it; never 0.
-        prior: whether codes follow N(0, I), so that new ones can be drawn from it.
-        inverts: whether the decoder undoes the encoder; that of a GAN does not.
+        prior: whether the codes follow N(0, I), so that samples can be drawn from it.
+        inverts: whether the decoder inverts the encoder; that of a GAN does not.
         architecture: how encoder, bridge and decoder were built, by :func:`build` or
-            :func:`lorae.wrap`; a model without one can do everything but be saved.
+            :func:`lorae.wrap`; a model without one cannot be saved.
 
     Example:
         >>> model = build(Architecture("conv", (1, 8, 8), latent=4, bridge="low-rank"))
@@ -126,12 +128,12 @@ class Autoencoder(nn.Module):
         return (x.to(self.scale.dtype) - self.shift) / self.scale
 
     def encode(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n l"]:
-        """Return the latent codes z of samples in their own units."""
+        """Return the codes z of samples in the units of the data."""
         codes: Tensor = self.bridge(self.encoder(self.scaled(x)))
         return codes
 
     def decode(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n *shape"]:
-        """Return the samples, in their own units, that codes stand for."""
+        """Return the samples, in the units of the data, that codes decode to."""
         samples: Tensor = self.decoder(z)
         return samples * self.scale + self.shift
 
@@ -142,13 +144,13 @@ class Autoencoder(nn.Module):
     def fold(self) -> "Autoencoder":
         """Return a copy whose encoder has absorbed the bridge, as the paper does for inference.
 
-        The bridge's affine map becomes part of the encoder's last layer, computed in float64
-        (:func:`lorae.nn.layers.absorb`), and the new bridge is none. The outputs equal those of this
-        model in evaluation mode to float32 rounding; all tensors are copies.
+        The bridge's affine map is folded into the last layer of the encoder, computed in float64
+        (:func:`lorae.nn.folding.fold_output`), and the new bridge is none. The outputs equal those
+        of this model in evaluation mode up to float32 rounding. No tensor is shared.
 
         Raises:
-            InputError: if the encoder does not end in a linear or convolutional layer, that cannot
-                be made sure of, or the bridge is not affine.
+            InputError: if the encoder does not end in a linear or convolutional layer, or this is
+                uncertain, or the bridge is not affine.
 
         Example:
             >>> model = build(Architecture("mlp", (6,), latent=3, bridge="low-rank")).eval()
@@ -156,32 +158,22 @@ class Autoencoder(nn.Module):
             >>> torch.allclose(model.fold().encode(x), model.encode(x), atol=1e-6)
             True
         """
-        folded = clone(self).eval()
-        matrix, offset = (part.detach() for part in folded.bridge.affine())
-        folded.encoder = layers.absorb(folded.encoder, matrix, offset, self._noise())
-        # Without its bridge a model no longer knows in which directions its prior lies.
-        folded.prior = self.prior and self.bridge.directions().shape[1] == self.bridge.latent
-        folded.bridge = NoBridge(self.bridge.latent).to(matrix)
-        if self.architecture is not None:
-            folded.architecture = dataclasses.replace(
-                self.architecture, bridge="none", settings={}, prior=folded.prior
-            )
-        return folded
+        return self.change_codes(*(part.detach() for part in self.bridge.affine()))
 
-    def cut(self, threshold: float = 1e-3) -> "Autoencoder":
-        r"""Return a copy whose codes have only the dimensions that the bridge's matrix leaves.
+    def cut(self, threshold: float = 1e-3, *, rank: int | None = None) -> "Autoencoder":
+        r"""Return a copy whose codes have as many dimensions as the rank of the bridge's matrix.
 
         With the left singular vectors U of M whose singular values exceed the threshold times the
-        largest, the codes become :math:`y = U^\top z` and the decoder that of U y: an encoder that
-        ends in r outputs, and a decoder that starts from r inputs. Where the rank of M is exact,
-        reconstructions equal those of this model to float32 rounding; else what lay in the
-        directions cut is lost.
+        largest, the codes become :math:`y = U^\top z`, and the decoder takes U y: the encoder ends
+        in r outputs, and the decoder begins with r inputs. Where the rank of M is exact, the
+        reconstructions equal those of this model up to float32 rounding.
 
         Args:
-            threshold: relative, 0 or more and below 1; 1e-3 of M is 1e-6 of the covariance.
+            threshold: relative, in [0, 1); 1e-3 of M is 1e-6 of the covariance of the codes.
+            rank: the number of singular vectors, instead of the threshold.
 
         Raises:
-            InputError: if the bridge learns no matrix, or encoder or decoder cannot be cut.
+            InputError: if the bridge learns no matrix, or encoder or decoder cannot absorb a map.
 
         Example:
             >>> model = build(Architecture("mlp", (6,), 3, "truncated", {"rank": 2})).eval()
@@ -190,42 +182,73 @@ class Autoencoder(nn.Module):
             (torch.Size([4, 2]), True)
         """
         if not self.bridge.learns_matrix:
-            raise InputError("the model learns no matrix, so there is nothing to be cut")
-        if not 0 <= threshold < 1:
-            raise InputError(f"threshold must be at least 0 and below 1, got {threshold:g}")
-        small = self.fold()
-        U, sigma, _ = torch.linalg.svd(self.bridge.matrix().detach().double().cpu())
-        rank = max(1, int(spectral.rank(sigma, threshold)))
-        U = U[:, :rank].to(self.shift.device)
-        small.encoder = layers.absorb(small.encoder, U.mT, U.new_zeros(rank), self._noise())
-        small.decoder = layers.absorb_input(small.decoder, U)
-        small.bridge = NoBridge(rank).to(self.shift)
-        small.prior = self.prior and rank == self.bridge.directions().shape[1]
-        if small.architecture is not None:
-            small.architecture = dataclasses.replace(
-                small.architecture, latent=rank, prior=small.prior
-            )
-        return small
+            raise InputError("model must have a bridge that learns a matrix to be cut")
+        check_range("threshold", threshold, 0, 1, open_high=True)
+        check_range("rank", rank, 1)
+        U, sigma, _ = torch.linalg.svd(_to_float64(self.bridge.matrix()))
+        if rank is None:
+            rank = max(1, int(spectral.rank(sigma, threshold)))
+        U = U[:, :rank]
+        A, b = (_to_float64(part) for part in self.bridge.affine())
+        return self.change_codes(U.mT @ A, U.mT @ b, U)
 
-    def save(self, path: str | Path) -> None:
-        """Write weights and architecture to one safetensors file, atomically.
+    def change_codes(
+        self,
+        A: Float[Tensor, "r k"],
+        b: Float[Tensor, " r"],
+        U: Float[Tensor, "l r"] | None = None,
+        d: Float[Tensor, " l"] | None = None,
+    ) -> "Autoencoder":
+        """Return a copy without a bridge, of other codes y: it encodes to A e + b, decodes U y + d.
 
-        Of modules of the user's own, the file holds the weights alone: :func:`lorae.load` needs
-        them.
+        Here e is the output of this model's encoder, and U y + d the input of its decoder.
 
         Args:
-            path: of the file; one that is there is replaced.
+            A: a matrix, in the place of the bridge.
+            b: an offset.
+            U: a matrix before the decoder; none by default.
+            d: an offset before the decoder; none by default.
 
         Raises:
-            InputError: if the model was made without an architecture.
+            InputError: if encoder or decoder cannot absorb an affine map.
+        """
+        model, device = clone(self).eval(), self.shift.device
+        if device.type == "mps":  # which has no float64
+            model = model.cpu()
+        at = model.shift.device
+        samples = model._random_samples()
+        model.encoder = folding.fold_output(model.encoder, A.to(at), b.to(at), samples)
+        if U is not None:
+            offset = None if d is None else d.to(at)
+            model.decoder = folding.fold_input(model.decoder, U.to(at), offset)
+        model.bridge = NoBridge(len(A)).to(model.shift)
+        # Without the bridge, the directions of a prior of lower rank are unknown.
+        model.prior = self.prior and len(A) == self.bridge.directions().shape[1]
+        if self.architecture is not None:
+            model.architecture = dataclasses.replace(
+                self.architecture, latent=len(A), bridge="none", settings={}, prior=model.prior
+            )
+        return model.to(device)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and architecture to a safetensors file, atomically.
+
+        Of the user's own modules (:func:`lorae.wrap`) the file holds only the weights, and
+        :func:`lorae.load` needs such modules again.
+
+        Args:
+            path: of the file; an existing one is replaced.
+
+        Raises:
+            InputError: if the model has no architecture.
         """
         if self.architecture is None:
             raise InputError(
-                "this model has no architecture to be saved: make it with lorae.build or lorae.wrap"
+                "model must have an architecture to be saved: use lorae.build or lorae.wrap"
             )
         save_tensors(Path(path), self.state_dict(), dataclasses.asdict(self.architecture))
 
-    def _noise(self) -> Tensor | None:
+    def _random_samples(self) -> Tensor | None:
         """Return a few random samples in the units of the networks, if their shape is known."""
         if self.architecture is None or not self.architecture.shape:
             return None
@@ -236,10 +259,10 @@ class Autoencoder(nn.Module):
 def build(
     architecture: Architecture, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0
 ) -> Autoencoder:
-    """Build an autoencoder with fresh weights from PyTorch's global generator.
+    """Build an autoencoder with fresh weights, drawn from PyTorch's global generator.
 
     Args:
-        architecture: what it is to be.
+        architecture: its parts and sizes.
         shift: subtracted from a sample, broadcast over it.
         scale: divides a sample, broadcast over it; never 0.
 
@@ -254,10 +277,16 @@ def build(
     a = architecture
     encoder, decoder = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
     bridge = build_bridge(a.bridge, a.latent, a.settings)
+    if bridge.inputs != a.latent:
+        folding.replace_output_layer(encoder, bridge.inputs)
+    if a.probabilities:
+        decoder[-1] = nn.Sigmoid()
+    if a.lipschitz:
+        add_spectral_norm(decoder)
     return Autoencoder(
-        encoder if bridge.inputs == a.latent else layers.with_outputs(encoder, bridge.inputs),
+        encoder,
         bridge,
-        _ended(decoder, a),
+        decoder,
         shift=shift,
         scale=scale,
         prior=a.prior,
@@ -266,15 +295,10 @@ def build(
     )
 
 
-def _ended(decoder: nn.Sequential, architecture: Architecture) -> nn.Sequential:
-    """Give a decoder the activation and the norms that its architecture asks for."""
-    if architecture.probabilities:
-        decoder[-1] = nn.Sigmoid()
-    if architecture.lipschitz:
-        layers.spectrally_normal(decoder)
-    return decoder
-
-
 def clone(model: Autoencoder) -> Autoencoder:
     """Return a copy of a model that shares no tensor with it."""
     return copy.deepcopy(model)
+
+
+def _to_float64(matrix: Tensor) -> Tensor:
+    return matrix.detach().double().cpu()

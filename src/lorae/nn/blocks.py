@@ -79,3 +79,19 @@ def check_size(shape: Shape, latent: int, width: float) -> None:
         )
     if not 0 < width < math.inf:
         raise InputError(f"width must be a positive number, not {width}")
+
+
+def add_spectral_norm(network: nn.Module) -> nn.Module:
+    """Divide the weight of every layer by its largest singular value, in place, and return it.
+
+    The weight of a convolution is seen as a matrix with one row for each output channel (input
+    channel, for a transposed one). The singular value is tracked by one step of the power method
+    at each use of the weight in training. Dense layers become 1-Lipschitz, convolutions nearly so.
+
+    Reference:
+        Miyato et al., Spectral Normalization for Generative Adversarial Networks (ICLR 2018).
+    """
+    for module in list(network.modules()):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.utils.parametrizations.spectral_norm(module)
+    return network

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from lorae.errors import InputError
-from lorae.nn import layers
+from lorae.nn import folding
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.registry import build_bridge
 from lorae.utils import hub
@@ -89,9 +89,9 @@ def _built(
         for part in ("encoder.", "decoder.")
     }
     return Autoencoder(
-        layers.end_like(copy.deepcopy(encoder), state["encoder."]),
+        folding.match_output(copy.deepcopy(encoder), state["encoder."]),
         build_bridge(architecture.bridge, architecture.latent, architecture.settings),
-        layers.beginning_like(copy.deepcopy(decoder), state["decoder."]),
+        folding.match_input(copy.deepcopy(decoder), state["decoder."]),
         **units,
         prior=architecture.prior,
         inverts=architecture.inverts,

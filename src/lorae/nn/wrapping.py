@@ -2,8 +2,8 @@ r"""Autoencoders of the user's own modules.
 
 Any encoder :math:`R^{n \times s} \to R^{n \times k}` and decoder
 :math:`R^{n \times l} \to R^{n \times s}` with a bridge between them make an
-:class:`lorae.Autoencoder`; what the rest of the package does to one, it then does to this one:
-objectives, evaluation, densities, folding and saving.
+:class:`lorae.Autoencoder`, which the rest of the package trains, evaluates, folds and saves like
+any other.
 """
 
 import copy
@@ -11,15 +11,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lorae.errors import InputError
-from lorae.nn import layers
+from lorae.nn import folding
 from lorae.nn.autoencoder import Architecture, Autoencoder
 from lorae.nn.bridges.base import Bridge
 from lorae.nn.bridges.registry import build_bridge
 from lorae.utils.samples import as_float
+from lorae.utils.validation import check_range
 
 
 def wrap(
@@ -35,29 +36,29 @@ def wrap(
     value_range: tuple[float, float] | None = None,
     prior: bool = False,
 ) -> Autoencoder:
-    """Return an autoencoder of modules of your own, with a bridge between them.
+    """Return an autoencoder of your own modules, with a bridge between them.
 
-    The modules become parts of it, not copies. `save` then keeps the weights of all three, and
-    :func:`lorae.load` gives the model back when it is given modules like these.
+    The modules become parts of it, not copies. `save` keeps the weights of all three, and
+    :func:`lorae.load` rebuilds the model if it is given modules like these.
 
     Args:
         encoder: maps scaled samples to n x k.
         decoder: maps n x l to scaled samples.
         latent: the dimension l of the codes; by default the number k of the encoder's outputs,
-            found by running it on `sample` or, without one, read off its last layer.
+            found by running it on `sample` or, without one, from its last layer.
         bridge: a name in `lorae.nn.bridges.registry.BRIDGES`: none, low-rank, scale-free, ...
         settings: arguments of the bridge, such as `{"rank": 8}` for "truncated".
-        sample: one or more samples in the units of the data, the batch first. With it, encoder
-            and decoder are tried and the shape of a sample is known, which exporting needs, and
-            folding if the encoder is no `nn.Sequential`.
+        sample: one or more samples in the units of the data, with a batch axis. With it, encoder
+            and decoder are checked and the shape of a sample is known, which exporting needs, and
+            folding if the encoder is not an `nn.Sequential`.
         shift: subtracted from a sample, broadcast over it.
         scale: divides a sample, broadcast over it; never 0.
-        value_range: range of the scaled data, None where unbounded.
-        prior: whether training is to make codes follow N(0, I), from which new ones are then drawn.
+        value_range: the range of the scaled data, None if unbounded.
+        prior: whether training makes the codes follow N(0, I), so that samples are drawn from it.
 
     Raises:
-        InputError: if the number of the encoder's outputs cannot be told or does not fit the
-            bridge, or the modules do not take what they are given.
+        InputError: if the number of the encoder's outputs is unknown or does not fit the bridge,
+            or the modules do not fit the sample.
 
     Example:
         >>> encoder = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -66,12 +67,15 @@ def wrap(
         >>> model.bridge, model(torch.rand(5, 6)).shape
         (LowRank(), torch.Size([5, 6]))
     """
-    scaled = None if sample is None else _scaled(sample, shift, scale)
-    outputs = _last_outputs(encoder) if scaled is None else _tried(encoder, scaled)
+    if sample is None:
+        scaled, outputs = None, _last_outputs(encoder)
+    else:
+        scaled = (_check_sample(sample) - shift) / scale
+        outputs = probe_encoder(encoder, scaled)
     if latent is None and outputs is None:
         raise InputError(
-            "latent cannot be read off the encoder, which is no nn.Sequential ending in a Linear "
-            "layer: give latent, or a sample to run it on"
+            "latent must be given, or a sample to run the encoder on, unless the encoder is an "
+            "nn.Sequential that ends in a Linear layer"
         )
     architecture = Architecture(
         "own",
@@ -82,7 +86,9 @@ def wrap(
         value_range=value_range,
         prior=prior,
     )
-    between = _bridge(architecture, outputs)
+    between = _build_bridge(architecture, outputs)
+    if scaled is not None:
+        probe_decoder(decoder, between.latent, scaled)
     model = Autoencoder(
         encoder,
         between,
@@ -92,87 +98,95 @@ def wrap(
         prior=prior,
         architecture=architecture,
     )
-    place = next(encoder.parameters(), None)
-    if place is not None:
-        model.to(place)  # bridge and units go where the modules are
-    if sample is not None:
-        _check_decoder(model, sample)
-    return model
+    weight = next(encoder.parameters(), None)
+    return model if weight is None else model.to(weight)  # moves the bridge and the units
 
 
-def _bridge(architecture: Architecture, outputs: int | None) -> Bridge:
-    if architecture.latent < 1:
-        raise InputError(f"latent must be at least 1, got {architecture.latent}")
+@torch.no_grad()
+def probe_encoder(encoder: nn.Module, samples: Float[Tensor, "n *shape"]) -> int:
+    """Return the number k of outputs of an encoder, by running a copy of it.
+
+    Args:
+        encoder: it is not changed.
+        samples: n of them, at least 1, in the units of the networks.
+
+    Raises:
+        InputError: if it does not map the samples to n x k.
+    """
+    codes = _run("encoder", encoder, samples, f"samples of shape {_size(samples[0])}")
+    if codes.ndim != 2 or len(codes) != len(samples):
+        raise InputError(
+            f"encoder must map {len(samples)} samples to {len(samples)} x k codes, got "
+            f"{_size(codes)}: an nn.Flatten() at its end may help"
+        )
+    return codes.shape[1]
+
+
+@torch.no_grad()
+def probe_decoder(decoder: nn.Module, latent: int, samples: Float[Tensor, "n *shape"]) -> None:
+    """Check that a decoder maps codes to samples, by running a copy of it.
+
+    Args:
+        decoder: it is not changed.
+        latent: the dimension l of the codes.
+        samples: what its outputs must have the shape of.
+
+    Raises:
+        InputError: if it does not.
+    """
+    codes = torch.zeros(len(samples), latent)
+    output = _run("decoder", decoder, codes, f"codes of {latent} dimensions")
+    if output.shape != samples.shape:
+        raise InputError(
+            f"decoder must output samples of shape {_size(samples[0])}, as the encoder takes, got "
+            f"{_size(output[0])}"
+        )
+
+
+def _run(name: str, network: nn.Module, inputs: Tensor, what: str) -> Tensor:
+    """Return the outputs of a copy of a network in evaluation mode."""
     try:
-        bridge = build_bridge(architecture.bridge, architecture.latent, architecture.settings)
+        outputs = copy.deepcopy(network).eval()(inputs.to(next(network.parameters(), inputs)))
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{name} must take {what}, and failed: {reason}") from None
+    if not isinstance(outputs, Tensor):
+        raise InputError(f"{name} must output one tensor, got {type(outputs).__name__}")
+    return outputs
+
+
+def _build_bridge(architecture: Architecture, outputs: int | None) -> Bridge:
+    a = architecture
+    check_range("latent", a.latent, 1)
+    try:
+        bridge = build_bridge(a.bridge, a.latent, a.settings)
     except TypeError:
         raise InputError(
-            f"settings {architecture.settings} are not those of the bridge {architecture.bridge!r}"
+            f"settings must be those of the bridge {a.bridge!r}, got {a.settings}"
         ) from None
     if outputs not in (None, bridge.inputs):
         raise InputError(
-            f"encoder must have {bridge.inputs} outputs for a bridge {architecture.bridge!r} of "
-            f"latent {bridge.latent}, it has {outputs}"
+            f"encoder must have {bridge.inputs} outputs for a bridge {a.bridge!r} of latent "
+            f"{bridge.latent}, got {outputs}"
         )
     return bridge
 
 
-def _scaled(sample: Tensor, shift: Tensor | float, scale: Tensor | float) -> Tensor:
+def _check_sample(sample: Tensor) -> Tensor:
     if sample.ndim < 2 or len(sample) < 1:
-        raise InputError(
-            f"sample must hold samples along its first axis, got one of shape {_size(sample)}"
-        )
-    return (as_float(sample) - shift) / scale
+        raise InputError(f"sample must have shape (n, ...), got {_size(sample)}")
+    return as_float(sample)
 
 
 def _last_outputs(encoder: nn.Module) -> int | None:
-    """Return the number of outputs of a network that for certain ends in a dense layer."""
-    if not layers.is_chain(encoder):
-        return None
+    """Return the number of outputs of a network that certainly ends in a dense layer."""
     try:
-        _, last = layers.last_linear(encoder)
+        name, last = folding.output_layer(encoder)
     except InputError:
         return None
-    return last.out_features if isinstance(last, nn.Linear) else None
-
-
-@torch.no_grad()
-def _tried(encoder: nn.Module, scaled: Tensor) -> int:
-    """Return the number of outputs of an encoder for samples, which must be one row for each."""
-    place = next(encoder.parameters(), scaled)
-    try:
-        outputs = copy.deepcopy(encoder).eval()(scaled.to(place))
-    except RuntimeError as error:
-        raise InputError(f"encoder cannot take the sample: {_first_line(error)}") from None
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(scaled):
-        given = _size(outputs) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise InputError(
-            f"encoder must give a row of numbers for each of {len(scaled)} samples, it gives "
-            f"{given}: an nn.Flatten() at its end may help"
-        )
-    return outputs.shape[1]
-
-
-@torch.no_grad()
-def _check_decoder(model: Autoencoder, sample: Tensor) -> None:
-    """Check that the decoder gives samples like those the encoder takes."""
-    tried = copy.deepcopy(model).eval()
-    try:
-        made = tried.decode(tried.encode(as_float(sample.to(model.shift.device))))
-    except RuntimeError as error:
-        raise InputError(
-            f"decoder cannot take codes of {model.bridge.latent} dimensions: {_first_line(error)}"
-        ) from None
-    if made.shape != sample.shape:
-        raise InputError(
-            f"decoder must give samples of the shape {_size(sample)} that the encoder takes, it "
-            f"gives {_size(made)}"
-        )
+    certain = folding.in_sequence(encoder, name) and isinstance(last, nn.Linear)
+    return len(last.weight) if certain else None
 
 
 def _size(tensor: Tensor) -> str:
-    return " x ".join(map(str, tensor.shape)) or "no axis"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return " x ".join(map(str, tensor.shape)) or "()"

@@ -121,7 +121,7 @@ class RAESN(Objective):
 
     Reference:
         Ghosh et al. (ICLR 2020), section 3; the normalization is in the model
-        (:func:`lorae.nn.layers.spectrally_normal`).
+        (:func:`lorae.nn.blocks.add_spectral_norm`).
 
     Args:
         model: a deterministic autoencoder with a Lipschitz decoder.
@@ -228,5 +228,5 @@ def require_lipschitz(model: Autoencoder) -> None:
     if not any(parametrized(module, "weight") for module in model.decoder.modules()):
         raise InputError(
             "the decoder must be spectrally normal: build the model with lipschitz=True, or call "
-            "lorae.nn.layers.spectrally_normal on its decoder"
+            "lorae.nn.blocks.add_spectral_norm on its decoder"
         )

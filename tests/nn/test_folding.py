@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from lorae.errors import InputError
-from lorae.nn.layers import absorb, last_linear, spectrally_normal, with_outputs
+from lorae.nn.blocks import add_spectral_norm
+from lorae.nn.folding import fold_output, output_layer, replace_output_layer
 from lorae.nn.networks import NETWORKS, PAPER_SHAPES, build
 
 SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,), "residual": (11,)}
@@ -22,8 +23,8 @@ NORMALISED = {
 def test_an_encoder_takes_any_number_of_outputs(network, outputs):
     encoder = build(network, SHAPES[network], 4, 0.1).encoder
     before = {name: p.clone() for name, p in encoder.named_parameters()}
-    last, _ = last_linear(encoder)
-    changed = with_outputs(encoder, outputs)
+    last, _ = output_layer(encoder)
+    changed = replace_output_layer(encoder, outputs)
     assert changed(torch.rand(3, *SHAPES[network])).shape == (3, outputs)
     for name, parameter in changed.named_parameters():
         if not name.startswith(last):
@@ -32,7 +33,7 @@ def test_an_encoder_takes_any_number_of_outputs(network, outputs):
 
 def test_a_fresh_layer_starts_as_pytorchs():
     torch.manual_seed(3)
-    fresh = with_outputs(nn.Linear(6, 2), 9)
+    fresh = replace_output_layer(nn.Linear(6, 2), 9)
     torch.manual_seed(3)
     nn.Linear(6, 2)
     assert torch.equal(fresh.weight, nn.Linear(6, 9).weight)
@@ -45,19 +46,19 @@ def test_an_affine_map_goes_into_the_last_layer(network, rows):
     A, b = torch.randn(rows, 4, dtype=torch.float64), torch.randn(rows, dtype=torch.float64)
     x = torch.rand(3, *SHAPES[network], dtype=torch.float64)
     expected = encoder(x) @ A.T + b
-    torch.testing.assert_close(absorb(encoder, A, b)(x), expected)
+    torch.testing.assert_close(fold_output(encoder, A, b)(x), expected)
 
 
 def test_a_map_of_another_size_is_refused():
     with pytest.raises(InputError, match=r"a layer of 3 outputs, .* it has 2"):
-        absorb(nn.Linear(5, 2), torch.zeros(4, 3), torch.zeros(4))
+        fold_output(nn.Linear(5, 2), torch.zeros(4, 3), torch.zeros(4))
 
 
 @pytest.mark.parametrize("kind", NORMALISED)
 def test_the_spectral_norm_becomes_one(kind):
     layer, dim = NORMALISED[kind]
     weight = layer.weight.detach().clone()
-    network = spectrally_normal(nn.Sequential(layer))
+    network = add_spectral_norm(nn.Sequential(layer))
     for _ in range(200):  # the power method, a step each
         _ = network[0].weight
     matrix = weight.movedim(dim, 0).flatten(1).double().numpy()
@@ -67,7 +68,7 @@ def test_the_spectral_norm_becomes_one(kind):
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_normal_decoder_has_no_weight_that_stretches(network):
-    decoder = spectrally_normal(build(network, SHAPES[network], 4, 0.1).decoder)
+    decoder = add_spectral_norm(build(network, SHAPES[network], 4, 0.1).decoder)
     z = torch.randn(5, 4)
     for _ in range(100):
         decoder(z)
@@ -79,7 +80,7 @@ def test_a_normal_decoder_has_no_weight_that_stretches(network):
 
 
 def test_a_normal_dense_decoder_is_lipschitz():
-    decoder = spectrally_normal(build("mlp", (11,), 4, 0.5).decoder)
+    decoder = add_spectral_norm(build("mlp", (11,), 4, 0.5).decoder)
     a, b = torch.randn(200, 4), torch.randn(200, 4)
     for _ in range(100):
         decoder(a)

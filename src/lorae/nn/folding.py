@@ -1,0 +1,294 @@
+r"""Affine maps of the codes, folded into the networks.
+
+An encoder that ends in the layer :math:`e = W h + c`, followed by :math:`z = A e + b`, is one with
+the last layer
+
+.. math:: z = (A W) h + (A c + b),
+
+and a decoder that begins with :math:`W z + c`, preceded by :math:`z = U y + d`, is one with the
+first layer :math:`(W U) y + (W d + c)`. Both are computed in float64.
+
+Which layer runs last or first is certain in nested `nn.Sequential`s, as all networks of
+:mod:`lorae.nn.networks` are. In other modules it is assumed to be the one registered last or
+first, and the result is compared with the expected one on a few samples.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from lorae.errors import InputError
+
+OutputLayer = nn.Linear | nn.Conv2d
+InputLayer = nn.Linear | nn.ConvTranspose2d
+_TRANSPARENT = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # in evaluation mode
+
+
+def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
+    """Return the name and the module of the layer in which a network ends.
+
+    Raises:
+        InputError: if it is neither a Linear nor a Conv2d layer (before a Flatten).
+    """
+    for name, module in reversed(list(_leaves(network))):
+        if isinstance(module, OutputLayer) and _groups(module) == 1:
+            return name, module
+        if not isinstance(module, _TRANSPARENT):
+            break
+    raise InputError(
+        f"encoder must end in a Linear or Conv2d layer to be folded, it ends in {_kind(module)}"
+    )
+
+
+def input_layer(network: nn.Module) -> tuple[str, InputLayer]:
+    """Return the name and the module of the layer with which a decoder begins.
+
+    Raises:
+        InputError: if it is neither a Linear nor a ConvTranspose2d layer (after an Unflatten).
+    """
+    for name, module in _leaves(network):
+        if isinstance(module, InputLayer) and _groups(module) == 1:
+            return name, module
+        if not isinstance(module, _TRANSPARENT):
+            break
+    raise InputError(
+        "decoder must begin with a Linear or ConvTranspose2d layer to be cut, it begins with "
+        f"{_kind(module)}"
+    )
+
+
+def in_sequence(network: nn.Module, name: str) -> bool:
+    """Return whether the layer of this name is inside nested `nn.Sequential`s only.
+
+    The layer registered last (first) is then certain to run last (first).
+    """
+    parts = name.split(".")
+    holders = [network.get_submodule(".".join(parts[:k])) for k in range(len(parts))]
+    return not name or all(type(holder) is nn.Sequential for holder in holders)
+
+
+def replace_output_layer(
+    network: nn.Module, outputs: int, *, bias: bool | None = None
+) -> nn.Module:
+    """Replace the last layer by a fresh one, in place, and return the network.
+
+    Args:
+        network: that ends in a linear or convolutional layer.
+        outputs: the number of outputs of the new layer.
+        bias: whether it has a bias; by default as the old one.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
+        >>> replace_output_layer(network, 6)[-1]
+        Linear(in_features=4, out_features=6, bias=True)
+    """
+    name, layer = output_layer(network)
+    weight = layer.weight.new_empty(outputs, *layer.weight.shape[1:])
+    has_bias = layer.bias is not None if bias is None else bias
+    fresh = _copy_with(layer, weight, weight.new_empty(outputs) if has_bias else None)
+    fresh.reset_parameters()
+    return _replace(network, name, fresh)
+
+
+@torch.no_grad()
+def fold_output(
+    network: nn.Module,
+    A: Float[Tensor, "l k"],
+    b: Float[Tensor, " l"],
+    samples: Float[Tensor, "n *shape"] | None = None,
+) -> nn.Module:
+    """Fold z = A e + b into the last layer of an encoder, in place, and return the encoder.
+
+    Args:
+        network: with k outputs, in evaluation mode.
+        A: the matrix.
+        b: the offset.
+        samples: inputs on which to check a network whose last layer is uncertain.
+
+    Raises:
+        InputError: if the network does not end in a layer of k outputs, or this is uncertain.
+    """
+    name, layer = output_layer(network)
+    if len(layer.weight) != A.shape[1]:
+        raise InputError(
+            f"encoder must end in a layer of {A.shape[1]} outputs, one for each input of the "
+            f"bridge, to be folded, it has {len(layer.weight)}"
+        )
+    certain = in_sequence(network, name)
+    if not certain and samples is None:
+        raise InputError(
+            "encoder must be an nn.Sequential to be folded, or have been given a sample by "
+            f"lorae.wrap to check the result on; it is a {type(network).__name__}"
+        )
+    A, b = A.double(), b.double()
+    expected = None if certain else network(samples).double() @ A.mT + b
+    weight = layer.weight.double()
+    folded = _copy_with(
+        layer,
+        (A @ weight.flatten(1)).view(len(A), *weight.shape[1:]).to(layer.weight),
+        (b if layer.bias is None else A @ layer.bias.double() + b).to(layer.weight),
+    )
+    network = _replace(network, name, folded)
+    if expected is not None and not _agree(network, samples, expected):
+        raise InputError(
+            f"encoder must output what its last layer {name!r} outputs to be folded, and "
+            f"{type(network).__name__} does not"
+        )
+    return network
+
+
+@torch.no_grad()
+def fold_input(
+    network: nn.Module, U: Float[Tensor, "l r"], d: Float[Tensor, " l"] | None = None
+) -> nn.Module:
+    """Fold z = U y + d into the first layer of a decoder, in place, and return the decoder.
+
+    A decoder that begins with an `Unflatten` to one pixel and a transposed convolution takes r
+    channels instead. Where the first layer is uncertain, the result is checked on random codes.
+
+    Args:
+        network: with l inputs, in evaluation mode.
+        U: the matrix.
+        d: the offset, none by default.
+
+    Raises:
+        InputError: if the network does not begin with a layer of l inputs, or with a convolution
+            where there is an offset, or uses its codes elsewhere too.
+    """
+    name, layer = input_layer(network)
+    if _inputs(layer) != len(U):
+        raise InputError(
+            f"decoder must begin with a layer of {len(U)} inputs, it has {_inputs(layer)}"
+        )
+    U = U.double()
+    d = None if d is None else d.double()
+    y = torch.randn(4, U.shape[1], generator=torch.Generator().manual_seed(0)).to(U)
+    z = y @ U.mT if d is None else y @ U.mT + d
+    expected = None if in_sequence(network, name) else network(z.to(layer.weight))
+    network = _replace_input(network, name, _precede(layer, U, d))
+    if expected is not None and not _agree(network, y.to(layer.weight), expected):
+        raise InputError(
+            f"decoder must use its codes in its first layer {name!r} alone to be cut, and "
+            f"{type(network).__name__} does not"
+        )
+    return network
+
+
+def match_output(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Give the last layer of an encoder the outputs and the bias it has in a state, in place.
+
+    Folding may have changed them. A network that cannot have been folded is returned as it is.
+    """
+    try:
+        name, layer = output_layer(network)
+    except InputError:
+        return network
+    weight, bias = (state.get(f"{name}.{part}".lstrip(".")) for part in ("weight", "bias"))
+    if weight is None:  # the layer is parametrized in the state, so it was not folded
+        return network
+    same = (len(weight), bias is None) == (len(layer.weight), layer.bias is None)
+    if same and not parametrize.is_parametrized(layer):
+        return network
+    return replace_output_layer(network, len(weight), bias=bias is not None)
+
+
+def match_input(network: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """Give the first layer of a decoder the inputs it has in a state, in place.
+
+    Cutting may have changed them. A network that cannot have been cut is returned as it is.
+    """
+    try:
+        name, layer = input_layer(network)
+    except InputError:
+        return network
+    weight = state.get(f"{name}.weight".lstrip("."))
+    if weight is None:
+        return network
+    rank = weight.shape[1 if isinstance(layer, nn.Linear) else 0]
+    if rank == _inputs(layer) and not parametrize.is_parametrized(layer):
+        return network
+    return _replace_input(network, name, _precede(layer, torch.zeros(_inputs(layer), rank), None))
+
+
+def _precede(layer: InputLayer, U: Float[Tensor, "l r"], d: Float[Tensor, " l"] | None) -> Any:
+    """Return a layer that acts on y as this one does on U y + d."""
+    weight, U, bias = layer.weight.double(), U.double(), layer.bias
+    if isinstance(layer, nn.Linear):
+        if d is not None:
+            bias = (weight @ d + (0 if bias is None else bias.double())).to(layer.weight)
+        return _copy_with(layer, (weight @ U).to(layer.weight), bias)
+    if d is not None:
+        raise InputError("decoder must begin with a Linear layer to absorb an offset of its codes")
+    return _copy_with(layer, torch.einsum("lr,lohw->rohw", U, weight).to(layer.weight), bias)
+
+
+def _copy_with(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Any:
+    """Return a copy of a layer with another weight and bias, and without parametrizations."""
+    kind: Any = parametrize.type_before_parametrizations(layer)
+    other = kind.__new__(kind)  # a deepcopy would share the class of the parametrized layer
+    other.__dict__.update(copy.deepcopy(layer.__dict__))
+    other._modules.pop("parametrizations", None)
+    other.register_parameter("weight", nn.Parameter(weight.detach().clone()))
+    other.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
+    if isinstance(other, nn.Linear):
+        other.out_features, other.in_features = weight.shape
+    elif isinstance(other, nn.Conv2d):
+        other.out_channels, other.in_channels = weight.shape[:2]
+    else:
+        other.in_channels, other.out_channels = weight.shape[:2]
+    return other
+
+
+def _replace(network: nn.Module, name: str, layer: nn.Module) -> nn.Module:
+    if not name:
+        return layer
+    network.set_submodule(name, layer)
+    return network
+
+
+def _replace_input(network: nn.Module, name: str, layer: InputLayer) -> nn.Module:
+    """Replace the first layer, and the `Unflatten`s before it by ones of as many channels."""
+    for before, module in list(_leaves(network)):
+        if before == name:
+            break
+        if isinstance(module, nn.Unflatten):
+            sizes = (_inputs(layer), *tuple(module.unflattened_size)[1:])
+            network = _replace(network, before, nn.Unflatten(module.dim, sizes))
+    return _replace(network, name, layer)
+
+
+def _leaves(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the layers with their names, in the order in which they were registered."""
+    # A layer that is used twice is in two places.
+    for name, module in network.named_modules(remove_duplicate=False):
+        inner = ".parametrizations" in f".{name}"
+        if not inner and (parametrize.is_parametrized(module) or not any(module.children())):
+            yield name, module
+
+
+def _inputs(layer: InputLayer) -> int:
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+
+
+def _groups(layer: nn.Module) -> int:
+    return int(getattr(layer, "groups", 1))
+
+
+def _kind(layer: nn.Module) -> str:
+    groups = f" with {_groups(layer)} groups" if _groups(layer) > 1 else ""
+    return type(layer).__name__ + groups
+
+
+def _agree(network: nn.Module, inputs: Tensor | None, expected: Tensor) -> bool:
+    """Return whether a network runs and outputs what is expected, up to rounding."""
+    try:
+        found = network(inputs)
+    except RuntimeError:
+        return False
+    size = float(expected.abs().max())
+    return torch.allclose(found.double(), expected.double(), rtol=1e-3, atol=1e-3 * size)
