@@ -49,7 +49,7 @@ def test_help_joins_lines_and_shows_the_defaults_that_say_something(capsys, monk
     with pytest.raises(SystemExit):
         parse(Example, "example", ["--help"])
     text = re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().out)
-    assert text.startswith("usage: lorae example [-h] PATH [--size INT]")
+    assert text.startswith("usage: lorae example [-h] RUN [--size INT]")
     assert "--size INT A size, in a docstring that takes two lines. --names" in text
     assert "Some names. --seed INT A seed. (default: 0) --quiet Say less. " in text
     assert "given" not in text

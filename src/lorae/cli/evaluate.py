@@ -1,4 +1,4 @@
-"""The commands that judge a trained model, or sets of images: evaluate, classify, fid."""
+"""The commands that score models and sets of images: evaluate, classify, fid."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -23,31 +23,33 @@ PAIRS = 20_000
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run by a stated protocol, and keep the scores in its folder."""
+    """Compute the scores of a run with 95% intervals, and write them to its folder."""
 
     run: tyro.conf.Positional[Path]
     """Run folder of a finished training."""
     only: tuple[str, ...] = ()
-    """Parts: reconstruction, generation, interpolation, dimension, classification; all that apply
-    by default."""
+    """Parts to evaluate: reconstruction, generation, interpolation, dimension, classification; by
+    default all that apply."""
     features: str = "auto"
-    """Features of images: inception (FID, KID), classifier (trained on the set's labels, named
-    differently), a TorchScript file of Inception weights, or auto: inception with a GPU."""
+    """Features of images: inception (FID, KID), classifier (one trained on the data set's labels),
+    a TorchScript file of Inception weights, or auto: inception on a GPU or without labels, else
+    classifier."""
     resize: str = "bicubic"
-    """Resizing to Inception's 299 pixels: bicubic (antialiased) or bilinear (as the original)."""
+    """Resizing to Inception's 299 pixels: bicubic (antialiased) or bilinear (as in the original
+    code)."""
     samples: int = 2000
-    """Images made, and test images compared with, at most."""
+    """Largest number of generated and of test images."""
     repeats: int = 3
-    """How often what is random is drawn; scores come with their 95 % interval."""
+    """Number of random draws behind each 95% interval."""
     seed: int = 0
-    """Seed of the first of them."""
+    """Seed of the first draw."""
     densities: tuple[str, ...] = ()
-    """Densities of codes to draw from: gaussian, mixture-4, mixture-10, mixture-auto, flow, prior;
-    by default the prior where there is one, else gaussian and mixture-10."""
+    """Densities of the codes: gaussian, mixture-4, mixture-10, mixture-auto, flow, prior; by
+    default the prior if the model has one, else gaussian and mixture-10."""
     labels: tuple[int, ...] = (100, 1000)
     """Numbers of labelled samples for the probes."""
     probes: tuple[str, ...] = ("logistic", "neighbours")
-    """Probes of codes: head (the paper's), logistic, neighbours."""
+    """Probes on the codes: head (the paper's), logistic, neighbours."""
     as_json: Json = False
     """Print the answer as JSON."""
 
@@ -80,20 +82,20 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Classify:
-    """Tell how much frozen codes know of the classes, as in the paper's Table 6."""
+    """Measure the accuracy of a probe on frozen codes, as in the paper's Table 6."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders of finished trainings on one labelled set."""
+    """Run folders of finished trainings on the same labelled data set."""
     labels: tuple[int, ...] = (10, 100, 1000)
     """Numbers of labelled training samples."""
     probe: str = "head"
     """Probe: head (the paper's), logistic or neighbours."""
     draws: int = 5
-    """Random choices of the labelled samples."""
+    """Number of random draws of the labelled samples."""
     inputs: str = "codes"
-    """What the probe sees: codes (M E(x)) or encoder (E(x), as in the authors' code)."""
+    """Inputs of the probe: codes (M E(x)) or encoder (E(x), as in the authors' code)."""
     supervised: bool = False
-    """Add a row of the same encoder and head trained on the labelled images alone."""
+    """Add a row for the same encoder and head trained only on the labelled images."""
     seed: int = 0
     """Seed of the first draw."""
     as_json: Json = False
@@ -157,33 +159,33 @@ class Classify:
 class Fid:
     """Compare two sets of images by Inception features: FID, KID, precision, recall.
 
-    A set is a folder or zip of images, an .npy or .npz array, a run (samples drawn from it), or a
-    named set (its test images; mnist:train for the others).
+    A set is a folder or zip of images, an .npy or .npz array, a run folder (samples are drawn from
+    the model) or a named data set (its test images; its training images as in mnist:train).
     """
 
     a: tyro.conf.Positional[str]
-    """The first set, the real one for precision and coverage."""
+    """First set; precision and coverage take it as the real one."""
     b: tyro.conf.Positional[str]
-    """The second set."""
+    """Second set."""
     samples: int | None = None
-    """Use at most this many images of each; all by default, 10,000 of a run."""
+    """Largest number of images of each set; by default all, or 10,000 of a run."""
     resize: str = "bicubic"
     """Resizing to 299 pixels: bicubic (antialiased) or bilinear (as the original code)."""
     weights: Path | None = None
-    """A TorchScript file of Inception weights of your own; by default they are fetched once."""
+    """A TorchScript file of Inception weights; by default they are downloaded once."""
     size: int | None = None
-    """Resize the images of folders to this many pixels first (after cutting a centred square)."""
+    """Resize images of folders to this many pixels on each side, after cutting a centred square."""
     crop: int | None = None
-    """Cut a centred square of this many pixels before that."""
+    """Cut a centred square of this many pixels first."""
     density: str | None = None
-    """Density of the codes of a run; its prior or a gaussian by default."""
+    """Density of the codes of a run; by default its prior if it has one, else gaussian."""
     seed: int = 0
-    """Seed of what is drawn."""
+    """Seed of all random draws."""
     as_json: Json = False
     """Print the answer as JSON."""
 
     def __call__(self) -> None:
-        """Print the distances, and what is to be known about them."""
+        """Print the distances."""
         check_range("samples", self.samples, 6)  # coverage looks at the fifth neighbour
         check_range("seed", self.seed, 0, 2**31 - 1)
         import torch

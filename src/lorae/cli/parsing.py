@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import tyro
@@ -48,10 +48,10 @@ def option_names(words: Sequence[str]) -> frozenset[str]:
 
 @_REGISTRY.struct_rule
 def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Describe the fields of a dataclass, leaving out of the help defaults that say nothing.
+    """Describe the fields of a dataclass, so that the help shows only defaults that say something.
 
-    tyro by itself shows `{None}|INT` and `(default: None)`, and breaks a field's docstring where
-    its source does.
+    By itself tyro shows `{None}|INT`, `(default: None)` and the line breaks of docstrings, and
+    calls positional arguments by their type.
     """
     if not dataclasses.is_dataclass(info.type):
         return None
@@ -77,10 +77,14 @@ def _field(field: dataclasses.Field[Any], hint: Any, text: str | None) -> Struct
     elif default is dataclasses.MISSING:
         default = tyro.MISSING
     says_nothing = default is False or default in (None, (), {}, tyro.MISSING)
-    config = tyro.conf.arg(
-        metavar=_metavar(get_args(hint)[0]) if default is None else None,
-        help_behavior_hint="" if says_nothing else None,
-    )
+    metavar = None
+    if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
+        several = get_origin(get_args(hint)[0]) is tuple
+        name = field.name.upper()
+        metavar = f"[{name.removesuffix('S')} ...]" if several else name
+    elif default is None:
+        metavar = _metavar(get_args(hint)[0])
+    config = tyro.conf.arg(metavar=metavar, help_behavior_hint="" if says_nothing else None)
     annotated: Any = Annotated[hint, config]
     return StructFieldSpec(field.name, annotated, default, text)
 

@@ -1,4 +1,4 @@
-"""The command that shows what every rank of a set costs: `lorae path`."""
+"""The command that computes the error at each rank: `lorae path`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,53 +19,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PathCommand:
-    """Train once, go down the ranks from there, and keep the model of each with its error.
+    """Train once, lower the rank in steps, and write the model and the error at each rank.
 
-    With several seeds the models are in a folder for each, and errors and knee have intervals.
+    With several seeds, errors and knee have intervals, and each seed has a folder of models.
     """
 
     data: str = "mnist"
     """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .csv
-    or .parquet file; its training samples are used."""
+    or .parquet file. Only its training samples are used."""
     out: Path | None = None
     """New folder for path.json, path.svg and a model for each rank; runs/DATA-path by default."""
     ranks: tuple[int, ...] = ()
-    """Ranks to stop at, falling; by default each about a fifth less than the one before."""
+    """Decreasing ranks; by default each is about a fifth less than the one before."""
     weights: tuple[float, ...] = ()
-    """Weights lambda of the stages instead, which reach what ranks they reach."""
+    """Weights lambda, one for each stage, instead of ranks."""
     latent: int | None = None
-    """Latent size to come down from; 64 by default, or the number of values of a sample where
-    that is less."""
+    """Latent size to start from; by default 64 or the number of values of a sample, whichever is
+    less."""
     width: float = 1.0
     """Factor on the hidden widths of the networks."""
     steps: int | None = None
-    """Optimizer steps of the first training; by default 100 passes, within 300 and 10,000."""
+    """Optimizer steps of the first training; by default 100 epochs, but 300 to 10,000 steps."""
     batch_size: int = 100
     """Samples in a step."""
     learning_rate: float = 1e-3
     """Step size of Adam."""
     validation: float = 0.1
-    """Share of the training samples that is held out for the errors, 0 to 0.5."""
+    """Share of the training samples held out to measure the errors, 0 to 0.5."""
     features: str | None = None
-    """Also the distance of generated to held-out images for each model, by features of inception
-    or of a classifier; off by default."""
+    """Also measure the distance of generated to held-out images for each model, in features of
+    inception or classifier; off by default."""
     samples: int = 1000
-    """Images made for that distance."""
+    """Number of images generated for that distance."""
     size: int | None = None
-    """Resize images of a folder to this many pixels on each side."""
+    """Resize images to this many pixels on each side, after cutting a centred square."""
     crop: int | None = None
     """Cut a centred square of this many pixels first."""
     seed: int = 0
-    """Seed of weights, batches and what is held out."""
+    """Seed of the weights, the batches and the held-out samples."""
     seeds: tuple[int, ...] = ()
-    """Several seeds instead, trained together, for the interval of every error and of the knee."""
+    """Several seeds, for intervals of the errors and of the knee."""
     device: str = "auto"
-    """Where to train: auto, cpu, cuda or mps."""
+    """Device: auto, cpu, cuda or mps."""
     as_json: Json = False
     """Print the answer as JSON."""
 
     def __call__(self) -> None:
-        """Walk, write and print the path or paths."""
+        """Compute, write and print the path or paths."""
         for name in ("weights", "features"):
             if self.seeds and getattr(self, name):
                 raise InputError(f"give seeds or {name}, not both")

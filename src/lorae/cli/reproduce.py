@@ -1,4 +1,4 @@
-"""The command that regenerates the paper: `lorae reproduce`."""
+"""The command that reproduces the paper: `lorae reproduce`."""
 
 import os
 import subprocess
@@ -27,36 +27,36 @@ _LOOK = 1.0  # seconds between two looks at how far the workers are
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Regenerate tables, figures and theorems of the paper, and write what was measured.
+    """Reproduce tables, figures and theorems of the paper, and write the measurements.
 
-    Every cell that is measured is kept; the same command goes on where it was stopped, even by
-    force, and started a second time, or on another machine that shares the folder, it helps.
+    Every finished cell is kept. The same command resumes where it was stopped; started twice, or on
+    several machines that share the folder, its processes divide the work.
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """What to regenerate, such as table3 or figure2, or all; none lists what there is."""
+    """Recipes, such as table3 or figure2, or all; without any, they are listed."""
     scale: str = "cpu"
-    """How much of the paper's recipe: smoke (a minute, means nothing), cpu or paper."""
+    """Size of the recipe: smoke (a test that takes a minute), cpu or paper."""
     seeds: int = 3
-    """How many seeds, from 0 on; figures come with their interval over them."""
+    """Number of seeds, from 0; intervals are over seeds."""
     protocol: str = "lorae"
-    """Whose evaluation: lorae, or authors for that of the authors' code (where it differs)."""
+    """Protocol of the evaluation: lorae, or authors for that of the authors' code."""
     out: Path = Path("results")
-    """Folder of what is to be read: RESULTS.md, JSON and pictures."""
+    """Folder of the results: RESULTS.md, JSON and pictures."""
     work: Path = Path("runs/reproduce")
-    """Folder of trainings and measurements, which may be shared by several commands."""
+    """Folder of trainings and measurements, which several processes may share."""
     processes: int = 1
-    """Workers on this machine; they share the processors, and take the GPUs in turn."""
+    """Number of worker processes; they share the processors and take the GPUs in turn."""
     cluster: str | None = None
-    """Make the workers jobs of a cluster: slurm, or local for a trial; needs lorae[cluster]."""
+    """Run the workers as cluster jobs: slurm, or local to try it; needs lorae[cluster]."""
     cluster_options: dict[str, str] = field(default_factory=dict)
-    """Parameters of submitit, name and value in turn, such as timeout_min 600 gpus_per_node 1."""
+    """Parameters of submitit as names and values, such as timeout_min 600 gpus_per_node 1."""
     only_work: bool = False
-    """Measure, and write no results: for more workers, here or on another machine."""
+    """Measure without writing results: for additional workers, here or on another machine."""
     only_write: bool = False
-    """Write results of what was measured already, and measure nothing."""
+    """Write the results of finished cells without measuring."""
     list_all: Annotated[bool, tyro.conf.arg(name="list")] = False
-    """List what can be regenerated, with the paper's claims."""
+    """List the recipes with the paper's claims."""
     as_json: Json = False
     """Print the answer as JSON."""
 

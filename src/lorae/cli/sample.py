@@ -1,4 +1,4 @@
-"""The commands that make something of a trained model: sample, interpolate."""
+"""The commands that generate samples from a trained model: sample, interpolate."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +13,20 @@ from lorae.utils.validation import check_range
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw new samples from a run, and write them to a folder or a file."""
+    """Draw samples from a run, and write them to a folder or a file."""
 
     run: tyro.conf.Positional[Path]
     """Run folder of a finished training."""
     out: Path
-    """A new folder for PNG images, or a file: .npy (images as bytes, n x h x w x c), or .csv for
-    tables."""
+    """New folder for PNG images, or a file: .npy (images as bytes, n x h x w x c; or rows), or .csv
+    for tables."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 100
-    """How many."""
+    """Number of samples."""
     density: str | None = None
     """Density of codes: gaussian, mixture-4, mixture-10, mixture-auto, flow or prior; by default
-    the prior where there is one, else gaussian."""
+    the prior if the model has one, else gaussian."""
     seed: int = 0
-    """Seed of the draw."""
+    """Seed of the samples."""
 
     def __call__(self) -> None:
         """Fit the density to training codes, draw, decode and write."""
@@ -52,19 +52,19 @@ class Interpolate:
     out: Path | None = None
     """PNG file; interpolation-KIND.png in the run folder by default."""
     kind: str = "linear"
-    """Path: linear, spherical (around the mean of the codes), or axes (through the mean along the
-    principal axes of the codes, two deviations to both sides)."""
+    """Path: linear, spherical (around the mean of the codes), or axes (along the principal axes
+    of the codes, two standard deviations to both sides of their mean)."""
     rows: int = 8
-    """How many paths."""
+    """Number of paths."""
     steps: int = 10
-    """Images on each."""
+    """Images on each path."""
     seed: int = 0
     """Seed of the pairs."""
     as_json: Json = False
     """Print the answer as JSON."""
 
     def __call__(self) -> None:
-        """Write the picture, and print how long the decoded paths are against their chords."""
+        """Write the picture, and print the length of the decoded paths relative to their chords."""
         check_range("seed", self.seed, 0, 2**31 - 1)
         check_range("rows", self.rows, 1)
         import torch
