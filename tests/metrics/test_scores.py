@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from lorae.metrics import scores
 from lorae.metrics.evaluations import FILE, evaluate_run, recorded, scores_of, table
 from lorae.metrics.features import Classifier, as_bytes
 from lorae.metrics.frechet import frechet
-from lorae.metrics.scores import DENSITIES, PARTS, Protocol, Subject, extractor_for
+from lorae.metrics.scores import PARTS, Protocol, Subject, extractor_for
 from lorae.sampling.densities import Gaussian
-from lorae.sampling.mixtures import GaussianMixture
+from lorae.sampling.registry import DENSITIES, fit_density
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
 from lorae.training.train import train
@@ -28,6 +29,10 @@ pytestmark = pytest.mark.usefixtures("data_kept")
 
 QUICK = Protocol(samples=60, repeats=2, labels=(20,), fitted=300)
 MODELS = {"ae": 20, "vrrae": 20, "ns-gan": 20}
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
@@ -128,7 +133,7 @@ def test_other_test_data_change_no_density(name, folder):
     other = dataclasses.replace(one.data, test=255 - one.data.test)
     two = Subject(one.model, other, one.protocol, one.extractor)
     drawn = [
-        DENSITIES[name](s.model).fit(s.codes("train")).sample(9, torch.Generator().manual_seed(0))
+        fit_density(s.model, partial(s.codes, "train"), name).sample(9, generator())
         for s in (one, two)
     ]
     assert torch.equal(*drawn)
@@ -169,17 +174,6 @@ def test_a_set_without_classes_has_no_classifier(folder):
         extractor_for("classifier", unlabelled)
     one = Subject(Run(folder / "image" / "ae").model(), unlabelled, QUICK)
     assert list(scores.classification(one)) == []
-
-
-def test_the_densities_are_what_their_names_say(folder):
-    model = Run(folder / "image" / "vrrae").model()
-    assert isinstance(DENSITIES["gaussian"](model), Gaussian)
-    for name, components in (("mixture-4", [4]), ("mixture-10", [10])):
-        density = DENSITIES[name](model)
-        assert isinstance(density, GaussianMixture)
-        assert density.components == components
-    V = DENSITIES["prior"](model).directions
-    assert V.shape == (4, 4)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from lorae.linalg.kernels import mmd
 from lorae.objectives.gan import GAN, LSGAN, NSGAN
-from lorae.sampling.densities import density_for
+from lorae.sampling.registry import density_for
 from lorae.training.evaluation import evaluate
 
 GAMES = {"gan": GAN, "ls-gan": LSGAN, "ns-gan": NSGAN}

@@ -20,7 +20,8 @@ from lorae.nn.bridges.registry import BRIDGES
 from lorae.nn.serialization import load
 from lorae.objectives.base import AE
 from lorae.objectives.registry import METHODS, Method, Setting, method
-from lorae.sampling.densities import Gaussian, Prior, density_for
+from lorae.sampling.densities import Gaussian, Prior
+from lorae.sampling.registry import density_for
 from lorae.training.evaluation import evaluate
 from lorae.training.options import Options
 from lorae.training.train import train

@@ -17,8 +17,10 @@ from lorae.paper.rank import falls
 from lorae.paper.recipe import Entry, Plan, Table, verdict
 from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
+from lorae.sampling.registry import DENSITIES
 from lorae.training.train import train
 from lorae.utils.intervals import Interval
+from lorae.utils.samples import subsample
 
 PLANS = [Plan(scale, (0, 1)) for scale in SCALES.values()]
 ALL = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -140,17 +142,17 @@ def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeyp
     """Swapping the test images changes what their density is fitted to, and not what ours is."""
     seen: dict[str, list[torch.Tensor]] = {}
 
-    class Recording(measures.DENSITIES["gaussian"](None).__class__):
+    class Recording(DENSITIES["gaussian"](None).__class__):
         def fit(self, codes):
             seen.setdefault("codes", []).append(codes.clone())
             return super().fit(codes)
 
-    monkeypatch.setitem(measures.DENSITIES, "gaussian", lambda _: Recording())
+    monkeypatch.setitem(DENSITIES, "gaussian", lambda _: Recording())
     asked = {"densities": ["gaussian"], "samples": 60, "extractor": "classifier"}
     for measure in (measures.generation, measures.authors_generated):
         measure(run, **asked)
     data = measures._data(run)
-    theirs = measures.encode_all(run.model(), measures.subsample(data.test, 60))
+    theirs = measures.encode_all(run.model(), subsample(data.test, 60))
     ours, leaking = seen["codes"]
     assert torch.allclose(leaking, theirs)
     assert len(ours) == len(data.train)

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from lorae.data.cache import write_npy
 from lorae.data.datasets import Data
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError
 from lorae.metrics.features import as_bytes
-from lorae.metrics.scores import DENSITIES
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all
 from lorae.report.image_grids import encode_png
-from lorae.sampling.densities import density_for
+from lorae.sampling.registry import FITTED, fit_density
 from lorae.training.run_folder import Run
 from lorae.utils.files import beside, whole_folder, write_atomic
 from lorae.utils.samples import subsample
@@ -29,13 +28,7 @@ TABLES = (".csv", ".npy")
 def sample_run(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
     """Return samples of a run, 500 at a time: images as bytes, rows of a table as they are."""
     model = run.model()
-    if name is not None and name not in DENSITIES:
-        raise unknown("density", name, DENSITIES)
-    if name == "prior" and not model.prior:
-        raise InputError("this model was not trained to a prior: use another density")
-    density = density_for(model) if name is None else DENSITIES[name](model)
-    if not (model.prior and name in (None, "prior")):
-        density.fit(encode_all(model, subsample(origin.train, 20_000)))
+    density = fit_density(model, lambda: encode_all(model, subsample(origin.train, FITTED)), name)
     codes = density.sample(n, torch.Generator().manual_seed(seed))
     return (_decoded(model, part, origin) for part in torch.split(codes, 500))
 

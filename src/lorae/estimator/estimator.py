@@ -22,12 +22,11 @@ from lorae.estimator.containers import Container, as_array, as_training, taken
 from lorae.estimator.fitting import fresh_model, trained
 from lorae.estimator.rank_reduction import Trainer
 from lorae.estimator.validation import check_arguments, is_whole
-from lorae.metrics.scores import DENSITIES
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.objectives.base import AE
-from lorae.sampling.densities import Density
 from lorae.sampling.interpolation import between
+from lorae.sampling.registry import DENSITIES, fit_density
 from lorae.utils.seeding import ALONE, seeded
 
 Array = np.ndarray[Any, Any]
@@ -295,7 +294,7 @@ class LowRankAutoencoder(
             raise unknown("density", self.density, set(DENSITIES) - {"prior"})
         state = self.random_state if random_state is None else random_state
         generator = torch.Generator().manual_seed(check_random_state(state).randint(2**31 - 1))
-        density: Density = DENSITIES[self.density](self.model_).fit(self.codes_)
+        density = fit_density(self.model_, lambda: self.codes_, self.density)
         return self.container_.give(
             decode_all(self.model_, density.sample(int(n_samples), generator))
         )

@@ -25,7 +25,7 @@ from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.registry import BRIDGES
 from lorae.objectives.registry import METHODS
 from lorae.report.image_grids import image_grid
-from lorae.sampling.densities import density_for
+from lorae.sampling.registry import density_for
 from lorae.training.evaluation import evaluate
 from lorae.training.run_folder import Run
 from lorae.utils.files import write_atomic, write_json

@@ -34,22 +34,11 @@ from lorae.metrics.precision_recall import coverage
 from lorae.metrics.probes import PROBES, Codes
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all
-from lorae.sampling.densities import Density, Gaussian, Prior
 from lorae.sampling.interpolation import between, detour
-from lorae.sampling.mixtures import Flow, GaussianMixture
+from lorae.sampling.registry import DENSITIES, fit_density
 from lorae.training.evaluation import evaluate
 from lorae.utils.intervals import Interval
 from lorae.utils.samples import as_float, subsample
-
-DENSITIES: dict[str, Callable[[Autoencoder], Density]] = {
-    "gaussian": lambda _: Gaussian(),
-    "mixture-4": lambda _: GaussianMixture(4),
-    "mixture-10": lambda _: GaussianMixture(10),
-    "mixture-auto": lambda _: GaussianMixture((1, 2, 4, 8, 16, 32)),
-    "flow": lambda _: Flow(),
-    "prior": lambda model: Prior(model.bridge.directions().to(model.shift)),
-}
-"""The densities by name: a multivariate normal, mixtures of normals, a flow, the model's prior."""
 
 
 @dataclass(frozen=True)
@@ -228,11 +217,7 @@ def generation(subject: Subject) -> Iterator[Score]:
         return
     own = ("prior",) if subject.model.prior else ("gaussian", "mixture-10")
     for name in subject.protocol.densities or own:
-        if name == "prior" and not subject.model.prior:
-            raise InputError("this model was not trained to a prior: use another density")
-        density = DENSITIES[name](subject.model)
-        if name != "prior":
-            density.fit(subject.codes("train"))
+        density = fit_density(subject.model, lambda: subject.codes("train"), name)
         count, every = len(subject.test), []
         for seed in subject.protocol.seeds:
             codes = density.sample(count, torch.Generator().manual_seed(seed))

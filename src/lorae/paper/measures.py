@@ -18,22 +18,19 @@ from lorae.metrics import scores
 from lorae.metrics.features import as_bytes, features, kept_features
 from lorae.metrics.intrinsic_dimension import contrast
 from lorae.metrics.probes import Codes, best_on_test, head, labelled, supervised
-from lorae.metrics.scores import DENSITIES, Protocol, Subject, compared, extractor_for
+from lorae.metrics.scores import Protocol, Subject, compared, extractor_for
 from lorae.nn import networks
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all
 from lorae.paper.queue import Result, loaded
 from lorae.report.image_grids import image_grid
-from lorae.sampling.densities import Density
 from lorae.sampling.interpolation import between
+from lorae.sampling.registry import FITTED, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
 from lorae.utils.intervals import Interval
 from lorae.utils.samples import subsample
-
-FITTED = 20_000
-"""Training codes that a density is fitted on, at most."""
 
 
 def spectrum(run: Run) -> Result:
@@ -88,7 +85,7 @@ def authors_generated(
     codes = encode_all(model, images)
     found: Result = {"extractor": look.identity, "images": len(images)}
     for name in densities:
-        density = DENSITIES[name](model).fit(codes)
+        density = fit_density(model, lambda: codes, name)
         new = density.sample(len(images), torch.Generator().manual_seed(run.options["seed"]))
         cast = wrapped if data.shape[0] == 3 else as_bytes
         made = features(look, cast(data.unit(decode_all(model, new))), name)
@@ -109,14 +106,14 @@ def wrapped(images: Tensor) -> Tensor:
 def drawn(run: Run, *, density: str, count: int) -> Result:
     """Return images decoded from a density fitted to training codes, as one PNG in base64."""
     data, model = _data(run), run.model()
-    codes = fitted(model, data, density).sample(count, _generator(run))
-    images = data.unit(decode_all(model, codes))
+    fitted = fit_density(model, lambda: training_codes(model, data), density)
+    images = data.unit(decode_all(model, fitted.sample(count, _generator(run))))
     return _picture(images, 4, data)
 
 
-def fitted(model: Autoencoder, data: Data, name: str) -> Density:
-    """Return a density of that name, fitted to training codes."""
-    return DENSITIES[name](model).fit(encode_all(model, subsample(data.train, FITTED)))
+def training_codes(model: Autoencoder, data: Data) -> Tensor:
+    """Return the codes that densities are fitted to."""
+    return encode_all(model, subsample(data.train, FITTED))
 
 
 def interpolated(run: Run, *, rows: int, steps: int) -> Result:

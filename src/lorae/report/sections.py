@@ -19,7 +19,7 @@ from lorae.metrics.scores import PARTS
 from lorae.nn.inference import encode_all
 from lorae.report.image_grids import image_grid
 from lorae.report.runs import RunSummary, printable
-from lorae.sampling.densities import density_for
+from lorae.sampling.registry import density_for, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.utils.intervals import Interval
 from lorae.utils.plots import plot_curves, plot_histograms, plot_points
@@ -316,10 +316,8 @@ class Section:
     @torch.no_grad()
     def _generate(self, run: RunSummary, n: int) -> Float[Tensor, "n *shape"]:
         """Return samples decoded from the prior, or from a Gaussian fitted to training codes."""
-        density = density_for(run.model)
-        if not run.model.prior:
-            size = max(1, min(500, 4_000_000 // self.fitted[0].numel()))
-            density.fit(encode_all(run.model, self.fitted, size))
+        size = max(1, min(500, 4_000_000 // self.fitted[0].numel()))
+        density = fit_density(run.model, lambda: encode_all(run.model, self.fitted, size))
         return run.model.decode(density.sample(n, _generator()))
 
     @cached_property

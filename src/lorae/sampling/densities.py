@@ -1,4 +1,4 @@
-r"""Densities fitted on latent codes, from which new codes are drawn.
+r"""Densities fitted to latent codes, from which new codes are drawn.
 
 A density is a probability measure :math:`p` on :math:`R^l` with three operations,
 
@@ -7,14 +7,13 @@ A density is a probability measure :math:`p` on :math:`R^l` with three operation
     \text{sample}: z \sim p, \qquad
     \text{log\_prob}: z \mapsto \log p(z).
 
-It sees codes only: who has a model decodes what was drawn. A low-rank latent space fills only a
-subspace, so a density may be singular; then :math:`p` is with respect to the Lebesgue measure on
+It sees only codes; decoding them is left to the caller. The codes of a low-rank latent space lie in
+a subspace, so a density may be singular: :math:`p` is then with respect to the Lebesgue measure on
 its affine support, and the logarithm off the support is :math:`-\infty`.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Self
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.linalg.moments import Moments
-from lorae.nn.autoencoder import Autoencoder
+from lorae.utils.validation import check_range
 
 
 class Density(ABC):
@@ -34,69 +33,175 @@ class Density(ABC):
         """Fit to codes, and return self.
 
         Raises:
-            InputError: The codes are too few, not finite, or no matrix.
+            InputError: if the codes are too few, not finite or not a matrix.
         """
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
-        """Return n independent codes, of the type and device of those that were fitted.
+        """Return n independent codes, of the type and device of the fitted ones.
 
         Args:
-            n: how many, 0 or more.
-            generator: where the randomness comes from; PyTorch's global generator by default.
+            n: number of codes, at least 0.
+            generator: source of randomness; PyTorch's global generator by default.
+
+        Raises:
+            InputError: if n is negative or the density has not been fitted.
         """
 
     @abstractmethod
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
-        """Return the logarithm of the density at each code, in nats and in float64."""
-
-    @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the fitted state.
+        """Return the log-density at each code, in nats, float64; -inf off the support.
 
         Raises:
-            InputError: There was no fit.
+            InputError: if the codes have another dimension or the density has not been fitted.
         """
 
-    @abstractmethod
-    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
-        """Take up a state that :meth:`tensors` gave, and return self."""
 
+class Whitened(Density):
+    r"""A density of whitened codes, on the affine support of the codes.
 
-class Gaussian(Density):
-    r"""The multivariate normal with the mean and the unbiased covariance of the codes.
-
-    With the covariance :math:`C = V \operatorname{diag}(\lambda) V^\top` and the :math:`r` pairs
-    that are kept,
+    With the mean :math:`\mu`, the covariance :math:`C = V \operatorname{diag}(\lambda) V^\top` of
+    the codes and the :math:`r` pairs of nonzero variance,
 
     .. math::
-        z = \mu + V_r \operatorname{diag}(\lambda_r)^{1/2} g, \quad g \sim N(0, I_r), \qquad
-        \log p(z) = -\tfrac12 \sum_{i \le r} \Big(
-            \frac{(v_i^\top (z - \mu))^2}{\lambda_i} + \log 2 \pi \lambda_i \Big),
+        u = \operatorname{diag}(\lambda_r)^{-1/2} V_r^\top (z - \mu), \qquad
+        \log p(z) = \log q(u) - \tfrac12 \sum_{i \le r} \log \lambda_i,
 
-    where a direction with :math:`\lambda_i \le \text{threshold} \cdot \lambda_1`, or with a
-    deviation :math:`\lambda_i^{1/2} \le 4 \epsilon \|\mu\|` that is but rounding of the codes
-    (:math:`\epsilon` is the spacing at 1 of their type), has variance exactly 0. No sample leaves
-    the support :math:`\mu + \text{span} V_r`, and :math:`\log p = -\infty` at a distance from it
-    of more than tolerance times :math:`\lambda_1^{1/2}`, plus :math:`8 \epsilon \|\mu\|`. Codes
-    that are all the same have :math:`r = 0` and :math:`\log p = 0` at that point. Everything is
-    computed in float64.
-
-    Reference: Rao, Linear statistical inference and its applications, 2nd edition, 1973, section
-    8a.4, for the density of a singular normal distribution.
+    where q, which subclasses define, is the density of codes with mean 0 and covariance I in r
+    dimensions. A direction counts as zero if :math:`\lambda_i \le \text{threshold} \cdot
+    \lambda_1`, or if its deviation :math:`\lambda_i^{1/2} \le 4 \epsilon \|\mu\|` is rounding error
+    of the codes (:math:`\epsilon` is the machine epsilon of their type). No sample leaves
+    the support :math:`\mu + \text{span} V_r`, and :math:`\log p = -\infty` farther from it than
+    tolerance times :math:`\lambda_1^{1/2}`, plus :math:`8 \epsilon \|\mu\|`. Identical codes have
+    :math:`r = 0`, and :math:`\log p = 0` at that point. Everything is computed in float64.
 
     Args:
         threshold: relative to the largest variance, in [0, 1). The default drops deviations below
-            1e-5 of the largest, about the rounding of codes that a network computes in float32.
-        tolerance: relative to the largest standard deviation, 0 or more.
+            1e-5 of the largest, about the rounding error of codes computed in float32.
+        tolerance: relative to the largest standard deviation, at least 0.
 
     Attributes:
         mean_: :math:`\mu`, float64.
-        variances_: :math:`\lambda`, float64, descending, the dropped ones 0.
-        directions_: :math:`V`, one direction a column, float64.
+        variances_: :math:`\lambda`, float64, descending; 0 for dropped directions.
+        directions_: :math:`V`, one direction per column, float64.
 
     Raises:
-        InputError: The threshold or the tolerance is out of range.
+        InputError: if the threshold or the tolerance is out of range.
+    """
+
+    mean_: Float[Tensor, " l"]
+    variances_: Float[Tensor, " l"]
+    directions_: Float[Tensor, "l l"]
+
+    def __init__(self, *, threshold: float = 1e-10, tolerance: float = 1e-3) -> None:
+        check_range("threshold", threshold, 0, 1, open_high=True)
+        check_range("tolerance", tolerance, 0)
+        self.threshold = threshold
+        self.tolerance = tolerance
+        self._like: Tensor | None = None  # an empty tensor of the type and device of the codes
+
+    @abstractmethod
+    def _fit(self, u: Float[Tensor, "n r"]) -> None:
+        """Fit q to whitened codes, float64, r >= 1."""
+
+    @abstractmethod
+    def _sample(self, n: int, generator: torch.Generator | None) -> Float[Tensor, "n r"]:
+        """Return n >= 1 samples of q."""
+
+    @abstractmethod
+    def _log_prob(self, u: Float[Tensor, "n r"]) -> Float[Tensor, " n"]:
+        """Return log q."""
+
+    @property
+    def rank(self) -> int:
+        """The dimension of the support, the number of nonzero variances."""
+        self._check_fitted()
+        return int((self.variances_ > 0).sum())
+
+    def fit(self, codes: Float[Tensor, "n l"]) -> Self:
+        """Fit to n >= 2 codes, and return self.
+
+        Raises:
+            InputError: if the codes are too few, not finite or not a matrix.
+        """
+        if codes.ndim != 2 or codes.shape[1] < 1:
+            raise InputError(f"codes must have shape (n, l), got {tuple(codes.shape)}")
+        if not bool(codes.isfinite().all()):
+            raise InputError("codes must be finite, got NaN or infinite values")
+        moments = Moments(codes.shape[1])
+        for part in torch.split(codes, 10_000):
+            moments.update(part)
+        ascending, vectors = torch.linalg.eigh(moments.covariance)
+        variances = ascending.flip(-1).clamp(min=0)
+        rounding = (4 * torch.finfo(codes.dtype).eps * moments.mean.norm()).square()
+        kept = variances > (self.threshold * variances[0]).maximum(rounding)
+        self._like = codes.new_empty(0)
+        self.mean_ = moments.mean
+        self.variances_ = variances.where(kept, 0.0)
+        self.directions_ = vectors.flip(-1)
+        if self.rank:
+            self._fit(self._centred(codes) @ self._axes() / self._deviations())
+        return self
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
+        """Return n independent codes, of the type and device of the fitted ones.
+
+        Raises:
+            InputError: if n is negative or the density has not been fitted.
+        """
+        self._check_fitted()
+        check_range("n", n, 0)
+        u = self._sample(n, generator) if n and self.rank else self.mean_.new_empty(n, self.rank)
+        spread = self._axes() * self._deviations()
+        return (self.mean_ + u.to(self.mean_) @ spread.mT).to(self._like)
+
+    def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
+        """Return the log-density at each code, in nats, float64; -inf off the support.
+
+        Raises:
+            InputError: if the codes have another dimension or the density has not been fitted.
+        """
+        self._check_fitted()
+        if codes.ndim != 2 or codes.shape[1] != len(self.mean_):
+            shape = tuple(codes.shape)
+            raise InputError(f"codes must have shape (n, {len(self.mean_)}), got {shape}")
+        centred, axes = self._centred(codes), self._axes()
+        along = centred @ axes
+        off = (centred - along @ axes.mT).norm(dim=1)
+        rounding = 8 * torch.finfo(codes.dtype).eps * self.mean_.norm()
+        allowed = self.tolerance * self.variances_[0].sqrt() + rounding
+        logarithm = off.new_zeros(len(off))
+        if self.rank:
+            deviations = self._deviations()
+            logarithm = self._log_prob(along / deviations).to(off) - deviations.log().sum()
+        found: Tensor = logarithm.where(off <= allowed, -math.inf).to(codes.device)
+        return found
+
+    def _centred(self, codes: Tensor) -> Float[Tensor, "n l"]:
+        return codes.to(self.mean_) - self.mean_
+
+    def _axes(self) -> Float[Tensor, "l r"]:
+        return self.directions_[:, : self.rank]
+
+    def _deviations(self) -> Float[Tensor, " r"]:
+        return self.variances_[: self.rank].sqrt()
+
+    def _check_fitted(self) -> None:
+        if self._like is None:
+            raise InputError(f"{type(self).__name__} has not been fitted yet: call fit first")
+
+
+class Gaussian(Whitened):
+    r"""The multivariate normal with the mean and the unbiased covariance of the codes.
+
+    .. math::
+        z = \mu + V_r \operatorname{diag}(\lambda_r)^{1/2} u, \quad u \sim N(0, I_r), \qquad
+        \log p(z) = -\tfrac12 \sum_{i \le r} \big( u_i^2 + \log 2 \pi \lambda_i \big),
+
+    with the support, arguments, attributes and errors of :class:`Whitened`.
+
+    Reference: Rao, Linear statistical inference and its applications, 2nd edition, 1973, section
+    8a.4, for the density of a singular normal distribution.
 
     Example:
         >>> plane = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
@@ -107,119 +212,28 @@ class Gaussian(Density):
         tensor([-3.3, -inf], dtype=torch.float64)
     """
 
-    mean_: Float[Tensor, " l"]
-    variances_: Float[Tensor, " l"]
-    directions_: Float[Tensor, "l l"]
+    def _fit(self, u: Float[Tensor, "n r"]) -> None:
+        """Do nothing: the support has the mean and the covariance."""
 
-    def __init__(self, *, threshold: float = 1e-10, tolerance: float = 1e-3) -> None:
-        if not 0 <= threshold < 1:
-            raise InputError(f"threshold must be in [0, 1), and was {threshold}")
-        if not 0 <= tolerance < math.inf:
-            raise InputError(f"tolerance must be a finite number of 0 or more, and was {tolerance}")
-        self.threshold = threshold
-        self.tolerance = tolerance
-        self._dtype: torch.dtype | None = None
-        self._device = torch.device("cpu")
+    def _sample(self, n: int, generator: torch.Generator | None) -> Float[Tensor, "n r"]:
+        return standard_normal((n, self.rank), generator, torch.float64)
 
-    @property
-    def rank(self) -> int:
-        """The dimension of the support, the number of variances that are not 0."""
-        self._require_fit()
-        return int((self.variances_ > 0).sum())
-
-    def fit(self, codes: Float[Tensor, "n l"]) -> Self:
-        """Fit to n >= 2 codes, and return self.
-
-        Raises:
-            InputError: There are fewer than 2 codes, or they are not finite, or no matrix.
-        """
-        if codes.ndim != 2 or codes.shape[1] < 1:
-            raise InputError(f"codes must have shape (n, l), and had {tuple(codes.shape)}")
-        if not bool(codes.isfinite().all()):
-            raise InputError("codes must be finite, and some were NaN or infinite")
-        moments = Moments(codes.shape[1])
-        for part in torch.split(codes, 10_000):
-            moments.update(part)
-        ascending, vectors = torch.linalg.eigh(moments.covariance)
-        variances = ascending.flip(-1).clamp(min=0)
-        rounding = (4 * torch.finfo(codes.dtype).eps * moments.mean.norm()).square()
-        kept = variances > (self.threshold * variances[0]).maximum(rounding)
-        self._dtype, self._device = codes.dtype, codes.device
-        self.mean_ = moments.mean
-        self.variances_ = variances.where(kept, 0.0)
-        self.directions_ = vectors.flip(-1)
-        return self
-
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
-        """Return n independent codes, of the type and device of those that were fitted.
-
-        Raises:
-            InputError: n is negative, or there was no fit.
-        """
-        rank = self.rank
-        if n < 0:
-            raise InputError(f"n must be 0 or more, and was {n}")
-        where = self.mean_.device if generator is None else generator.device
-        g = torch.randn(n, rank, generator=generator, device=where, dtype=torch.float64)
-        spread = self.directions_[:, :rank] * self.variances_[:rank].sqrt()
-        return (self.mean_ + g.to(self.mean_.device) @ spread.mT).to(self._device, self._dtype)
-
-    def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
-        """Return the log-density at each code, in nats, float64; -inf off the support.
-
-        Raises:
-            InputError: The codes are of another dimension, or there was no fit.
-        """
-        rank = self.rank
-        if codes.ndim != 2 or codes.shape[1] != len(self.mean_):
-            shape = tuple(codes.shape)
-            raise InputError(f"codes must have shape (n, {len(self.mean_)}), and had {shape}")
-        rounding = 8 * torch.finfo(codes.dtype).eps * self.mean_.norm()
-        centred = codes.to(self.mean_.device, torch.float64) - self.mean_
-        along, variances = centred @ self.directions_[:, :rank], self.variances_[:rank]
-        off = (centred - along @ self.directions_[:, :rank].mT).norm(dim=1)
-        logarithm = -0.5 * (along.square() / variances + (2 * math.pi * variances).log()).sum(1)
-        allowed = self.tolerance * self.variances_[0].sqrt() + rounding
-        return logarithm.where(off <= allowed, -math.inf).to(codes.device)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return mean, variances and directions, and an empty code of the type that was fitted.
-
-        Raises:
-            InputError: There was no fit.
-        """
-        self._require_fit()
-        return {
-            "mean": self.mean_,
-            "variances": self.variances_,
-            "directions": self.directions_,
-            "empty": self.sample(0),
-        }
-
-    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
-        """Take up a state that :meth:`tensors` gave, and return self."""
-        self.mean_, self.variances_ = tensors["mean"], tensors["variances"]
-        self.directions_ = tensors["directions"]
-        self._dtype, self._device = tensors["empty"].dtype, tensors["empty"].device
-        return self
-
-    def _require_fit(self) -> None:
-        if self._dtype is None:
-            raise InputError("the Gaussian has not been fitted yet: call fit first")
+    def _log_prob(self, u: Float[Tensor, "n r"]) -> Float[Tensor, " n"]:
+        return -0.5 * (u.square() + math.log(2 * math.pi)).sum(1)
 
 
 class Prior(Density):
-    r"""N(0, V V^T), which training has made the codes follow; nothing of it is fitted.
+    r"""N(0, V V^T), the distribution that training has made the codes follow; nothing is fitted.
 
     .. math:: z = V g, \quad g \sim N(0, I_r), \qquad
         \log p(z) = -\tfrac12 \|z\|^2 - \tfrac r2 \log 2 \pi,
 
-    with orthonormal columns :math:`V`; off their span, at a distance of more than tolerance,
-    :math:`\log p = -\infty`.
+    with orthonormal columns :math:`V`; :math:`\log p = -\infty` farther from their span than the
+    tolerance.
 
     Args:
-        directions: :math:`V`; the identity for a prior that fills the space.
-        tolerance: a distance, 0 or more.
+        directions: :math:`V`; the identity for a prior of full rank.
+        tolerance: a distance, at least 0.
 
     Example:
         >>> prior = Prior(torch.eye(3)[:, :2])
@@ -239,14 +253,11 @@ class Prior(Density):
         """Return n independent codes, of the type and device of the directions.
 
         Raises:
-            InputError: n is negative.
+            InputError: if n is negative.
         """
-        if n < 0:
-            raise InputError(f"n must be 0 or more, and was {n}")
+        check_range("n", n, 0)
         V = self.directions
-        where = V.device if generator is None else generator.device
-        g = torch.randn(n, V.shape[1], generator=generator, device=where, dtype=V.dtype)
-        return g.to(V.device) @ V.mT
+        return standard_normal((n, V.shape[1]), generator, V.dtype).to(V.device) @ V.mT
 
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
         """Return the log-density at each code, in nats, float64; -inf off the span."""
@@ -256,29 +267,10 @@ class Prior(Density):
         logarithm = -0.5 * (along.square() + math.log(2 * math.pi)).sum(1)
         return logarithm.where(off <= self.tolerance, -math.inf)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the directions."""
-        return {"directions": self.directions}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> Self:
-        """Take up a state that :meth:`tensors` gave, and return self."""
-        self.directions = tensors["directions"]
-        return self
-
-
-def density_for(model: Autoencoder) -> Density:
-    """Return the density that new codes of a model are to be drawn from, not fitted yet.
-
-    That is the prior where training made the codes follow one, and else a Gaussian.
-
-    Args:
-        model: any.
-
-    Example:
-        >>> from lorae.nn.autoencoder import Architecture, build
-        >>> model = build(Architecture("mlp", (6,), 3)).eval()
-        >>> density = density_for(model).fit(model.encode(torch.rand(50, 6)).detach())
-        >>> model.decode(density.sample(4)).shape
-        torch.Size([4, 6])
-    """
-    return Prior(model.bridge.directions().to(model.shift)) if model.prior else Gaussian()
+def standard_normal(
+    shape: tuple[int, ...], generator: torch.Generator | None, dtype: torch.dtype
+) -> Tensor:
+    """Return standard normal values, on the device of the generator (the CPU by default)."""
+    device = "cpu" if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=device, dtype=dtype)

@@ -12,7 +12,7 @@ from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import batches, evaluation_mode
-from lorae.sampling.densities import density_for
+from lorae.sampling.registry import density_for
 from lorae.training.run_folder import Run
 from lorae.utils import distributed
 from lorae.utils.samples import Rows
