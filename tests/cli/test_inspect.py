@@ -1,0 +1,80 @@
+"""lorae spectrum and lorae report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from refusals import assert_refused
+from small import SMALL, content
+
+from lorae.training.run_folder import Run
+
+pytest_plugins = ["commands"]
+pytestmark = pytest.mark.usefixtures("data_kept")
+
+
+def test_spectrum(lorae, finished):
+    status, out, err = lorae("spectrum", finished)
+    assert (status, err) == (0, "")
+    assert "1e-02 of the largest" in out
+    assert "latent dimension 6; codes of 180 test samples" in out
+    status, out, err = lorae("spectrum", finished, "--json")
+    assert (status, err) == (0, "")
+    answer = json.loads(out)
+    final = Run(finished).metrics()[-1]["test"]
+    assert answer["covariance"]["rank"]["1e-02"] == final["rank"]
+    assert answer["covariance"]["singular_values"] == pytest.approx(final["covariance"], rel=1e-5)
+    assert 1 <= answer["covariance"]["effective_rank"] <= SMALL.latent
+    assert 1 <= answer["matrix"]["stable_rank"] <= SMALL.latent
+
+
+def test_report_writes_a_file_and_prints_its_path(lorae, finished):
+    status, out, _ = lorae("report", finished)
+    assert status == 0
+    assert Path(out.strip()) == finished / "report.html"
+    assert "<html" in (finished / "report.html").read_text()
+    status, out, _ = lorae("report", finished, "--out", "else/where.html")
+    assert status == 0
+    assert Path("else/where.html").is_file()
+
+
+@pytest.mark.parametrize("command", ["spectrum", "report"])
+def test_a_missing_or_unfinished_run_is_refused(command, lorae, stopped):
+    before = content(stopped)
+    assert_refused(lorae(command, "nowhere"), "there is no run at 'nowhere'")
+    assert_refused(lorae(command, stopped), "training has not ended.*--resume half")
+    assert content(stopped) == before
+
+
+@pytest.mark.parametrize("command", [["spectrum"], ["report"], ["train", "--resume"]])
+def test_a_run_whose_data_have_changed_is_refused(command, lorae):
+    samples = np.random.default_rng(0).normal(size=(200, 5))
+    np.save("t.npy", samples)
+    assert lorae("train", "--data", "t.npy", "--out", "run", "--steps", "3")[0] == 0
+    np.save("t.npy", samples + 1)
+    before = content(Path())
+    assert_refused(lorae(*command, "run"), r"t\.npy' are not those .*'run'.* checksum differs")
+    assert content(Path()) == before
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.999])
+def test_a_checkpoint_or_model_cut_short_is_refused(share, lorae, stopped, finished):
+    for path, arguments in (
+        (Run(stopped).checkpoint, ("train", "--resume", stopped)),
+        (finished / "model.safetensors", ("spectrum", finished)),
+    ):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: int(share * len(whole))])
+        before = content(Path())
+        assert_refused(lorae(*arguments), "cut short or not a safetensors")
+        assert content(Path()) == before
+
+
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl"])
+def test_a_damaged_run_folder_is_refused(name, lorae, finished):
+    (finished / name).write_text('{"options": \n')
+    arguments = ("report", finished) if name == "metrics.jsonl" else ("spectrum", finished)
+    assert_refused(lorae(*arguments), name)
+    (finished / name).unlink()
+    assert_refused(lorae("train", "--resume", finished), rf"there is no run|{name}.* is missing")
