@@ -16,7 +16,7 @@ from lorae.estimator.model_selection import (
     rule_for,
     warn_if_no_better_than_mean,
 )
-from lorae.estimator.rank_reduction import Point, Trainer, ladder
+from lorae.estimator.rank_reduction import Point, Trainer
 from lorae.nn.autoencoder import Architecture, build
 from lorae.nn.residual import start_from_components
 
@@ -56,13 +56,6 @@ def test_the_best_model_always_passes_even_where_none_explains_anything(errors, 
 def test_bad_rules(bad):
     with pytest.raises(InputError, match="n_components must be"):
         rule_for(bad)
-
-
-@given(st.integers(1, 300), st.floats(0.1, 0.95))
-def test_a_ladder_falls_by_one_at_least_down_to_one(latent, ratio):
-    rungs = ladder(latent, ratio)
-    assert all(a > b for a, b in zip([latent, *rungs], rungs, strict=False))
-    assert latent == 1 or rungs[-1] == 1
 
 
 @given(st.integers(2, 12), st.floats(1e-6, 1e-3))

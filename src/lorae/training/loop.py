@@ -78,7 +78,7 @@ class Stepper:
     Attributes:
         steps: the number of steps made.
         totals: sums of the terms of the loss since they were last cleared.
-        adam: the optimizer, whose state belongs into a checkpoint.
+        adam: the optimizer, whose state is saved in checkpoints.
         average: the moving average of the model; None without one.
     """
 

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from lorae.nn.autoencoder import Architecture
     from lorae.training.run_folder import Run
 
-_PAPER_EPOCHS = {"mnist": 50, "celeba": 100, "shapes": 100}
-_PAPER_LATENT = {"mnist": 128, "celeba": 128, "shapes": 32}
-_PAPER_DEPTH = {"mnist": 8, "celeba": 4, "shapes": 2}
+_PAPER: dict[str, dict[str, int]] = {
+    "mnist": {"epochs": 50, "latent": 128, "depth": 8},
+    "celeba": {"epochs": 100, "latent": 128, "depth": 4},
+    "shapes": {"epochs": 100, "latent": 32, "depth": 2},
+}
+"""The paper's recipe for each of its networks; the depth is that of IRMAE's chain."""
 STRATEGIES = ("auto", "ddp")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
@@ -245,49 +248,39 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
             )
         chosen, per_epoch = method(self.model), train // self.batch_size
         network = self.network or data.network
-        steps = self._steps(network, per_epoch)
-        latent = self.latent or _PAPER_LATENT.get(network, min(128, data.train[0].numel()))
-        rate = 1e-4 if network in _PAPER_EPOCHS else 1e-3
+        paper = _PAPER.get(network)
+        steps = self.steps or self._default_steps(paper, per_epoch)
+        latent = self.latent or (paper["latent"] if paper else min(128, data.train[0].numel()))
         named = self.data in DATASETS
         return dataclasses.replace(
             self,
             data=self.data if named else str(Path(self.data).expanduser().resolve()),
             weight=chosen.weight if self.weight is None else self.weight,
-            settings=chosen.resolve_settings(_settings(chosen, network, latent) | self.settings),
+            settings=chosen.resolve_settings(_settings(chosen, paper, latent) | self.settings),
             network=network,
             latent=latent,
             steps=steps,
             epochs=None,
-            learning_rate=self.learning_rate or rate,
+            learning_rate=self.learning_rate or (1e-4 if paper else 1e-3),
             evaluate_every=self.evaluate_every
             or max(1, min(max(per_epoch, steps // 100), steps // 20)),
         )
 
-    def _steps(self, network: str, per_epoch: int) -> int:
-        if self.steps is not None:
-            return self.steps
+    def _default_steps(self, paper: dict[str, int] | None, per_epoch: int) -> int:
         if self.epochs is not None:
             return max(1, round(self.epochs * per_epoch))
-        if network in _PAPER_EPOCHS:
-            return _PAPER_EPOCHS[network] * per_epoch
-        return max(3000, 100 * per_epoch)
+        return paper["epochs"] * per_epoch if paper else max(3000, 100 * per_epoch)
 
 
-def _settings(chosen: Method, network: str, latent: int) -> dict[str, int | float]:
+def _settings(chosen: Method, paper: dict[str, int] | None, latent: int) -> dict[str, int | float]:
     """Return the settings of a method whose defaults depend on network or latent dimension."""
     from lorae.linalg.polar import interval
     from lorae.nn.bridges.truncated_svd import RANK
 
-    defaults = {
-        "depth": _PAPER_DEPTH.get(network),
-        "rank": min(RANK, latent),
-        "every": interval(latent),
-    }
-    return {
-        name: value
-        for name, value in defaults.items()
-        if name in chosen.settings and value is not None
-    }
+    defaults = {"rank": min(RANK, latent), "every": interval(latent)}
+    if paper:
+        defaults["depth"] = paper["depth"]
+    return {name: value for name, value in defaults.items() if name in chosen.settings}
 
 
 def data_of(run: "Run") -> "Data":
