@@ -16,6 +16,7 @@ from lorae.sampling.registry import density_for
 from lorae.training.run_folder import Run
 from lorae.utils import distributed
 from lorae.utils.samples import Rows
+from lorae.utils.text import format_table
 
 RANK_THRESHOLD = 1e-2
 """The relative threshold of a rank that is printed alone."""
@@ -173,18 +174,23 @@ def _profile(sigma: Tensor) -> dict[str, Any]:
 def summary(runs: Sequence[Run]) -> str:
     """Return a text table of runs: test error, and ranks of the covariance of the test codes."""
     thresholds = (1e-1, 1e-2, 1e-4, 1e-6)
-    width = max(len("run"), *(len(run.name) for run in runs))
-    rows = [f"{'run':{width}}  test error  rank at " + "  ".join(f"{t:.0e}" for t in thresholds)]
+    header = (
+        "run",
+        "test error",
+        f"rank at {thresholds[0]:.0e}",
+        *map("{:.0e}".format, thresholds[1:]),
+    )
+    rows = []
     for run in runs:
         test = run.last["test"]
         profile = spectral.rank_profile(torch.tensor(test["covariance"]), thresholds)
-        counts = "  ".join(f"{profile[t]:5}" for t in thresholds)
         error = "-" if test["reconstruction"] is None else f"{test['reconstruction']:.5f}"
-        rows.append(f"{run.name:{width}}  {error:>10}          {counts}")
-    rows.append(
-        "error: mean square over all elements, scaled units; rank: singular values of the "
-        "covariance\nof the test codes above a share of the largest, of "
-        f"{len(runs[0].last['test']['covariance'])} latent dimensions"
-    )
-    rows += [f"warning: {run.name}: {warning}" for run in runs for warning in run.warnings]
-    return "\n".join(rows)
+        rows.append((run.name, error, *profile.values()))
+    latent = len(runs[0].last["test"]["covariance"])
+    lines = [
+        format_table(rows, header),
+        "error: mean square over all elements, in scaled units; rank: singular values of the",
+        f"covariance of the test codes above a share of the largest, of {latent} latent dimensions",
+    ]
+    lines += [f"warning: {run.name}: {warning}" for run in runs for warning in run.warnings]
+    return "\n".join(lines)
