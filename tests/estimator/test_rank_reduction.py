@@ -43,7 +43,7 @@ def test_training_and_held_out_samples_are_all_and_copied_at_most_once(held_out)
 def test_batches_and_history_continue_from_phase_to_phase(model):
     one = trainer()
     one.run("first", AE(model), 60)
-    one.run("second", AE(model), 10, cool=1.0)
+    one.run("second", AE(model), 10, cool=True)
     assert [(line["phase"], line["step"]) for line in one.history] == [
         ("first", 50),
         ("first", 60),

@@ -201,5 +201,5 @@ def trained(
         trainer, walked, rule_for(n_components), trainer.mean_error(model), stage
     )
     final = clone(best.model)
-    trainer.run("finishing", AE(final), max(1, round(_LAST * steps)), cool=1.0)
+    trainer.run("finishing", AE(final), max(1, round(_LAST * steps)), cool=True)
     return final, points

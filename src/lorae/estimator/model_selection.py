@@ -60,7 +60,7 @@ def explains(share: float) -> Rule:
 def one_standard_error(point: Point, points: Sequence[Point], mean_error: float) -> bool:
     """Return whether a point is as good as the best, up to one standard error or a hundredth."""
     best = min(points, key=lambda one: one.error)
-    allowed = max(best.deviation, _MATTERS * (mean_error - best.error), 0.0)
+    allowed = max(best.standard_error, _MATTERS * (mean_error - best.error), 0.0)
     return point.error <= best.error + allowed
 
 

@@ -69,7 +69,7 @@ class RankPath:
         for p in self.points:
             distance = "" if p.distance is None else f"{p.distance:12.4g}"
             mark = "  <- knee" if p is self.knee else ""
-            error = f"{p.error:.6f} ± {1.96 * p.deviation:.1g}"
+            error = f"{p.error:.6f} ± {1.96 * p.standard_error:.1g}"
             rows.append(f"{p.rank:4} {p.weight:12.4g}  {error:>14}{distance}{mark}")
         times = self.seconds / max(self.single, 1e-9)
         rows.append(

@@ -51,7 +51,7 @@ class Point:
             0 for the unconstrained model.
         rank: the number of codes of the model.
         error: mean squared error over the elements of held-out samples, in scaled units.
-        deviation: standard error of that mean over the samples.
+        standard_error: of that mean, over the samples.
         seconds: time since the path was started.
         model: the model, without a bridge.
         distance: distance between generated and held-out samples; None if not measured.
@@ -60,7 +60,7 @@ class Point:
     weight: float
     rank: int
     error: float
-    deviation: float
+    standard_error: float
     seconds: float
     model: Autoencoder = field(repr=False, compare=False)
     distance: float | None = None
@@ -71,7 +71,7 @@ class Point:
             "lambda": self.weight,
             "rank": self.rank,
             "error": self.error,
-            "standard_error": self.deviation,
+            "standard_error": self.standard_error,
             "distance": self.distance,
             "seconds": round(self.seconds, 3),
         }
@@ -126,14 +126,14 @@ class Trainer:
         """Time since the trainer was made."""
         return time.perf_counter() - self._start
 
-    def run(self, phase: str, objective: Objective, steps: int, *, cool: float = 0.0) -> None:
+    def run(self, phase: str, objective: Objective, steps: int, *, cool: bool = False) -> None:
         """Train for a number of steps.
 
         Args:
             phase: name of this part of training, for the history.
             objective: in evaluation mode afterwards.
             steps: optimizer steps.
-            cool: share of the steps, at the end, over which the learning rate falls to 0.
+            cool: let the learning rate fall linearly to 0.
 
         Raises:
             Diverged: if the loss or a weight is not finite.
@@ -141,7 +141,7 @@ class Trainer:
         start, end = self.step, self.step + steps
 
         def schedule(step: int) -> float:
-            return min(1.0, (1 - (step - start) / steps) / cool) if cool else 1.0
+            return 1 - (step - start) / steps if cool else 1.0
 
         stepper = Stepper(objective, self.options, self.fabric, start)
         for step in optimize(stepper, self.sampler.batch, end, schedule):
@@ -197,7 +197,7 @@ class Trainer:
             weight=weight,
             rank=model.bridge.latent,
             error=float(errors.mean()),
-            deviation=float(errors.std() / n**0.5) if n > 1 else 0.0,
+            standard_error=float(errors.std() / n**0.5) if n > 1 else 0.0,
             seconds=self.seconds,
             model=model,
         )
@@ -233,7 +233,7 @@ def train_at_rank(trainer: Trainer, model: Autoencoder, rank: int, steps: int) -
         trainer.run("training", AE(model), wide)
         model, _ = trainer.lower_rank(model, rank, descent)
         steps = max(1, steps - wide - descent)
-    trainer.run("finishing", AE(model), steps, cool=1.0)
+    trainer.run("finishing", AE(model), steps, cool=True)
     return model
 
 
