@@ -5,8 +5,8 @@ from .errors import Interrupted as Interrupted
 from .estimator.estimator import LowRankAutoencoder as LowRankAutoencoder
 from .estimator.path import RankPath as RankPath
 from .estimator.path import lorae_path as lorae_path
-from .estimator.seeded_path import SeededPath as SeededPath
-from .estimator.seeded_path import lorae_paths as lorae_paths
+from .estimator.path import SeededPath as SeededPath
+from .estimator.path import lorae_paths as lorae_paths
 from .nn.autoencoder import Architecture as Architecture
 from .nn.autoencoder import Autoencoder as Autoencoder
 from .nn.autoencoder import build as build

@@ -33,7 +33,7 @@ def quick(**arguments) -> LowRankAutoencoder:
 
 
 def stacks() -> dict[str, object]:
-    """The same few images in every layout, type and container that an estimator takes."""
+    """Return a few images in every layout, dtype and container that an estimator accepts."""
     gray = DIGITS[:40].astype(np.float32) / 255
     colour = np.stack([gray, 1 - gray, gray**2], 1)
     return {
@@ -51,7 +51,7 @@ def stacks() -> dict[str, object]:
 # scikit-learn's contract
 
 
-# The array API's own check runs in the slow test below, in a process that has it switched on.
+# The check of the array API is skipped here; it runs in the slow test below.
 @parametrize_with_checks([quick(n_components=1, steps=4)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -73,7 +73,7 @@ sys.exit(bool(bad))
 
 
 @pytest.mark.slow
-def test_check_estimator_passes_whole_with_none_skipped():
+def test_check_estimator_passes_and_skips_nothing():
     environment = os.environ | {"SCIPY_ARRAY_API": "1"}
     done = subprocess.run(
         [sys.executable, "-c", CHECKS], env=environment, capture_output=True, text=True, check=False
@@ -96,7 +96,7 @@ def test_works_in_pipeline_grid_search_and_joblib():
     np.testing.assert_array_equal(codes[0], codes[1])
 
 
-def test_pickled_by_a_user_it_is_the_same_and_leaves_torch_s_generator_alone():
+def test_pickling_keeps_the_fit_and_fitting_restores_the_global_generator():
     state = torch.get_rng_state()
     fitted = quick().fit(IRIS)
     assert torch.equal(state, torch.get_rng_state())
@@ -108,7 +108,7 @@ def test_pickled_by_a_user_it_is_the_same_and_leaves_torch_s_generator_alone():
 
 
 @pytest.mark.parametrize("standardize", [False, True])
-def test_linear_networks_are_principal_component_analysis(standardize: bool):
+def test_linear_networks_give_principal_component_analysis(standardize: bool):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 5)) * [3, 2, 1, 0.1, 0.1] @ rng.normal(size=(5, 5)) + 7
     own = {"encoder": nn.Linear(5, 5), "decoder": nn.Linear(5, 5)}
@@ -133,8 +133,8 @@ def test_linear_networks_are_principal_component_analysis(standardize: bool):
     assert np.abs(mean).max() < 0.05 * np.sqrt(pca.explained_variance_[0])
 
 
-def test_untrained_nonlinear_part_starts_from_components():
-    # One step of a tiny rate leaves the networks of a table where they start: at PCA.
+def test_default_networks_of_vectors_start_from_principal_components():
+    # A step with a tiny learning rate leaves the networks where they start.
     fitted = quick(steps=1, learning_rate=1e-9, latent=2, standardize=False).fit(IRIS)
     pca = PCA(2).fit(IRIS)
     np.testing.assert_allclose(fitted.transform(IRIS), pca.transform(IRIS), atol=1e-4)
@@ -146,7 +146,7 @@ def test_untrained_nonlinear_part_starts_from_components():
 
 @pytest.mark.parametrize("X", [IRIS, DIGITS], ids=["table", "images"])
 @pytest.mark.parametrize("whiten", [False, True])
-def test_coordinates_are_centred_uncorrelated_ordered_and_of_the_variance_said(X, whiten):
+def test_coordinates_are_centred_uncorrelated_ordered_and_of_the_stated_variance(X, whiten):
     fitted = quick(n_components=3, steps=60, whiten=whiten).fit(X)
     codes = fitted.transform(X).astype(np.float64)
     variances = np.ones(3) if whiten else fitted.explained_variance_
@@ -162,7 +162,7 @@ def test_coordinates_are_centred_uncorrelated_ordered_and_of_the_variance_said(X
 
 def scaled(fitted: LowRankAutoencoder, X: np.ndarray) -> np.ndarray:
     model = fitted.model_
-    x = lorae.as_float(torch.from_numpy(X)).view(len(X), *fitted.container_.shape)
+    x = lorae.as_float(torch.from_numpy(X)).view(len(X), *fitted.input_format_.shape)
     flat = model.scaled(x).flatten(1).double().numpy()
     return flat - flat.mean(0)
 
@@ -178,7 +178,7 @@ def test_rank_is_the_same_at_every_threshold(n_components: int):
     assert all((sigma > t * sigma[0]).sum() == n_components for t in THRESHOLDS)
 
 
-def test_first_coordinates_can_be_used_alone():
+def test_leading_coordinates_can_be_used_alone():
     X = IRIS @ np.random.default_rng(0).normal(size=(4, 12))
     fitted = LowRankAutoencoder(n_components=4, steps=300, random_state=0).fit(X)
     codes = fitted.transform(X)
@@ -195,7 +195,7 @@ def test_first_coordinates_can_be_used_alone():
 
 
 @pytest.mark.parametrize("kind", stacks())
-def test_images_come_back_as_they_were_given(kind: str):
+def test_images_are_returned_as_they_were_given(kind: str):
     X = stacks()[kind]
     fitted = quick(width=0.1).fit(X)
     codes = fitted.transform(X)
@@ -206,9 +206,9 @@ def test_images_come_back_as_they_were_given(kind: str):
     assert back.dtype == X.dtype
     assert fitted.n_features_in_ == np.prod(X.shape[1:])
     assert fitted.score_samples(X).shape == (40,)
-    drawn = fitted.sample(3, random_state=0)
-    assert type(drawn) is type(X)
-    assert tuple(drawn.shape) == (3, *X.shape[1:])
+    new = fitted.sample(3, random_state=0)
+    assert type(new) is type(X)
+    assert tuple(new.shape) == (3, *X.shape[1:])
     way = fitted.interpolate(X[:2], X[2:4], steps=5)
     assert tuple(way.shape) == (2, 5, *X.shape[1:])
 
@@ -237,6 +237,32 @@ def test_data_frames_in_and_out(package):
     assert list(fitted.get_feature_names_out()) == ["lowrankautoencoder0", "lowrankautoencoder1"]
 
 
+@pytest.mark.parametrize(
+    ("earlier", "later", "message"),
+    [
+        (np.zeros((4, 9, 8)), np.zeros((4, 8, 9)), r"\(8, 9\).*\(9, 8\)"),
+        (np.zeros((4, 9, 8, 3)), np.zeros((4, 3, 9, 8)), r"\(3, 9, 8\).*\(9, 8, 3\)"),
+        (np.zeros((4, 9, 8)), np.zeros((4, 7)), "7 features"),
+        (np.zeros((4, 7)), np.zeros((4, 9, 8)), r"samples of shape \(9, 8\)"),
+        (np.zeros((4, 7)), np.zeros((4, 6)), "6 features"),
+    ],
+)
+def test_later_samples_must_have_the_format_of_the_first(earlier, later, message):
+    estimator = quick()
+    estimator._read(earlier, reset=True)
+    estimator._read(earlier[:1])
+    with pytest.raises(ValueError, match=message):
+        estimator._read(later)
+
+
+def test_names_of_columns_are_forgotten_with_their_data_frame():
+    fitted = quick(steps=1).fit(pd.DataFrame(IRIS, columns=list("abcd")))
+    assert list(fitted.feature_names_in_) == list("abcd")
+    fitted.set_params(width=0.1).fit(DIGITS)
+    assert not hasattr(fitted, "feature_names_in_")
+    assert fitted.n_features_in_ == 64
+
+
 def test_tensors_in_and_out():
     X = torch.from_numpy(IRIS)
     fitted = quick().fit(X)
@@ -246,10 +272,10 @@ def test_tensors_in_and_out():
     assert isinstance(fitted.inverse_transform(codes), torch.Tensor)
 
 
-# Going on, saving
+# Continued training, files
 
 
-def test_partial_fit_trains_on_and_keeps_the_rank():
+def test_partial_fit_continues_training_at_the_same_rank():
     fitted = quick().partial_fit(IRIS[::2])
     before = fitted.model_
     fitted.partial_fit(IRIS[1::2])
@@ -259,19 +285,19 @@ def test_partial_fit_trains_on_and_keeps_the_rank():
     assert fitted.history_[-1]["phase"] == "partial fit"
 
 
-def test_warm_start_goes_on_and_comes_down():
+def test_warm_start_continues_and_lowers_the_rank():
     fitted = quick(n_components=3, warm_start=True).fit(IRIS)
     first = fitted.reconstruction_error_
     fitted.fit(IRIS)
     assert fitted.reconstruction_error_ < 1.05 * first
     fitted.set_params(n_components=2).fit(IRIS)
     assert fitted.n_components_ == 2
-    fitted.set_params(n_components=3).fit(IRIS)  # more than there were: from the start
+    fitted.set_params(n_components=3).fit(IRIS)  # more than before: new networks
     assert fitted.n_components_ == 3
 
 
 @pytest.mark.parametrize("X", [IRIS, DIGITS], ids=["table", "images"])
-def test_saved_and_loaded_it_is_the_same(X, tmp_path: Path):
+def test_a_loaded_estimator_equals_the_saved_one(X, tmp_path: Path):
     fitted = quick(width=0.1, whiten=True).fit(X)
     fitted.save(tmp_path / "a.safetensors")
     again = LowRankAutoencoder.load(tmp_path / "a.safetensors")
@@ -285,7 +311,7 @@ def test_saved_and_loaded_it_is_the_same(X, tmp_path: Path):
     again.partial_fit(X)
 
 
-def test_warm_start_takes_what_is_no_array_and_other_shapes():
+def test_warm_start_accepts_array_likes_and_other_shapes():
     class Wrapped:
         def __array__(self, dtype=None, copy=None):
             return np.asarray(IRIS, dtype)
@@ -294,7 +320,7 @@ def test_warm_start_takes_what_is_no_array_and_other_shapes():
     assert fitted.fit(IRIS[:, :3]).n_features_in_ == 3
 
 
-def test_modules_of_the_user_s_own(tmp_path: Path):
+def test_modules_of_the_user(tmp_path: Path):
     encoder, decoder = nn.Sequential(nn.Linear(4, 6), nn.Tanh()), nn.Sequential(nn.Linear(6, 4))
     before = encoder[0].weight.clone()
     fitted = quick(encoder=encoder, decoder=decoder).fit(IRIS)
@@ -326,13 +352,13 @@ BAD = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
 )
-def test_unfit_arguments_are_refused_in_a_sentence_that_names_them(name: str, value):
+def test_invalid_arguments_are_refused_by_name(name: str, value):
     with pytest.raises(InputError, match=name):
         quick(**{name: value}).fit(IRIS)
 
 
 @pytest.mark.parametrize(
-    ("X", "told"),
+    ("X", "message"),
     [
         (np.full((9, 3), np.nan), "NaN"),
         (np.full((9, 3), np.inf), "infinity"),
@@ -344,12 +370,12 @@ def test_unfit_arguments_are_refused_in_a_sentence_that_names_them(name: str, va
         (np.array([["a", "b"], ["c", "d"]]), "could not convert|float"),
     ],
 )
-def test_unfit_samples_are_refused(X, told: str):
-    with pytest.raises(ValueError, match=told):
+def test_invalid_samples_are_refused(X, message: str):
+    with pytest.raises(ValueError, match=message):
         quick(n_components=3).fit(X)
 
 
-def test_constant_features_and_copies_of_one_sample_are_taken():
+def test_constant_features_and_copies_of_one_sample_are_accepted():
     X = np.column_stack([IRIS, np.full(len(IRIS), 7.0)])
     back = (fitted := quick().fit(X)).inverse_transform(fitted.transform(X))
     assert np.abs(back[:, 4] - 7).max() < 0.5
@@ -357,7 +383,7 @@ def test_constant_features_and_copies_of_one_sample_are_taken():
     assert np.isfinite(same.transform(np.ones((9, 3)))).all()
 
 
-def test_other_samples_than_those_fitted_are_refused():
+def test_invalid_use_of_a_fitted_estimator_is_refused():
     fitted = quick(width=0.1).fit(DIGITS)
     with pytest.raises(InputError, match=r"samples of shape \(16, 16\)"):
         fitted.transform(np.zeros((2, 16, 16), np.uint8))
@@ -371,7 +397,7 @@ def test_other_samples_than_those_fitted_are_refused():
         fitted.sample(0)
     with pytest.raises(InputError, match="unknown density"):
         quick(density="round").fit(IRIS).sample()
-    with pytest.raises(InputError, match="as many"):
+    with pytest.raises(InputError, match="the same number of samples"):
         fitted.interpolate(DIGITS[:2], DIGITS[:3])
     with pytest.raises(InputError, match="device"):
         fitted.to("nowhere")
@@ -383,17 +409,17 @@ def test_other_samples_than_those_fitted_are_refused():
 
 
 @pytest.mark.parametrize(("n_components", "named"), [(2, "training"), ("auto", "held-out")])
-def test_networks_that_have_learnt_nothing_are_warned_of(n_components, named: str):
+def test_networks_that_explain_nothing_give_a_warning(n_components, named: str):
     idle = quick(n_components=n_components, steps=4, learning_rate=1e-9, width=0.1)
     with pytest.warns(ConvergenceWarning, match=rf"of the variance of {named} samples"):
         idle.fit(DIGITS)
 
 
-# The number of components, chosen
+# Selection of the number of components
 
 
 @pytest.mark.parametrize("n_components", ["auto", 0.5, 0.9])
-def test_a_chosen_number_is_the_smallest_on_its_path_that_passes(n_components):
+def test_the_selected_number_is_on_the_path_and_no_more_than_pca_needs(n_components):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 10)) + 0.01 * rng.normal(size=(300, 10))
     fitted = quick(n_components=n_components, steps=200).fit(X)

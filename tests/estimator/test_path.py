@@ -1,4 +1,4 @@
-"""The path: exact ranks that fall, models that are as they say, and the command."""
+"""Paths over ranks: exact ranks, errors of their models, several seeds, and the command."""
 
 import json
 
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 
 import lorae
-from lorae.estimator.path import RankPath, lorae_path
+from lorae.estimator.path import RankPath, lorae_path, lorae_paths
 from lorae.linalg.moments import Moments
 from lorae.linalg.spectral import rank_profile
 from lorae.nn.inference import squared_errors
@@ -29,7 +30,7 @@ def path() -> RankPath:
     return lorae_path(curved(), ranks=[5, 3, 2, 1], steps=300)
 
 
-def test_ranks_are_those_asked_for_and_exact(path):
+def test_ranks_are_those_requested_and_exact(path):
     assert [point.rank for point in path.points] == [8, 5, 3, 2, 1]
     x = torch.from_numpy(curved()).float()
     for point in path.points[1:]:
@@ -40,22 +41,22 @@ def test_ranks_are_those_asked_for_and_exact(path):
             assert set(rank_profile(spectrum).values()) == {point.rank}
 
 
-def test_errors_rise_where_dimensions_are_taken_that_the_data_have(path):
+def test_errors_rise_below_the_dimension_of_the_data(path):
     errors = {point.rank: point.error for point in path.points}
     assert errors[2] > 10 * errors[3]
     assert errors[3] < errors[2] < errors[1] < path.mean_error
     assert path.knee.rank == 3
 
 
-def test_an_error_is_that_of_its_model_on_held_out_samples(path):
-    """On all samples, most of them seen, it cannot be far off."""
+def test_errors_are_those_of_the_models(path):
+    """The error on all samples, most of them trained on, is close to the held-out error."""
     x = torch.from_numpy(curved()).float()
     for point in path.points:
         found = float(squared_errors(point.model, x, x.mean(0))[0].mean())
         assert found == pytest.approx(point.error, rel=0.6, abs=2e-3)
 
 
-def test_weights_reach_what_ranks_they_reach():
+def test_larger_weights_reach_lower_ranks():
     path = lorae_path(curved(), weights=[1.0, 30.0, 1000.0], steps=240)
     ranks = [point.rank for point in path.points]
     assert ranks == sorted(ranks, reverse=True)
@@ -68,7 +69,7 @@ def test_the_same_seed_gives_the_same_path():
     assert [p.error for p in first.points] == [p.error for p in second.points]
 
 
-def test_images_and_a_distance_of_ones_own():
+def test_images_and_a_distance():
     path = lorae_path(
         load_digits().images[:300], ranks=[4], steps=20, width=0.2, distance=lambda _: 7.0
     )
@@ -77,7 +78,7 @@ def test_images_and_a_distance_of_ones_own():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ({"ranks": [3], "weights": [1.0]}, "give ranks or weights, not both"),
         ({"ranks": [2, 3]}, "ranks must fall from below the latent size, 8, to 1 at least"),
@@ -88,12 +89,48 @@ def test_images_and_a_distance_of_ones_own():
         ({"validation_fraction": 0.9}, "validation_fraction must be"),
     ],
 )
-def test_bad_input(arguments, said):
-    with pytest.raises(lorae.InputError, match=said):
+def test_bad_input(arguments, message):
+    with pytest.raises(lorae.InputError, match=message):
         lorae_path(curved(), steps=10, **arguments)
 
 
-def test_the_command_keeps_every_model(lorae, tmp_path):
+def test_paths_of_seeds_are_the_same_in_this_process_and_in_others():
+    options = {"seeds": (0, 3), "ranks": [2, 1], "steps": 40}
+    one, two = lorae_paths(curved(), **options), lorae_paths(curved(), n_jobs=2, **options)
+    assert one.ranks == two.ranks == (8, 2, 1)
+    for path, other, seed in zip(one.paths, two.paths, one.seeds, strict=True):
+        alone = lorae_path(curved(), ranks=[2, 1], steps=40, random_state=seed)
+        errors = [point.error for point in path.points]
+        assert errors == [point.error for point in other.points]
+        assert errors == [point.error for point in alone.points]
+    assert [error.mean for error in one.errors] == [error.mean for error in two.errors]
+    x = torch.from_numpy(curved()).float()
+    for a, b in zip(one.paths[1].points, two.paths[1].points, strict=True):
+        assert torch.equal(a.model.encode(x), b.model.encode(x))
+
+
+def test_warnings_of_other_processes_are_shown():
+    options = {"ranks": [4], "steps": 4, "width": 0.1, "learning_rate": 1e-9}
+    with pytest.warns(ConvergenceWarning, match="explains"):
+        lorae_paths(load_digits().images[:100], seeds=(0,), n_jobs=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"seeds": ()}, "seeds must be at least one and all distinct"),
+        ({"seeds": (1, 1)}, "seeds must be at least one and all distinct"),
+        ({"seeds": (-1,)}, "seed must be"),
+        ({"weights": [1.0]}, "weights must not be given to lorae_paths"),
+        ({"random_state": 1}, "random_state must not be given to lorae_paths"),
+    ],
+)
+def test_bad_input_of_several_seeds(arguments, message):
+    with pytest.raises(lorae.InputError, match=message):
+        lorae_paths(curved(), steps=10, **arguments)
+
+
+def test_the_command_saves_every_model(lorae, tmp_path):
     np.save("table.npy", curved().astype("float32"))
     asked = ("path", "--data", "table.npy", "--ranks", 3, 1, "--steps", 40, "--out", "kept")
     status, out, _ = lorae(*asked)
@@ -103,8 +140,8 @@ def test_the_command_keeps_every_model(lorae, tmp_path):
     from lorae.nn.serialization import load
 
     assert load("kept/rank-003.safetensors").encode(torch.zeros(1, 8)).shape == (1, 3)
-    told = json.loads((tmp_path / "kept" / "path.json").read_text())
-    assert [point["rank"] for point in told["points"]] == [8, 3, 1]
+    about = json.loads((tmp_path / "kept" / "path.json").read_text())
+    assert [point["rank"] for point in about["points"]] == [8, 3, 1]
     assert (tmp_path / "kept" / "path.svg").read_text().startswith("<?xml")
     status, _, err = lorae(*asked)
     assert status == 2
@@ -113,7 +150,7 @@ def test_the_command_keeps_every_model(lorae, tmp_path):
     assert (status, err.count("\n")) == (2, 1)
 
 
-def test_the_command_says_so_where_the_first_training_has_learnt_nothing(lorae):
+def test_the_command_warns_if_the_unconstrained_model_explains_nothing(lorae):
     asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 4, "--width", 0.1)
     status, out, err = lorae(*asked, "--learning-rate", 1e-9)
     assert status == 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from lorae.data.datasets import Data
     from lorae.estimator.path import RankPath
-    from lorae.estimator.seeded_path import SeededPath
+    from lorae.estimator.path import SeededPath
     from lorae.nn.autoencoder import Autoencoder
 
 
@@ -80,11 +80,11 @@ class PathCommand:
         check_new_folder(out)
         with show_warnings(ConvergenceWarning):
             path = self._one(data, out) if not self.seeds else self._several(data, out)
-        about = path.about() | {"data": data.checksum}
-        write_atomic(out / "path.svg", path.picture())
+        about = path.to_dict() | {"data": data.checksum}
+        write_atomic(out / "path.svg", path.plot())
         write_json(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
         if self.as_json:
-            print_answer(path.about() | {"folder": str(out)})
+            print_answer(path.to_dict() | {"folder": str(out)})
         else:
             print_answer(path.table())
             print_answer(f"models, path.json and path.svg in {out}")
@@ -105,7 +105,7 @@ class PathCommand:
 
     def _several(self, data: "Data", out: Path) -> "SeededPath":
         """Walk the paths of several seeds, and keep the models of each."""
-        from lorae.estimator.seeded_path import lorae_paths
+        from lorae.estimator.path import lorae_paths
 
         found = lorae_paths(data.train, seeds=self.seeds, **self._common())
         for seed, path in zip(found.seeds, found.paths, strict=True):

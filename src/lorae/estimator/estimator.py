@@ -1,7 +1,8 @@
 r"""LowRankAutoencoder: a nonlinear PCA that finds its number of components, for scikit-learn.
 
-Encoder and decoder are networks; between them lie exactly `n_components_` numbers, the coordinates
-of :mod:`lorae.estimator.coordinates`: centred, uncorrelated, ordered by the variance that they carry.
+An encoder and a decoder are trained with exactly `n_components_` codes between them, the
+coordinates of :mod:`lorae.estimator.coordinates`: centred, uncorrelated and ordered by the variance
+that they explain.
 """
 
 import dataclasses
@@ -12,16 +13,17 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_is_fitted
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor, nn
 
-from lorae.errors import InputError, unknown
-from lorae.estimator import archive
-from lorae.estimator.attributes import TINY, set_attributes
-from lorae.estimator.containers import Container, as_array, as_training, taken
-from lorae.estimator.fitting import fresh_model, trained
+from lorae.errors import InputError
+from lorae.estimator.inputs import InputFormat, read_samples, to_array, to_training_dtype
+from lorae.estimator.model_selection import train_and_select
+from lorae.estimator.networks import build_model
 from lorae.estimator.rank_reduction import Trainer
-from lorae.estimator.validation import check_arguments, is_whole
+from lorae.estimator.serialization import load_fitted, save_fitted
+from lorae.estimator.statistics import TINY, fit_statistics
+from lorae.estimator.validation import check_n_components, check_training, is_integer
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.objectives.base import AE
@@ -37,61 +39,64 @@ class LowRankAutoencoder(
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    r"""Autoencoder of an exact, low rank, whose codes are coordinates like those of PCA.
+    r"""Autoencoder of exactly low rank whose codes are coordinates like those of PCA.
 
-    Samples are vectors (arrays, data frames, tensors of shape n x D) or images (arrays or tensors
-    of shape n x h x w, n x h x w x c or n x c x h x w, with sides of 8 or more). Bytes are taken
-    for images from 0 to 255. The networks fit the samples: convolutions for images, layers with a
-    linear path that starts from principal components for vectors.
+    Samples are vectors (arrays, data frames or tensors, n x D) or images (arrays or tensors,
+    n x h x w, n x h x w x c or n x c x h x w, with sides of 8 or more). Images of bytes are scaled
+    from 0 to 255. The default networks depend on the samples: convolutions for images, and for
+    vectors layers beside a linear path that starts from principal components.
 
     Args:
-        n_components: how many coordinates. A whole number: exactly so many. A share in (0, 1): the
+        n_components: number of coordinates. An integer: exactly that number. A share in (0, 1): the
             smallest number that keeps this share of the variance that the unconstrained
-            autoencoder explains, on held-out samples. "auto": the smallest number whose held-out
-            error is the least to one standard error, or to a hundredth of the explained variance
-            (:mod:`lorae.estimator.model_selection`).
-        latent: latent size to come down from; by default 64, or twice `n_components` and at least
-            32 where that is a number, and never more than a sample has values.
-        encoder: a module from samples, scaled, to n x latent; a copy of it is trained on. By
-            default one that fits the samples.
-        decoder: a module back; both or none must be given.
+            autoencoder explains on held-out samples. "auto": the smallest number whose held-out
+            error is the least one up to one standard error, or up to a hundredth of the explained
+            variance (:mod:`lorae.estimator.model_selection`).
+        latent: number of codes before the rank is reduced; by default 64, or twice `n_components`
+            and at least 32 if that is an integer, and never more than a sample has values.
+        encoder: module from scaled samples to n x latent, of which a copy is trained. By default a
+            network that fits the samples.
+        decoder: module from n x latent to scaled samples; give both or none.
         width: factor on the hidden widths of the default networks.
         steps: optimizer steps of a single training; by default 100 passes over the samples, within
-            300 and 10,000 steps. A chosen number of components takes about 2.5 times as many.
+            300 and 10,000 steps. If the number of components is chosen, fitting takes about 2.5
+            times as many.
         batch_size: samples in a step, at most.
         learning_rate: step size of Adam.
         validation_fraction: share of the samples that is held out to choose the number of
-            components, above 0 and at most 0.5; none are held out where it is given.
-        standardize: whether columns of vectors are scaled to variance 1 before all else. If not,
-            they are centred, and variances and errors have their units.
+            components, above 0 and at most 0.5; none are held out if that is an integer.
+        standardize: whether columns of vectors are scaled to variance 1 first. Otherwise they are
+            centred, and variances and errors are in their units.
         whiten: whether coordinates are divided by their standard deviations.
         image_shape: shape of the images that flat samples are, such as (28, 28).
-        density: what new codes are drawn from: gaussian, mixture-4, mixture-10, mixture-auto or
-            flow.
-        warm_start: whether `fit` goes on from the last fit, where samples are of the same shape
+        density: density of codes that :meth:`sample` draws from: gaussian, mixture-4, mixture-10,
+            mixture-auto or flow.
+        warm_start: whether `fit` starts from the last fit, if samples have the same shape as then
             and no more components are asked for.
         device: auto, cpu, cuda or mps.
-        random_state: seed, or generator, of weights and batches.
+        random_state: seed or generator of weights and batches.
 
     Attributes:
-        n_components_: number of coordinates r; the networks have exactly so many codes.
+        n_components_: number r of coordinates, which is the number of codes of the networks.
         explained_variance_: variances of the coordinates over the training samples, descending.
-            Their sum is the variance that reconstructions explain: that of the samples minus their
-            squared error. Each is, to first order, the variance that its coordinate carries in the
-            data: the mean squared length of what a unit step along it does there.
+            Their sum is the variance that reconstructions explain: the variance of the samples
+            minus their squared error. To first order, each is the variance that its coordinate
+            explains in the data: the mean squared length of the change that a unit step along it
+            makes there.
         explained_variance_ratio_: the same, divided by the variance of the samples.
         singular_values_: square roots of the explained variances times the number of samples
             minus one.
         components_: mean derivative of the reconstruction by each coordinate over training
-            samples, r x n_features. Of linear networks these are PCA's components.
+            samples, r x n_features. For linear networks these are the components of PCA.
         mean_: mean of the training samples, in scaled units.
         reconstruction_error_: mean squared error over training samples and their values, in scaled
             units.
-        ranks_: number of singular values above a share of the largest, at 1e-1 to 1e-6, of two
-            matrices: the covariance of the whitened codes, and the one of the coordinates.
-        path_: the points of the walk down the ranks, each with its model, where the number of
-            components was chosen; else empty.
-        history_: a line for every 50 steps: phase, step, loss and rank.
+        ranks_: number of singular values above a share of the largest, 1e-1 to 1e-6, for two
+            matrices: "whitened", the covariance of the whitened codes, and "coordinates", that of
+            the coordinates.
+        path_: if the number of components was chosen, the points of the path over ranks, each with
+            its model; otherwise empty.
+        history_: phase, step, loss and rank every 50 steps.
         model_: the autoencoder, whose codes are the coordinates.
         n_features_in_: number of values of a sample.
         feature_names_in_: names of the columns of a data frame.
@@ -104,7 +109,7 @@ class LowRankAutoencoder(
         ((150, 2), True)
     """
 
-    def __init__(  # as scikit-learn has it, `fit` checks what is stored here
+    def __init__(  # only stores, as scikit-learn requires; `fit` checks
         self,
         *,
         n_components: Any = "auto",
@@ -147,112 +152,134 @@ class LowRankAutoencoder(
         """Train on samples, and return self.
 
         Raises:
-            InputError: if an argument or the samples are unfit.
+            InputError: if an argument or the samples are invalid.
             Diverged: if the loss is not finite.
 
         Warns:
             ConvergenceWarning: if the networks explain less than a hundredth of the variance of
-                held-out samples, or of the training samples where `n_components` is a number.
+                held-out samples, or of the training samples if `n_components` is an integer.
         """
-        earlier = getattr(self, "container_", None)
-        samples, self.container_ = taken(self, X, self.image_shape, reset=True)
-        samples, n = as_training(samples), len(samples)
-        check_arguments(self.get_params(deep=False), n, self.container_.values)
-        share = 0.0 if is_whole(self.n_components) else max(self.validation_fraction, 2 / n)
-        trainer = self._trainer(samples, share)
-        steps = self.steps or min(max(100 * trainer.sampler.per_epoch, 300), 10_000)
+        earlier = getattr(self, "input_format_", None)
+        samples = to_training_dtype(self._read(X, reset=True))
+        n = len(samples)
+        check_training(self.get_params(deep=False), n)
+        check_n_components(self.n_components, self.latent, n, self.input_format_.n_values)
+        share = 0.0 if is_integer(self.n_components) else max(self.validation_fraction, 2 / n)
+        trainer = self._trainer(samples, held_out=round(share * n))
+        steps = self.steps or trainer.default_steps
         with seeded(trainer.seed):
-            model = self._before(earlier)
-            if model is None:
-                with ALONE, seeded(trainer.seed):
-                    model = self._fresh(trainer.training_samples.cpu())
-            model = model.to(trainer.fabric.device)
-            model, self.path_ = trained(trainer, model, self.n_components, steps)
-            set_attributes(self, model, trainer.training_samples)
+            model = self._initial_model(earlier, trainer)
+            model, self.path_ = train_and_select(trainer, model, self.n_components, steps)
+            self._set_model(model, trainer.training_samples)
         self.history_ = trainer.history
         return self
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
         """Train on one more batch of samples, and return self.
 
-        The first call is a :meth:`fit`, which settles the number of components. Later ones make
-        one pass over the new samples with the networks as they are, and then align the coordinates
-        with these samples, so codes of earlier samples change.
+        The first call is a :meth:`fit`, which determines the number of components. Later calls
+        train the present networks in one pass over the new samples, and then align the coordinates
+        with these samples, so that the codes of earlier samples change.
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
-        samples = as_training(taken(self, X, self.image_shape, reset=False)[0])
-        check_arguments(self.get_params(deep=False) | {"n_components": 1}, len(samples), 1)
-        trainer = self._trainer(samples, 0.0)
+        samples = to_training_dtype(self._read(X))
+        check_training(self.get_params(deep=False), len(samples))
+        trainer = self._trainer(samples)
         model = clone(self.model_).to(trainer.fabric.device)
         with seeded(trainer.seed):
             trainer.run("partial fit", AE(model), trainer.sampler.per_epoch)
-            set_attributes(self, model, samples)
+            self._set_model(model, samples)
         self.history_ = [*self.history_, *trainer.history]
         return self
 
-    def _trainer(self, samples: Tensor, share: float) -> Trainer:
-        """Return what trains on samples, with a share of them held out."""
+    def _read(self, X: Any, *, reset: bool = False) -> Tensor:
+        """Return samples as a tensor for the networks, and set (`reset`) or check their format."""
+        array, found = read_samples(X, self.image_shape if reset else None)
+        if not found.is_stack:
+            validate_data(self, to_array(X), reset=reset, skip_check_array=True)
+        elif reset:
+            self.n_features_in_ = found.n_values
+            self.__dict__.pop("feature_names_in_", None)
+        if reset:
+            self.input_format_ = found
+        elif found.sample_shape != self.input_format_.sample_shape:
+            raise InputError(
+                f"X has samples of shape {found.sample_shape}, but {type(self).__name__} was "
+                f"fitted to samples of shape {self.input_format_.sample_shape}"
+            )
+        return self.input_format_.to_tensor(array)
+
+    def _trainer(self, samples: Tensor, held_out: int = 0) -> Trainer:
         return Trainer(
             samples,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            held_out=round(share * len(samples)),
+            held_out=held_out,
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
             device=self.device,
         )
 
-    def _before(self, container: Container | None) -> Autoencoder | None:
-        """Return a copy of the model to go on from, if it fits; the container was its samples'."""
-        if not self.warm_start or container is None or not hasattr(self, "model_"):
-            return None
-        wanted = self.n_components if is_whole(self.n_components) else 1
-        same = container.shape == self.container_.shape and container.sample == (
-            self.container_.sample
-        )
-        return clone(self.model_) if same and wanted <= self.n_components_ else None
+    def _initial_model(self, earlier: InputFormat | None, trainer: Trainer) -> Autoencoder:
+        """Return a copy of the last model if training can start from it, or else a new one.
 
-    def _fresh(self, samples: Tensor) -> Autoencoder:
-        wanted = self.n_components if is_whole(self.n_components) else 32
-        own = None
-        if self.encoder is not None and self.decoder is not None:
-            own = self.encoder, self.decoder
-        return fresh_model(
-            samples,
-            self.container_,
-            self.latent or max(32, 2 * wanted),
-            width=self.width,
-            standardize=self.standardize,
-            modules=own,
-        )
+        Args:
+            earlier: the format of the samples that the last model was fitted to.
+            trainer: holds the training samples.
+        """
+        wanted = self.n_components if is_integer(self.n_components) else None
+        if self.warm_start and earlier is not None and hasattr(self, "model_"):
+            shapes = {(one.shape, one.sample_shape) for one in (earlier, self.input_format_)}
+            if len(shapes) == 1 and (wanted or 1) <= self.n_components_:
+                return clone(self.model_).to(trainer.fabric.device)
+        with ALONE, seeded(trainer.seed):
+            model = build_model(
+                trainer.training_samples.cpu(),
+                self.input_format_,
+                self.latent or max(32, 2 * (wanted or 32)),
+                width=self.width,
+                standardize=self.standardize,
+                modules=None if self.encoder is None else (self.encoder, self.decoder),
+            )
+        return model.to(trainer.fabric.device)
+
+    def _set_model(self, model: Autoencoder, samples: Tensor) -> None:
+        """Set the attributes of a trained model and its training samples."""
+        scaled_units = self.standardize or self.input_format_.is_image
+        unit = 1.0 if scaled_units else float(model.scale.flatten()[0])
+        fitted = fit_statistics(model, samples, unit)
+        for field in dataclasses.fields(fitted):
+            setattr(self, f"{field.name}_", getattr(fitted, field.name))
+        self.n_components_ = len(fitted.explained_variance)
 
     # Using
 
     def transform(self, X: Any) -> Any:
         """Return the coordinates of samples, n x n_components_: a tensor for a tensor.
 
-        They are computed in the precision of the samples, bytes in float32.
+        They are computed in the precision of the samples, for bytes in float32.
 
         Raises:
-            InputError: if the samples are not of the shape of those that were fitted.
+            InputError: if the samples do not have the shape of those that were fitted.
         """
-        codes = encode_all(self.model_, self._taken(X))
+        check_is_fitted(self)
+        codes = encode_all(self.model_, self._read(X))
         if self.whiten:
             codes /= self._deviations(codes)
         return codes if isinstance(X, Tensor) else codes.numpy()
 
     def inverse_transform(self, codes: Any) -> Any:
-        """Return the samples that coordinates stand for, in what the fitted samples were in.
+        """Return the samples that coordinates decode to, in the container that was fitted.
 
         Args:
-            codes: n x k with k at most n_components_: the first k coordinates, the others being at
-                their mean, 0.
+            codes: n x k with k at most n_components_: the first k coordinates; the others are set
+                to their mean, 0.
 
         Raises:
             InputError: if there are more columns.
         """
         check_is_fitted(self)
-        array = check_array(as_array(codes), dtype=[np.float64, np.float32])
+        array = check_array(to_array(codes), dtype=[np.float64, np.float32])
         missing = self.n_components_ - array.shape[1]
         if missing < 0:
             raise InputError(
@@ -261,65 +288,64 @@ class LowRankAutoencoder(
         z = torch.from_numpy(np.pad(array, [(0, 0), (0, missing)]))
         if self.whiten:
             z = z * self._deviations(z)
-        return self.container_.give(decode_all(self.model_, z))
+        return self.input_format_.from_tensor(decode_all(self.model_, z))
 
     def score_samples(self, X: Any) -> Array:
         """Return the reconstruction error of each sample, the mean square over its values."""
-        errors: Array = self._squares(X)[0].numpy()
+        errors: Array = self._squared_errors(X)[0].numpy()
         return errors
 
     def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002
-        """Return the share of the variance of samples, around the training mean, that is explained.
+        """Return the share of the variance of samples around the training mean that is explained.
 
-        1 is best; 0 is what the training mean gets, and below is worse than that.
+        The best value is 1; reconstructing every sample by the training mean gives 0, and worse
+        reconstructions give negative values.
         """
-        errors, apart = self._squares(X)
-        return 1 - float(errors.sum() / apart.sum().clamp(min=TINY))
+        errors, deviations = self._squared_errors(X)
+        return 1 - float(errors.sum() / deviations.sum().clamp(min=TINY))
 
     def sample(
         self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
     ) -> Any:
-        """Return new samples, in what the fitted samples were in.
+        """Return new samples, in the container that was fitted.
 
         Codes are drawn from the `density`, fitted to those of up to 10,000 training samples.
 
         Args:
-            n_samples: how many, 1 or more.
+            n_samples: number of samples, 1 or more.
             random_state: seed or generator; that of the estimator by default.
         """
         check_is_fitted(self)
-        if not (is_whole(n_samples) and n_samples >= 1):
-            raise InputError(f"n_samples must be a whole number of 1 or more, got {n_samples!r}")
-        if self.density not in DENSITIES or self.density == "prior":
-            raise unknown("density", self.density, set(DENSITIES) - {"prior"})
+        if not (is_integer(n_samples) and n_samples >= 1):
+            raise InputError(f"n_samples must be an integer of at least 1, got {n_samples!r}")
         state = self.random_state if random_state is None else random_state
         generator = torch.Generator().manual_seed(check_random_state(state).randint(2**31 - 1))
         density = fit_density(self.model_, lambda: self.codes_, self.density)
-        return self.container_.give(
-            decode_all(self.model_, density.sample(int(n_samples), generator))
-        )
+        codes = density.sample(int(n_samples), generator)
+        return self.input_format_.from_tensor(decode_all(self.model_, codes))
 
     def interpolate(self, starts: Any, ends: Any, steps: int = 10, kind: str = "linear") -> Any:
-        """Return samples on the way between samples, both ends reconstructed.
+        """Return samples on paths between samples; both ends are reconstructed.
 
         Args:
             starts: n samples.
             ends: n samples.
-            steps: on each way, at least 2.
+            steps: samples of each path, at least 2.
             kind: "linear" in the coordinates, or "spherical" around their mean.
 
         Returns:
             n x steps x the shape of a sample; an array for data frames.
         """
-        a, b = (encode_all(self.model_, self._taken(part)) for part in (starts, ends))
+        check_is_fitted(self)
+        a, b = (encode_all(self.model_, self._read(part)) for part in (starts, ends))
         if len(a) != len(b):
-            raise InputError(f"starts and ends must be as many, got {len(a)} and {len(b)}")
+            raise InputError(
+                f"starts and ends must have the same number of samples, got {len(a)} and {len(b)}"
+            )
         paths = between(a, b, steps, kind)
-        plain = dataclasses.replace(
-            self.container_, kind="tensor" if self.container_.kind == "tensor" else "array"
-        )
-        samples = plain.give(decode_all(self.model_, paths.flatten(0, 1)))
-        return samples.reshape(*paths.shape[:2], *self.container_.sample)
+        decoded = decode_all(self.model_, paths.flatten(0, 1))
+        samples = self.input_format_.from_tensor(decoded, frames=False)
+        return samples.reshape(*paths.shape[:2], *self.input_format_.sample_shape)
 
     def to(self, device: str) -> Self:
         """Move the model to a device, such as cpu or cuda, and return self."""
@@ -332,12 +358,13 @@ class LowRankAutoencoder(
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to one safetensors file: no pickle, and a checksum.
+        """Write the fitted estimator to one safetensors file, with a checksum and without pickle.
 
-        Modules of the user's own are not in it, only their weights.
+        Of the user's own modules, the file holds only the weights.
         """
         check_is_fitted(self)
-        archive.save(self, Path(path))
+        attributes = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        save_fitted(Path(path), self.get_params(deep=False), attributes)
 
     @classmethod
     def load(
@@ -347,19 +374,21 @@ class LowRankAutoencoder(
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
     ) -> Self:
-        """Return the estimator that :meth:`save` wrote, on the CPU.
+        """Return the estimator that :meth:`save` wrote, on the CPU; its `path_` is empty.
 
         Args:
-            path: of the file.
-            encoder: where it was of the user's own, one of the same layers.
-            decoder: the same.
+            path: the file.
+            encoder: for an estimator of the user's own modules, an encoder of the same layers.
+            decoder: the decoder likewise.
 
         Raises:
-            InputError: if the file is missing, cut short, altered, of a newer version or of other
-                modules.
+            InputError: if the file is missing, damaged or of another version, or the modules do
+                not fit.
         """
-        loaded: Self = archive.load(cls, Path(path), encoder, decoder)
-        return loaded
+        arguments, attributes = load_fitted(Path(path), encoder, decoder)
+        estimator = cls(**arguments)
+        estimator.__dict__.update(attributes)
+        return estimator
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -367,25 +396,23 @@ class LowRankAutoencoder(
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state with the model on the CPU, for a machine that may have no other."""
+        """Return the state for pickle, with the model on the CPU, which every machine has."""
         state: dict[str, Any] = super().__getstate__()
         if "model_" in state and state["model_"].shift.device.type != "cpu":
             state["model_"] = clone(state["model_"]).cpu()
         return state
 
     @property
-    def _n_features_out(self) -> int:  # scikit-learn makes names from it
+    def _n_features_out(self) -> int:  # scikit-learn derives output names from it
         return len(self.explained_variance_)
-
-    def _taken(self, X: Any) -> Tensor:
-        check_is_fitted(self)
-        return taken(self, X, self.image_shape, reset=False)[0]
 
     def _deviations(self, like: Tensor) -> Tensor:
         return torch.from_numpy(np.sqrt(self.explained_variance_)).clamp(min=TINY).to(like)
 
-    def _squares(self, X: Any) -> tuple[Tensor, Tensor]:
-        samples = self._taken(X)
+    def _squared_errors(self, X: Any) -> tuple[Tensor, Tensor]:
+        """Return squared errors and squared deviations from the training mean of samples."""
+        check_is_fitted(self)
+        samples = self._read(X)
         mean = torch.from_numpy(self.mean_).view(samples.shape[1:])
-        errors, apart = squared_errors(self.model_, samples, mean)
-        return errors * self.unit_**2, apart * self.unit_**2
+        errors, deviations = squared_errors(self.model_, samples, mean)
+        return errors * self.unit_**2, deviations * self.unit_**2

@@ -18,16 +18,27 @@ Reference:
 """
 
 import math
+import numbers
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from lorae.errors import InputError
-from lorae.estimator.rank_reduction import Point, Trainer, mean_of
-from lorae.nn.autoencoder import Autoencoder
+from lorae.estimator.rank_reduction import (
+    STAGE,
+    Point,
+    Trainer,
+    ladder,
+    mean_of,
+    train_at_rank,
+    walk,
+)
+from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import squared_errors
+from lorae.objectives.base import AE
 from lorae.utils.samples import subsample
 
 _MATTERS = 0.01  # share of the explained variance that "auto" may lose
@@ -105,6 +116,41 @@ def select_rank(
         if best.rank - below <= 1:
             return best, sorted(points, key=lambda p: -p.rank)
         points.append(trainer.run_stage(best.model, (best.rank + below) // 2, steps))
+
+
+def train_and_select(
+    trainer: Trainer, model: Autoencoder, n_components: Any, steps: int
+) -> tuple[Autoencoder, list[Point]]:
+    """Return a trained model with a number of components, and the points of the path to it.
+
+    Args:
+        trainer: with held-out samples, unless `n_components` is an integer.
+        model: the model to start from, without a bridge.
+        n_components: a rank, a share or "auto".
+        steps: optimizer steps of one training; to choose a rank takes about 2.5 times as many.
+
+    Raises:
+        InputError: if the rank is above the number of codes of the model.
+        Diverged: if the loss is not finite.
+
+    Warns:
+        ConvergenceWarning: if the model explains next to nothing.
+    """
+    if isinstance(n_components, numbers.Integral):
+        rank, latent = int(n_components), model.bridge.latent
+        if rank > latent:
+            raise InputError(f"n_components must be at most the latent size, {latent}, got {rank}")
+        model = train_at_rank(trainer, model, rank, steps)
+        warn_if_no_better_than_mean(trainer, model)
+        return model, []
+    trainer.run("training", AE(model), max(1, round(0.6 * steps)))
+    warn_if_no_better_than_mean(trainer, model)
+    stage, mean_error = max(1, round(STAGE * steps)), trainer.mean_error(model)
+    path = walk(trainer, model, stage, ranks=ladder(model.bridge.latent))
+    best, points = select_rank(trainer, path, rule_for(n_components), mean_error, stage)
+    model = clone(best.model)
+    trainer.run("finishing", AE(model), max(1, round(0.4 * steps)), cool=True)
+    return model, points
 
 
 def warn_if_no_better_than_mean(trainer: Trainer, model: Autoencoder) -> None:

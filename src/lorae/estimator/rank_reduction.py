@@ -65,7 +65,7 @@ class Point:
     model: Autoencoder = field(repr=False, compare=False)
     distance: float | None = None
 
-    def about(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures, as values that JSON can hold."""
         return {
             "lambda": self.weight,
@@ -125,6 +125,11 @@ class Trainer:
     def seconds(self) -> float:
         """Time since the trainer was made."""
         return time.perf_counter() - self._start
+
+    @property
+    def default_steps(self) -> int:
+        """Steps of one training: 100 passes over the samples, within 300 and 10,000."""
+        return min(max(100 * self.sampler.per_epoch, 300), 10_000)
 
     def run(self, phase: str, objective: Objective, steps: int, *, cool: bool = False) -> None:
         """Train for a number of steps.

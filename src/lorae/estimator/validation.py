@@ -1,65 +1,74 @@
-"""The arguments of the estimator: what each may be."""
+"""Checks of the arguments of the estimator and of the path."""
 
 import numbers
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from lorae.errors import InputError
 from lorae.estimator.model_selection import rule_for
 from lorae.utils.validation import check_range
 
-_RANGES: dict[str, tuple[float | None, bool]] = {
-    "latent": (None, True),
-    "steps": (None, True),
-    "batch_size": (None, True),
-    "width": (64, False),
-    "learning_rate": (1, False),
-    "validation_fraction": (0.5, False),
-}
-"""The greatest value of an argument, and whether it is a whole number."""
+_INTEGERS = ("latent", "steps", "batch_size")
+_LARGEST = {"width": 64, "learning_rate": 1, "validation_fraction": 0.5}
 
 
-def is_whole(value: Any) -> TypeGuard[int]:
-    """Return whether a value is a whole number, of NumPy's perhaps, and no truth value.
+def is_integer(value: Any) -> TypeGuard[int]:
+    """Return whether a value is an integer of Python or NumPy; booleans are not.
 
     Example:
-        >>> is_whole(3), is_whole(3.0), is_whole(True)
+        >>> is_integer(3), is_integer(3.0), is_integer(True)
         (True, False, False)
     """
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def check_arguments(given: dict[str, Any], n: int, values: int) -> None:
-    """Check the estimator's arguments against n samples of so many values.
+def check_training(options: Mapping[str, Any], n_samples: int) -> None:
+    """Check the arguments that training depends on, and that there are samples enough for it.
+
+    Args:
+        options: latent and steps, which may be None, batch_size, width, learning_rate and
+            validation_fraction, and encoder and decoder, if there are; others are ignored.
+        n_samples: number of samples.
 
     Raises:
-        InputError: naming the first one that is unfit.
+        InputError: naming the first argument that is invalid.
     """
-    for name, (high, whole) in _RANGES.items():
-        value = given[name]
+    for name in (*_INTEGERS, *_LARGEST):
+        value = options[name]
         if value is None and name in ("latent", "steps"):
             continue
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        if not (is_whole(value) if whole else real):
-            raise InputError(f"{name} must be a {'whole ' * whole}number, got {value!r}")
-        check_range(name, float(value), 1 if whole else 0, high, open_low=not whole)
-    if (given["encoder"] is None) != (given["decoder"] is None):
-        raise InputError("encoder and decoder must be given both or not at all, one is None")
-    if n < 2:
-        raise InputError("X must have at least 2 samples, got n_samples = 1")
-    _check_components(given["n_components"], given["latent"], n, values)
+        if name in _INTEGERS:
+            if not is_integer(value):
+                raise InputError(f"{name} must be an integer, got {value!r}")
+            check_range(name, float(value), 1)
+        else:
+            if isinstance(value, bool) or not isinstance(value, numbers.Real):
+                raise InputError(f"{name} must be a number, got {value!r}")
+            check_range(name, float(value), 0, _LARGEST[name], open_low=True)
+    if (options.get("encoder") is None) != (options.get("decoder") is None):
+        raise InputError("encoder and decoder must be given both or not at all, got only one")
+    if n_samples < 2:
+        raise InputError(f"X must have at least 2 samples, got n_samples = {n_samples}")
 
 
-def _check_components(wanted: Any, latent: int | None, n: int, values: int) -> None:
-    if not is_whole(wanted):
-        rule_for(wanted)
-        if n < 4:
+def check_n_components(value: Any, latent: int | None, n_samples: int, n_values: int) -> None:
+    """Check the number of components for samples of `n_values` values.
+
+    Raises:
+        InputError: if it is neither an integer in range nor a share nor "auto", or if there are
+            too few samples to choose it.
+    """
+    if not is_integer(value):
+        rule_for(value)
+        if n_samples < 4:
             raise InputError(
-                f"X must have at least 4 samples to choose n_components, got n_samples = {n}"
+                "X must have at least 4 samples to choose n_components, got n_samples = "
+                f"{n_samples}"
             )
         return
-    most = min(n, values) if latent is None else min(n, values, latent)
-    if not 1 <= wanted <= most:
+    largest = min(n_samples, n_values) if latent is None else min(n_samples, n_values, latent)
+    if not 1 <= value <= largest:
         raise InputError(
-            f"n_components must be 1 to {most}, the least of n_samples = {n}, the {values} values "
-            f"of a sample and latent, got {wanted}"
+            f"n_components must be 1 to {largest}, the least of n_samples = {n_samples}, the "
+            f"{n_values} values of a sample and latent, got {value}"
         )

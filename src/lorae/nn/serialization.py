@@ -47,7 +47,7 @@ def load(
     file = _file_of(path, revision)
     tensors, about = load_tensors(file)
     try:
-        model = _built(Architecture.from_dict(about), tensors, encoder, decoder)
+        model = rebuild(Architecture.from_dict(about), tensors, encoder, decoder)
         model.load_state_dict(tensors)
     except InputError as error:
         raise InputError(f"{str(file)!r} cannot be loaded: {error}") from None
@@ -67,13 +67,23 @@ def _file_of(path: str | Path, revision: str | None) -> Path:
     return place / "model.safetensors" if place.is_dir() else place
 
 
-def _built(
+def rebuild(
     architecture: Architecture,
     tensors: dict[str, Tensor],
     encoder: nn.Module | None,
     decoder: nn.Module | None,
 ) -> Autoencoder:
-    """Return a model for a state, of modules given or built, in which to load it."""
+    """Return a model into which a state can be loaded.
+
+    Args:
+        architecture: of the model.
+        tensors: its state.
+        encoder: for a model of the user's modules, an encoder like the one wrapped.
+        decoder: the decoder likewise.
+
+    Raises:
+        InputError: if modules are missing or superfluous.
+    """
     units = {"shift": tensors["shift"], "scale": tensors["scale"]}
     if architecture.network != "own":
         if encoder is not None or decoder is not None:

@@ -1,4 +1,4 @@
-"""A fitted estimator in a file: whole, or refused in one sentence with nothing lost."""
+"""Files of fitted estimators: complete, or refused in one sentence and left unchanged."""
 
 import json
 from pathlib import Path
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lorae import InputError, LowRankAutoencoder
-from lorae.estimator.archive import VERSION
-from lorae.estimator.containers import as_array
+from lorae.estimator.inputs import to_array
+from lorae.estimator.serialization import VERSION
 from lorae.nn.autoencoder import Architecture, build
 from lorae.utils import files
 from lorae.utils.files import load_tensors, save_tensors
@@ -48,24 +48,24 @@ def path(content, tmp_path) -> Path:
 
 
 def assert_refused(path: Path, pattern: str, **own: nn.Module) -> None:
-    """Check for one sentence that names the file, which stays as it is, alone."""
+    """Check for one sentence that names the file, and that the file is unchanged and alone."""
     before = path.read_bytes()
     with pytest.raises(InputError, match=pattern) as error:
         LowRankAutoencoder.load(path, **own)
-    told = str(error.value)
-    assert "\n" not in told
-    assert repr(str(path)) in told
+    message = str(error.value)
+    assert "\n" not in message
+    assert repr(str(path)) in message
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
 
-def altered(path: Path, **fields: object) -> None:
-    """Write the description of a file anew, with a checksum that holds."""
+def rewrite(path: Path, **fields: object) -> None:
+    """Change the description in a file, with a valid checksum."""
     tensors, about = load_tensors(path)
     save_tensors(path, tensors, about | fields)
 
 
-# What is damaged or foreign
+# Damaged and foreign files
 
 
 @ONE_FILE
@@ -84,35 +84,37 @@ def test_a_file_with_any_byte_altered_is_refused(place, change, content, path):
     assert_refused(path, "cut short|altered|newer version|not written by lorae")
 
 
-def test_a_file_of_a_newer_version_is_refused(path):
-    altered(path, version=VERSION + 1)
-    assert_refused(path, f"newer lorae: its version is {VERSION + 1}, .* up to {VERSION}")
+@pytest.mark.parametrize(("change", "age"), [(1, "a newer"), (-1, "an older")])
+def test_a_file_of_another_version_is_refused(path, change, age):
+    version = VERSION + change
+    rewrite(path, version=version)
+    assert_refused(path, f"{age} lorae: its version is {version}, .* reads version {VERSION}")
 
 
 def test_a_file_of_another_kind_is_refused(path):
     build(Architecture("mlp", (5,), 2)).save(path)
-    assert_refused(path, "holds no LowRankAutoencoder: give the file that its save wrote")
+    assert_refused(path, "holds no LowRankAutoencoder: give a file that its save method wrote")
     path.write_text(json.dumps({"kind": "LowRankAutoencoder"}))
     assert_refused(path, "not a safetensors file")
     save_tensors(path, {"x": torch.ones(1)}, ["LowRankAutoencoder"])
     assert_refused(path, "holds no LowRankAutoencoder")
 
 
-def test_a_file_that_is_missing_is_told(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*no\.safetensors"):
         LowRankAutoencoder.load(tmp_path / "no.safetensors")
 
 
-def test_a_model_that_its_weights_do_not_fit_is_refused(path):
+def test_weights_that_do_not_fit_the_architecture_are_refused(path):
     _, about = load_tensors(path)
-    altered(path, architecture=about["architecture"] | {"width": 0.1})
-    assert_refused(path, "holds no model that this version, or these modules, can take up")
+    rewrite(path, architecture=about["architecture"] | {"width": 0.1})
+    assert_refused(path, "holds no model that this version, or these modules, can load")
 
 
-# What cannot be written
+# Writing
 
 
-def test_a_save_that_fails_leaves_the_file_of_before(path, content, monkeypatch):
+def test_a_save_that_fails_leaves_the_previous_file(path, content, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -124,13 +126,13 @@ def test_a_save_that_fails_leaves_the_file_of_before(path, content, monkeypatch)
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_save_takes_the_place_of_the_file_of_before(path, content):
+def test_a_save_replaces_the_previous_file(path, content):
     fitted(random_state=1).save(path)
     assert path.read_bytes() != content
     LowRankAutoencoder.load(path)
 
 
-# What comes back
+# Reading
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_a_save_takes_the_place_of_the_file_of_before(path, content):
     ],
     ids=["usual", "numpy", "units", "share"],
 )
-def test_all_that_is_fitted_comes_back(arguments, tmp_path):
+def test_all_fitted_attributes_are_restored(arguments, tmp_path):
     one = fitted(**arguments)
     one.save(tmp_path / "a.safetensors")
     again = LowRankAutoencoder.load(tmp_path / "a.safetensors")
@@ -156,34 +158,34 @@ def test_all_that_is_fitted_comes_back(arguments, tmp_path):
         "density",
         "latent",
     }:
-        found, expected = (as_array(getattr(each, name)) for each in (again, one))
+        found, expected = (to_array(getattr(each, name)) for each in (again, one))
         np.testing.assert_equal(found, expected, err_msg=name)
     assert attributes <= set(vars(again))
-    assert again.path_ == []  # the models of a walk are not kept
+    assert again.path_ == []  # the models of a path are not saved
     for key, tensor in one.model_.state_dict().items():
         assert torch.equal(again.model_.state_dict()[key], tensor), key
     assert again.score(X) == one.score(X)
     np.testing.assert_array_equal(again.score_samples(X), one.score_samples(X))
     assert list(again.get_feature_names_out()) == list(one.get_feature_names_out())
-    # What was saved can be saved again, and is the same.
+    # Saving again writes the same bytes.
     again.save(tmp_path / "b.safetensors")
     written = [(tmp_path / f"{name}.safetensors").read_bytes() for name in "ab"]
     assert written[0] == written[1]
 
 
-def test_a_generator_is_not_kept(tmp_path):
+def test_a_generator_is_not_saved(tmp_path):
     fitted(random_state=np.random.RandomState(0)).save(tmp_path / "a.safetensors")
     assert LowRankAutoencoder.load(tmp_path / "a.safetensors").random_state is None
 
 
-def test_modules_of_the_user_are_asked_for_and_must_fit(tmp_path):
+def test_modules_of_the_user_are_required_and_must_fit(tmp_path):
     own = modules()
     one = fitted(width=1.0, **own)
     path = tmp_path / "a.safetensors"
     one.save(path)
     for given_ in ({}, {"encoder": own["encoder"]}, {"decoder": own["decoder"]}):
-        assert_refused(path, "modules of the user's own: give encoder and decoder", **given_)
+        assert_refused(path, "the user's modules: give encoder and decoder", **given_)
     wrong = {**own, "encoder": nn.Sequential(nn.Linear(5, 3), nn.Tanh())}
-    assert_refused(path, "these modules, can take up", **wrong)
+    assert_refused(path, "these modules, can load", **wrong)
     again = LowRankAutoencoder.load(path, **modules())
     np.testing.assert_array_equal(again.transform(X), one.transform(X))

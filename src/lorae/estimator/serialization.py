@@ -1,0 +1,131 @@
+"""A fitted estimator as one safetensors file: weights, statistics and arguments, without pickle.
+
+The description in the header has a version of its own; a file of another version is refused.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lorae.errors import InputError
+from lorae.estimator.inputs import InputFormat
+from lorae.estimator.networks import add_linear_layers
+from lorae.nn.autoencoder import Architecture, Autoencoder
+from lorae.nn.serialization import rebuild
+from lorae.utils.files import load_tensors, save_tensors
+
+VERSION = 2
+_KIND = "LowRankAutoencoder"
+_ARRAYS = (
+    "explained_variance_",
+    "explained_variance_ratio_",
+    "singular_values_",
+    "components_",
+    "mean_",
+)
+_VALUES = ("n_components_", "n_features_in_", "reconstruction_error_", "unit_", "history_")
+
+
+def save_fitted(path: Path, arguments: dict[str, Any], attributes: dict[str, Any]) -> None:
+    """Write a fitted estimator to a file, atomically.
+
+    Args:
+        path: the file; an existing one is replaced.
+        arguments: those of the constructor. Modules and generators are not written.
+        attributes: the fitted attributes; `path_` is not written.
+    """
+    model: Autoencoder = attributes["model_"]
+    assert model.architecture is not None
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {name: torch.from_numpy(attributes[name]) for name in _ARRAYS}
+    tensors["codes_"] = attributes["codes_"]
+    names = attributes.get("feature_names_in_")
+    about = {
+        "kind": _KIND,
+        "version": VERSION,
+        "arguments": _to_json(arguments),
+        "architecture": dataclasses.asdict(model.architecture),
+        "input_format": dataclasses.asdict(attributes["input_format_"]),
+        "feature_names": None if names is None else list(names),
+        "ranks": {key: list(ranks.items()) for key, ranks in attributes["ranks_"].items()},
+        "values": {name: attributes[name] for name in _VALUES},
+    }
+    save_tensors(path, tensors, about)
+
+
+def load_fitted(
+    path: Path, encoder: nn.Module | None = None, decoder: nn.Module | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the arguments and the fitted attributes in a file, on the CPU.
+
+    Args:
+        path: the file.
+        encoder: if it holds weights of the user's modules, an encoder of the same layers.
+        decoder: the decoder likewise.
+
+    Raises:
+        InputError: if the file is missing, damaged or of another version, or the modules do not
+            fit.
+    """
+    tensors, about = load_tensors(path)
+    if not isinstance(about, dict) or about.get("kind") != _KIND:
+        raise InputError(f"{str(path)!r} holds no {_KIND}: give a file that its save method wrote")
+    if about["version"] != VERSION:
+        age = "a newer" if about["version"] > VERSION else "an older"
+        raise InputError(
+            f"{str(path)!r} was written by {age} lorae: its version is {about['version']}, and "
+            f"this one reads version {VERSION}"
+        )
+    arguments = about["arguments"] | {"encoder": encoder, "decoder": decoder}
+    if arguments["image_shape"] is not None:
+        arguments["image_shape"] = tuple(arguments["image_shape"])
+    attributes = about["values"] | {name: tensors[name].numpy() for name in _ARRAYS}
+    attributes |= {
+        "codes_": tensors["codes_"],
+        "input_format_": InputFormat.from_dict(about["input_format"]),
+        "model_": _load_model(path, tensors, about["architecture"], encoder, decoder),
+        "path_": [],
+        "ranks_": {key: dict(map(tuple, ranks)) for key, ranks in about["ranks"].items()},
+    }
+    if about["feature_names"] is not None:
+        attributes["feature_names_in_"] = np.array(about["feature_names"], dtype=object)
+    return arguments, attributes
+
+
+def _to_json(arguments: dict[str, Any]) -> dict[str, Any]:
+    values = {k: v.item() if isinstance(v, np.generic) else v for k, v in arguments.items()}
+    seed = values["random_state"] if isinstance(values["random_state"], int) else None
+    return values | {"encoder": None, "decoder": None, "random_state": seed}
+
+
+def _load_model(
+    path: Path,
+    tensors: dict[str, Tensor],
+    architecture: dict[str, Any],
+    encoder: nn.Module | None,
+    decoder: nn.Module | None,
+) -> Autoencoder:
+    state = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    modules: tuple[nn.Module | None, nn.Module | None] = None, None
+    is_own = architecture["network"] == "own"
+    if is_own and (encoder is None or decoder is None):
+        raise InputError(
+            f"{str(path)!r} holds only the weights of the user's modules: give encoder and "
+            "decoder, of the same layers, to load"
+        )
+    try:
+        if is_own and encoder is not None and decoder is not None:
+            latent = state["encoder.1.weight"].shape[1]
+            modules = add_linear_layers(encoder, decoder, latent)
+        model = rebuild(Architecture.from_dict(architecture), state, *modules)
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError, InputError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{str(path)!r} holds no model that this version, or these modules, can load ({reason})"
+        ) from None
+    return model.eval()
