@@ -28,7 +28,7 @@ from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.objectives.base import AE
 from lorae.sampling.interpolation import between
-from lorae.sampling.registry import DENSITIES, fit_density
+from lorae.sampling.registry import fit_density
 from lorae.utils.seeding import ALONE, seeded
 
 Array = np.ndarray[Any, Any]

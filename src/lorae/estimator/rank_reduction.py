@@ -6,7 +6,8 @@ The models here have no bridge and exactly as many codes as their rank. To lower
    standard deviations in data space;
 2. :class:`lorae.objectives.rank_descent.RankDescent` trains on while a threshold on the singular
    values lowers the rank to the target;
-3. :meth:`lorae.Autoencoder.cut` removes the dimensions that are zero, which leaves the function of the networks unchanged.
+3. :meth:`lorae.Autoencoder.cut` removes the dimensions that are zero, which leaves the function of
+   the networks unchanged.
 
 Training then continues at the new rank without a penalty. A path repeats this for decreasing ranks,
 or increasing lambda, and each of its models starts from the one before.
