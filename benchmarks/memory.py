@@ -45,7 +45,7 @@ def images(count: int, start: int) -> np.ndarray:
 
 def write_array(path: Path, count: int) -> None:
     """Write an .npy file, a block at a time."""
-    from lorae.data.cache import write_npy
+    from lorae.data.arrays import write_npy
 
     blocks = (images(min(10_000, count - start), start) for start in range(0, count, 10_000))
     write_npy(path, (count, 3, SIDE, SIDE), "|u1", blocks)

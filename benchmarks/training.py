@@ -47,7 +47,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from lorae.cli.malloc import keep_freed_memory
-from lorae.data.cache import cache_folder
+from lorae.data.locations import cache_folder
 from lorae.training.loop import Stepper, optimize
 from lorae.training.sampler import Sampler
 

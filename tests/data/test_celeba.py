@@ -1,4 +1,4 @@
-"""CelebA in its official layout, made up: what is read, cropped, split, told and refused."""
+"""CelebA in its official layout, with generated faces: crop, split, warnings, errors."""
 
 import logging
 import zipfile
@@ -55,18 +55,18 @@ def make(folder: Path, *, zipped: bool, names: tuple[str, ...] = tuple(SPLIT)) -
 @pytest.mark.parametrize("zipped", [True, False])
 def test_official_layout_with_its_split(tmp_path: Path, zipped: bool) -> None:
     folder = make(tmp_path / "faces", zipped=zipped)
-    found = data.load(folder)
-    assert (found.name, found.network, found.value_range) == ("celeba", "celeba", (0.0, 1.0))
-    assert found.train.shape == (4, 3, 64, 64)
-    assert found.test.shape == (2, 3, 64, 64)
-    assert found.train_labels is None
-    resolved = Options(data=str(folder), batch_size=2, steps=1).resolve(found)
+    loaded = data.load(folder)
+    assert (loaded.name, loaded.network, loaded.value_range) == ("celeba", "celeba", (0.0, 1.0))
+    assert loaded.train.shape == (4, 3, 64, 64)
+    assert loaded.test.shape == (2, 3, 64, 64)
+    assert loaded.train_labels is None
+    resolved = Options(data=str(folder), batch_size=2, steps=1).resolve(loaded)
     assert (resolved.network, resolved.latent, resolved.learning_rate) == ("celeba", 128, 1e-4)
 
 
 def test_centre_is_cropped_and_resized_as_torch_does(tmp_path: Path) -> None:
-    found = data.load(make(tmp_path / "faces", zipped=True))
-    for k, image in enumerate(found.train[:3]):
+    loaded = data.load(make(tmp_path / "faces", zipped=True))
+    for k, image in enumerate(loaded.train[:3]):
         pixels = np.asarray(Image.open(BytesIO(face(k))))[35:183, 15:163]
         whole = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
         expected = interpolate(whole, (64, 64), mode="bilinear", antialias=True)[0]
@@ -99,16 +99,16 @@ def test_another_partition_is_another_set(tmp_path: Path) -> None:
     assert np.array_equal(second.test[0], first.train[0])
 
 
-def test_a_part_of_the_set_will_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_part_of_the_set_is_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     some = ("000006.jpg", "000004.jpg", "000001.jpg", "stray.jpg")
     with caplog.at_level(logging.WARNING):
-        found = celeba.load(make(tmp_path / "faces", zipped=True, names=some))
-    assert (len(found.train), len(found.test)) == (2, 1)
+        loaded = celeba.load(make(tmp_path / "faces", zipped=True, names=some))
+    assert (len(loaded.train), len(loaded.test)) == (2, 1)
     assert "lacks 4 of the 7 images in list_eval_partition.txt" in caplog.text
     assert "ignored 1 files" in caplog.text
     whole = celeba.load(make(tmp_path / "whole", zipped=True))
     assert len(whole.train) == 4
-    assert len(caplog.records) == 2  # nothing to tell of a whole one
+    assert len(caplog.records) == 2  # no warning for the whole set
 
 
 def test_subfolders_of_the_download(tmp_path: Path) -> None:
@@ -125,29 +125,29 @@ def test_the_name_looks_in_the_cache_then_in_the_variable(
     assert not data.cached("celeba")
     with pytest.raises(InputError, match="put both in") as refused:
         data.load("celeba")
-    told = str(refused.value)
-    assert "\n" not in told
-    assert str(own_cache / "celeba") in told
-    assert "img_align_celeba.zip and list_eval_partition.txt" in told
+    message = str(refused.value)
+    assert "\n" not in message
+    assert str(own_cache / "celeba") in message
+    assert "img_align_celeba.zip and list_eval_partition.txt" in message
     named = make(tmp_path / "elsewhere", zipped=True)
     monkeypatch.setenv("LORAE_CELEBA", str(named))
     assert data.cached("celeba")
     assert data.fetch("celeba") == named
     assert data.load("celeba").checksum == data.load(named).checksum
-    kept = make(own_cache / "celeba", zipped=False)
-    assert data.fetch("celeba") == kept
+    cached = make(own_cache / "celeba", zipped=False)
+    assert data.fetch("celeba") == cached
     assert data.load("celeba", count=2).train.shape == (2, 3, 64, 64)
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_incomplete_sets_are_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "a", zipped=True, names=("000001.jpg", "000007.jpg"))
-    with pytest.raises(InputError, match="holds no image of CelebA's test part"):
+    with pytest.raises(InputError, match="must hold images of CelebA's test part, got none"):
         data.load(folder)
-    with pytest.raises(InputError, match="size and crop are for folders"):
+    with pytest.raises(InputError, match="size and crop need a folder"):
         data.load(folder, size=32)
     folder = make(tmp_path / "b", zipped=True)
     (folder / "img_align_celeba.zip").unlink()
-    with pytest.raises(InputError, match=r"neither img_align_celeba/ nor img_align_celeba\.zip"):
+    with pytest.raises(InputError, match=r"must hold img_align_celeba/ or img_align_celeba\.zip"):
         data.load(folder)
     folder = make(tmp_path / "c", zipped=False)
     with (folder / "list_eval_partition.txt").open("a") as file:

@@ -1,4 +1,4 @@
-"""Folders and zips of images: decoding, splits, classes, and what is refused."""
+"""Folders and zips of images: decoding, splits, classes, damaged files."""
 
 import shutil
 import zipfile
@@ -11,7 +11,7 @@ from PIL import Image
 
 from lorae import data
 from lorae.data import images
-from lorae.data import tables as arrays
+from lorae.data.splits import split_rows
 from lorae.errors import InputError
 
 
@@ -48,7 +48,7 @@ def decoded(folder: Path, **options: int) -> np.ndarray:
     """Load a folder and return all its images in order of name, as N x C x H x W."""
     loaded = images.load(folder, test_fraction=0.5, **options)  # type: ignore[arg-type]
     n = len(loaded.train) + len(loaded.test)
-    train, test = arrays.held_out(n, 0.5, 0)
+    train, test = split_rows(n, 0.5, 0)
     together = np.empty((n, *loaded.train.shape[1:]), np.uint8)
     together[train], together[test] = loaded.train, loaded.test
     return together
@@ -95,7 +95,7 @@ def test_one_coloured_image_makes_all_rgb(folder: Path) -> None:
     assert (together[:3] == together[:3, :1]).all()
 
 
-def test_sixteen_bits_are_scaled_not_cut(folder: Path) -> None:
+def test_sixteen_bits_are_scaled_not_truncated(folder: Path) -> None:
     values = np.linspace(0, 65535, 100).reshape(10, 10).astype(np.uint16)
     expected = np.rint(values / 257).astype(np.uint8)
     assert np.array_equal(one(folder, Image.fromarray(values))[0], expected)
@@ -110,7 +110,7 @@ def test_sixteen_bits_are_scaled_not_cut(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_is_laid_on_white(folder: Path, mode: str) -> None:
+def test_transparency_becomes_white(folder: Path, mode: str) -> None:
     rgba = Image.new("RGBA", (8, 8), (0, 0, 0, 255))
     rgba.putpixel((2, 3), (0, 0, 0, 0))
     if mode == "P":
@@ -186,7 +186,7 @@ def test_size_crops_square_and_resizes(folder: Path) -> None:
     assert together[2].std() < 45
 
 
-def test_crop_is_centred_and_goes_first(folder: Path) -> None:
+def test_crop_is_centred_and_precedes_resizing(folder: Path) -> None:
     fill(folder, 3, height=20, width=30)
     cropped = decoded(folder, crop=8)
     assert np.array_equal(cropped[1].transpose(1, 2, 0), pixels(20, 30, seed=1)[6:14, 11:19])
@@ -259,7 +259,7 @@ def test_zip_equals_folder(folder: Path, tmp_path: Path, wrapper: str) -> None:
     assert second.train_labels is not None
 
 
-def test_hidden_files_and_clutter_are_passed_over(folder: Path) -> None:
+def test_hidden_and_system_files_are_ignored(folder: Path) -> None:
     fill(folder, 4)
     for name in (".DS_Store", "Thumbs.db", ".git/config", "__MACOSX/._000.png"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -290,7 +290,7 @@ def test_damaged_cache_is_rebuilt(folder: Path, own_cache: Path) -> None:
     assert data.load(folder).checksum == first.checksum
 
 
-# what is refused
+# errors
 
 
 def test_bad_files_are_named_and_counted_or_skipped(
@@ -333,7 +333,7 @@ def test_damaged_pixels_behind_a_good_header_are_skipped_too(folder: Path) -> No
 def test_differing_sizes_are_named_and_counted(folder: Path) -> None:
     fill(folder, 3)
     fill(folder, 2, start=3, height=20, width=30)
-    message = r"2 sizes, as width x height \(how many\): 11x9 \(3\), 30x20 \(2\); give size"
+    message = r"one size, got 2 as width x height \(how many\): 11x9 \(3\), 30x20 \(2\); set size"
     with pytest.raises(InputError, match=message):
         data.load(folder)
     assert data.load(folder, size=8).shape == (3, 8, 8)
@@ -342,9 +342,9 @@ def test_differing_sizes_are_named_and_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 7}, "size is 7, but must be 8"),
-        ({"crop": 0}, "crop is 0, but must be 8"),
-        ({"crop": 10}, "crop is 10, but 4 images of .* have a smaller side"),
+        ({"size": 7}, "size must be .*at least 8, got 7"),
+        ({"crop": 0}, "crop must be .*at least 8, got 0"),
+        ({"crop": 10}, "crop must be .*, got 10; 4 images of .* are smaller"),
     ],
 )
 def test_unfit_sides_are_refused(folder: Path, options: dict[str, int], message: str) -> None:
@@ -354,34 +354,34 @@ def test_unfit_sides_are_refused(folder: Path, options: dict[str, int], message:
 
 
 def test_images_too_small_or_too_few_or_constant(folder: Path) -> None:
-    with pytest.raises(InputError, match="holds no images: it is empty"):
+    with pytest.raises(InputError, match="must hold images, got no files"):
         data.load(folder)
     draw(folder / "a.png")
-    with pytest.raises(InputError, match="1 sample, but 2 is the least"):
+    with pytest.raises(InputError, match="at least 2 samples, got 1"):
         data.load(folder)
     (folder / "a.png").unlink()
     fill(folder, 3, height=7, width=12)
-    with pytest.raises(InputError, match="12x7 pixels, but 8x8 is the least"):
+    with pytest.raises(InputError, match="at least 8x8 pixels, got 12x7"):
         data.load(folder)
     for path in folder.iterdir():
         Image.new("L", (8, 8), 7).save(path)
-    with pytest.raises(InputError, match="photos is constant"):
+    with pytest.raises(InputError, match="images of photos must vary, got 7"):
         data.load(folder)
 
 
 def test_folders_without_images(folder: Path) -> None:
     (folder / "notes.txt").write_text("notes")
     for skip_bad in (False, True):
-        with pytest.raises(InputError, match=r"holds no readable images: notes.txt"):
+        with pytest.raises(InputError, match=r"must hold readable images, got none: notes.txt"):
             data.load(folder, skip_bad=skip_bad)
     fill(folder / "train", 3)
     (folder / "test").mkdir()
     shutil.move(folder / "notes.txt", folder / "test")
-    with pytest.raises(InputError, match=r"photos/test holds no readable images"):
+    with pytest.raises(InputError, match=r"photos/test must hold readable images, got none"):
         data.load(folder, skip_bad=True)
 
 
-def test_zips_that_are_none_or_damaged(folder: Path, tmp_path: Path) -> None:
+def test_damaged_zips_are_refused(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "photos.zip"
     path.write_text("no zip")
     with pytest.raises(InputError, match="cannot be read as a zip"):
@@ -397,5 +397,5 @@ def test_zips_that_are_none_or_damaged(folder: Path, tmp_path: Path) -> None:
         data.load(path)
     with zipfile.ZipFile(path, "w"):
         pass
-    with pytest.raises(InputError, match="it is empty"):
+    with pytest.raises(InputError, match="must hold images, got no files"):
         data.load(path)

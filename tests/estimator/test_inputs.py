@@ -153,7 +153,7 @@ def test_networks_see_flat_images_as_stacked_ones(layout):
     ("shape", "message"),
     [
         ((9, 9), "as many values as a sample, 72"),
-        ((4, 18), "8x8 is the least"),
+        ((4, 18), "at least 8x8"),
         ((72,), r"must be \(height, width\).*got \(72,\)"),
     ],
 )

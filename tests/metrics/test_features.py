@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from lorae.data.cache import Unreachable
+from lorae.data.downloads import Unreachable
 from lorae.errors import InputError
 from lorae.linalg.moments import Moments
 from lorae.metrics import features

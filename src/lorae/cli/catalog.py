@@ -37,7 +37,7 @@ class List:
 
     def __call__(self) -> None:
         """Print one line per data set."""
-        from lorae.data.datasets import DATASETS, cached
+        from lorae.data.registry import DATASETS, cached
 
         rows = [
             {
@@ -67,7 +67,7 @@ class Fetch:
 
     def __call__(self) -> None:
         """Download the data set and print the path of its files."""
-        from lorae.data.datasets import fetch
+        from lorae.data.registry import fetch
 
         print_answer(str(fetch(self.name)))
 

@@ -50,7 +50,7 @@ class Demo:
         print_answer(f"report: {write_report(runs, folder / 'report.html').resolve()}")
 
     def _options(self) -> "Options":
-        from lorae.data.cache import Unreachable
+        from lorae.data.downloads import Unreachable
         from lorae.training.options import Options
 
         options = Options(

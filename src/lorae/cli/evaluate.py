@@ -235,7 +235,8 @@ class Fid:
         import torch
 
         from lorae.cli.samples import sample_run
-        from lorae.data import datasets
+        from lorae.data.datasets import load
+        from lorae.data.registry import DATASETS
         from lorae.metrics.features import as_bytes
         from lorae.training.options import data_of
         from lorae.training.run_folder import Run
@@ -249,13 +250,13 @@ class Fid:
             parts = sample_run(run, found, self.samples or 10_000, self.density, self.seed)
             return Rows(torch.cat(list(parts)))
         named, _, split = name.partition(":")
-        if named in datasets.DATASETS:
-            found = datasets.load(named)
+        if named in DATASETS:
+            found = load(named)
             if split not in ("", "train", "test"):
                 raise InputError(f"a set has the parts train and test, got {split!r}")
             sets = [found.train if split == "train" else found.test]
         else:
-            found = datasets.load(name, size=self.size, crop=self.crop, test_fraction=0.5)
+            found = load(name, size=self.size, crop=self.crop, test_fraction=0.5)
             sets = [found.train, found.test]
         self._check_images(name, found)
         rows = Rows(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lorae.data.cache import write_npy
+from lorae.data.arrays import write_npy
 from lorae.data.datasets import Data
 from lorae.errors import InputError
 from lorae.metrics.features import as_bytes

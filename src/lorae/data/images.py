@@ -1,13 +1,13 @@
 """Folders and zips of images, decoded once into the cache and memory-mapped from there.
 
-Every file is tried, in all subfolders, sorted by name; hidden ones and those that operating
-systems leave are passed over. An image becomes C x H x W bytes: turned as its EXIF data say,
-16-bit values divided by 257, transparency laid on white, gray if all images are, else RGB.
+Every file in every subfolder is read, sorted by name, except hidden files and those that operating
+systems create. An image becomes C x H x W bytes: rotated according to its EXIF data, 16-bit values
+divided by 257, transparency replaced by white, gray if all images are, else RGB.
 
-Folders ``train`` and ``test`` are the split. If every image lies in one of two or more
-subfolders of these, or of the whole, the subfolders are the classes, numbered by name.
+Folders ``train`` and ``test`` are the split. If every image lies in one of two or more subfolders
+of these, or of the top folder, the subfolders are the classes, numbered by name.
 
-Memory holds the names of the files and a batch of images, however many there are.
+Memory holds the names of the files and one batch of images, however many there are.
 """
 
 import os
@@ -22,48 +22,45 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from lorae.data.cache import Array, Split, cache_folder, kept, log, write_npy
-from lorae.data.sources import Files, digest, opened
-from lorae.data.tables import hold_out, listed
+from lorae.data.archives import Files, digest, open_files
+from lorae.data.arrays import MIN_SIDE, Array, write_npy
+from lorae.data.cache import load_or_create, log
+from lorae.data.locations import cache_folder
+from lorae.data.splits import Split, split_at_random
 from lorae.errors import InputError
+from lorae.utils.text import shorten_list
+from lorae.utils.validation import check_range
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
-LEAST = 8  # pixels, the smallest side of an image
-LONG = 2000  # images from which decoding them shows a progress bar
+LONG = 2000  # images; decoding this many or more shows a progress bar
 BATCH = 256  # images decoded at a time
-VERSION = 1  # of the decoding; raised when it changes, so that no older result is used
+VERSION = 1  # of the decoding; increase it when results change, so that old ones are not used
 T = TypeVar("T")
 
 
-class Sides(NamedTuple):
-    """What becomes of an image's height and width."""
+class CropResize(NamedTuple):
+    """A centre crop to a square, then a centre crop to the largest square and its resizing."""
 
-    crop: int | None  # first a centred square of this side
-    size: int | None  # then the largest centred square, resized to this side
+    crop: int | None  # side of the first crop
+    size: int | None  # side after resizing
 
-    def check(self) -> None:
-        """Raise an InputError if a side is too small."""
-        for name, side in (("size", self.size), ("crop", self.crop)):
-            if side is not None and side < LEAST:
-                raise InputError(f"{name} is {side}, but must be {LEAST} pixels or more")
-
-    def after(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width that come out."""
+    def output_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of the result."""
         side = self.size or self.crop
         return (side, side) if side else (height, width)
 
     def apply(self, image: Image.Image) -> Image.Image:
         """Crop and resize, bilinearly with antialiasing."""
         if self.crop:
-            image = _centre(image, self.crop)
+            image = _centre_crop(image, self.crop)
         if self.size:
-            square = _centre(image, min(image.size))
+            square = _centre_crop(image, min(image.size))
             image = square.resize((self.size, self.size), Image.Resampling.BILINEAR)
         return image
 
 
 class Header(NamedTuple):
-    """What is known of an image before it is decoded."""
+    """Properties of an image that are known before it is decoded."""
 
     height: int
     width: int
@@ -83,49 +80,55 @@ def load(
 
     Raises:
         InputError: There are no images, files that are not images (unless ``skip_bad``), images
-            of differing sizes (unless ``size``), or images that are too small.
+            of different sizes (unless ``size``), or images that are too small.
     """
-    sides = Sides(crop, size)
-    sides.check()
-    with opened(path) as files:
-        parts = _parts(files)
-        origin, found = decoded(files, parts, sides, skip_bad=skip_bad, classed=True)
+    check_range("size", size, MIN_SIDE)
+    check_range("crop", crop, MIN_SIDE)
+    with open_files(path) as files:
+        parts = _split_names(files)
+        transform = CropResize(crop, size)
+        origin, arrays = decode(files, parts, transform, skip_bad=skip_bad, with_classes=True)
     if len(parts) == 2:
-        return Split.of(found)
-    return hold_out(found["train"], found.get("train_labels"), test_fraction, seed, origin)
+        return Split.from_arrays(arrays)
+    labels = arrays.get("train_labels")
+    return split_at_random(arrays["train"], labels, test_fraction, seed, origin)
 
 
-def decoded(
+def decode(
     files: Files,
     parts: Mapping[str, list[str]],
-    sides: Sides,
+    transform: CropResize,
     *,
     skip_bad: bool,
-    classed: bool = False,
+    with_classes: bool = False,
 ) -> tuple[str, dict[str, Array]]:
-    """Return the images of each part as N x C x H x W bytes, and a name for what they are.
-
-    They come memory-mapped from the cache, and go into it if they are not there yet.
+    """Decode images into the cache, unless they are there already.
 
     Args:
         files: The files of a folder or zip.
         parts: The names in each part, in order.
-        sides: What becomes of height and width.
+        transform: Crop and size of the images.
         skip_bad: Skip files that are not readable images, with a warning.
-        classed: Add ``PART_labels`` where the names lie in folders that are classes.
+        with_classes: Add ``PART_labels`` if the names lie in folders that are classes.
+
+    Returns:
+        The name of the entry in the cache, and the images of each part, N x C x H x W uint8,
+        memory-mapped.
     """
     named = {part: digest(names) for part, names in parts.items()}
-    key = repr((VERSION, sides, skip_bad, classed, files.digest, named))
+    key = repr((VERSION, transform, skip_bad, with_classes, files.digest, named))
     entry = cache_folder() / "images" / f"{files.path.resolve().stem}-{digest([key])[:16]}"
-    write = partial(_decode_all, files, parts, sides, skip_bad=skip_bad, classed=classed)
-    return entry.name, kept(entry, write)
+    write = partial(
+        _decode_all, files, parts, transform, skip_bad=skip_bad, with_classes=with_classes
+    )
+    return entry.name, load_or_create(entry, write)
 
 
-def _parts(files: Files) -> dict[str, list[str]]:
-    """Return the names in train/ and in test/, or all names as "train"; common folders aside."""
+def _split_names(files: Files) -> dict[str, list[str]]:
+    """Return the names in train/ and in test/ below the common folders, or all as "train"."""
     if not files.names:
-        raise InputError(f"{files.path} holds no images: it is empty")
-    depth = _depth(files.names)
+        raise InputError(f"{files.path} must hold images, got no files")
+    depth = _common_depth(files.names)
     parts: dict[str, list[str]] = {"train": [], "test": []}
     others: list[str] = []
     for name in files.names:
@@ -136,13 +139,13 @@ def _parts(files: Files) -> dict[str, list[str]]:
     if others:
         log.warning(
             "ignored %d files of %s outside train/ and test/: %s",
-            len(others), files.path, listed(others),
+            len(others), files.path, shorten_list(others),
         )  # fmt: skip
     return parts
 
 
-def _depth(names: Sequence[str]) -> int:
-    """Return how many folders, from the first on, all names have in common."""
+def _common_depth(names: Sequence[str]) -> int:
+    """Return the number of leading folders that all names share."""
     shared = names[0].split("/")[:-1]
     for name in names:
         folders = name.split("/")[:-1]
@@ -151,10 +154,10 @@ def _depth(names: Sequence[str]) -> int:
     return len(shared)
 
 
-def _labels(parts: Mapping[str, Sequence[str]]) -> dict[str, Array]:
-    """Return the number of each name's class, or nothing if the names do not lie in classes."""
+def _class_labels(parts: Mapping[str, Sequence[str]]) -> dict[str, Array]:
+    """Return the class numbers of the names of each part, empty if there are no classes."""
     names = [name for part in parts.values() for name in part]
-    level = _depth(names) + len(parts) - 1  # below the folders train and test
+    level = _common_depth(names) + len(parts) - 1  # below the folders train and test
     if any(name.count("/") <= level for name in names):
         return {}
     classes = sorted({name.split("/")[level] for name in names})
@@ -170,52 +173,53 @@ def _labels(parts: Mapping[str, Sequence[str]]) -> dict[str, Array]:
 def _decode_all(
     files: Files,
     parts: Mapping[str, list[str]],
-    sides: Sides,
+    transform: CropResize,
     folder: Path,
     *,
     skip_bad: bool,
-    classed: bool,
+    with_classes: bool,
 ) -> None:
     """Write the images of each part to an .npy file, and their labels if there are classes."""
     bad: dict[str, str] = {}
     names = [name for part in parts.values() for name in part]
-    known: dict[Header, Header] = {}  # most are equal, and one of each is kept
-    found = _each(partial(_header, files), names, bad, "reading headers")
-    headers = {name: known.setdefault(header, header) for name, header in found}
-    if bad and not skip_bad:  # count those, too, whose header alone is whole
+    known: dict[Header, Header] = {}  # most headers are equal, and only one copy is kept
+    pairs = _apply(partial(_read_header, files), names, bad, "reading headers")
+    headers = {name: known.setdefault(header, header) for name, header in pairs}
+    if bad and not skip_bad:  # the error also counts files that are damaged after the header
         whole = [name for name in names if name not in bad]
-        deque(_each(partial(_pixels, files), whole, bad, "checking"), maxlen=0)
+        deque(_apply(partial(_read_image, files), whole, bad, "checking"), maxlen=0)
     while True:  # once, or again without the images that turned out to be damaged
-        good = _without(files.path, parts, bad, skip_bad=skip_bad)
+        good = _exclude(files.path, parts, bad, skip_bad=skip_bad)
         counts = Counter(headers[name] for part in good.values() for name in part)
-        shape = _shape(files.path, counts, sides)
+        shape = _common_shape(files.path, counts, transform)
         known_bad = len(bad)
-        for part, chosen in good.items():
-            decoded = _each(partial(_decode, files, shape, sides), chosen, bad, f"decoding {part}")
-            rows = (image[None] for _, image in decoded)
-            write_npy(folder / f"{part}.npy", (len(chosen), *shape), "|u1", rows)
+        for part, selected in good.items():
+            decode_one = partial(_decode, files, shape, transform)
+            images = _apply(decode_one, selected, bad, f"decoding {part}")
+            rows = (image[None] for _, image in images)
+            write_npy(folder / f"{part}.npy", (len(selected), *shape), "|u1", rows)
         if len(bad) == known_bad:
             break
-    for part, labels in _labels(good).items() if classed else ():
+    for part, labels in _class_labels(good).items() if with_classes else ():
         np.save(folder / f"{part}_labels.npy", labels)
     if bad:
         log.warning("skipped %d files of %s: %s", len(bad), files.path, _reasons(bad))
 
 
-def _each(
-    work: Callable[[str], T], names: Sequence[str], bad: dict[str, str], doing: str
+def _apply(
+    function: Callable[[str], T], names: Sequence[str], bad: dict[str, str], title: str
 ) -> Iterator[tuple[str, T]]:
-    """Yield each name and what ``work`` makes of it, in order; failures go to ``bad`` instead."""
+    """Yield each name with the function's result, in order; the reasons of failures go to `bad`."""
 
     def attempt(name: str) -> T | Exception:
         try:
-            return work(name)
-        except Exception as error:  # noqa: BLE001 - damaged files make decoders fail in many ways
+            return function(name)
+        except Exception as error:  # noqa: BLE001 - decoders fail in many ways on damaged files
             return error
 
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(names), desc=doing, disable=None if len(names) >= LONG else True) as bar,
+        tqdm(total=len(names), desc=title, disable=None if len(names) >= LONG else True) as bar,
     ):
         for start in range(0, len(names), BATCH):
             batch = names[start : start + BATCH]
@@ -236,62 +240,68 @@ def _reason(error: Exception) -> str:
 
 
 def _reasons(bad: Mapping[str, str]) -> str:
-    return listed([f"{name} ({bad[name]})" for name in sorted(bad)])
+    return shorten_list([f"{name} ({bad[name]})" for name in sorted(bad)])
 
 
-def _without(
+def _exclude(
     path: Path, parts: Mapping[str, list[str]], bad: Mapping[str, str], *, skip_bad: bool
 ) -> dict[str, list[str]]:
-    """Return the names that are not bad, if there may be bad ones."""
+    """Return the names that are not bad, or raise an InputError if bad files are not skipped."""
     good = {part: [name for name in names if name not in bad] for part, names in parts.items()}
     for part, names in good.items():
         if not names:
             where = path if len(parts) == 1 else path / part
-            raise InputError(f"{where} holds no readable images: {_reasons(bad)}")
+            raise InputError(f"{where} must hold readable images, got none: {_reasons(bad)}")
     if bad and not skip_bad:
         raise InputError(
-            f"{path} holds {len(bad)} of {sum(map(len, parts.values()))} files that are not "
-            f"readable images: {_reasons(bad)}; remove them, or skip them with skip_bad"
+            f"{path} must hold readable images, got {len(bad)} of "
+            f"{sum(map(len, parts.values()))} files that are not: {_reasons(bad)}; remove them, or "
+            f"skip them with skip_bad"
         )
     return good
 
 
-def _shape(path: Path, headers: Mapping[Header, int], sides: Sides) -> tuple[int, int, int]:
-    """Return the one shape C x H x W that all images come out with."""
-    crop = sides.crop or 0
+def _common_shape(
+    path: Path, headers: Mapping[Header, int], transform: CropResize
+) -> tuple[int, int, int]:
+    """Return the shape C x H x W that all transformed images share."""
+    crop = transform.crop or 0
     small = sum(n for header, n in headers.items() if min(header.height, header.width) < crop)
     if small:
-        raise InputError(f"crop is {crop}, but {small} images of {path} have a smaller side")
+        raise InputError(
+            f"crop must be at most the smallest side of an image, got {crop}; {small} images of "
+            f"{path} are smaller"
+        )
     counts: Counter[tuple[int, int]] = Counter()
     for header, n in headers.items():
-        counts[sides.after(header.height, header.width)] += n
+        counts[transform.output_shape(header.height, header.width)] += n
     if len(counts) > 1:
         sizes = [f"{width}x{height} ({n})" for (height, width), n in counts.most_common()]
         raise InputError(
-            f"{path} holds images of {len(sizes)} sizes, as width x height (how many): "
-            f"{listed(sizes)}; give size to crop them square and resize them"
+            f"images of {path} must have one size, got {len(sizes)} as width x height (how many): "
+            f"{shorten_list(sizes)}; set size to crop and resize them to squares"
         )
     (height, width) = next(iter(counts))
-    if min(height, width) < LEAST:
+    if min(height, width) < MIN_SIDE:
         raise InputError(
-            f"{path} holds images of {width}x{height} pixels, but {LEAST}x{LEAST} is the least; "
-            f"give size to resize them"
+            f"images of {path} must be at least {MIN_SIDE}x{MIN_SIDE} pixels, got "
+            f"{width}x{height}; set size to resize them"
         )
     return 1 if all(header.gray for header in headers) else 3, height, width
 
 
-def _header(files: Files, name: str) -> Header:
+def _read_header(files: Files, name: str) -> Header:
     with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
         width, height = image.size
-        if _is_turned(image):
+        if _is_rotated(image):
             width, height = height, width
         return Header(height, width, _is_gray(image))
 
 
-def _is_turned(image: Image.Image) -> bool:
-    """Tell whether EXIF data turn an image by a quarter; a PNG's only where they come first.
+def _is_rotated(image: Image.Image) -> bool:
+    """Return whether EXIF data rotate an image by a quarter turn.
 
-    Looking for late ones would decode the PNG.
+    Those of a PNG count only if they precede the pixels: looking further would decode it.
     """
     if image.format == "PNG" and "exif" not in image.info:
         return False
@@ -307,23 +317,23 @@ def _is_gray(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
 
 
-def _pixels(files: Files, name: str) -> Image.Image:
+def _read_image(files: Files, name: str) -> Image.Image:
     with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
         image.load()
         return ImageOps.exif_transpose(image)
 
 
-def _decode(files: Files, shape: tuple[int, int, int], sides: Sides, name: str) -> Array:
-    image = _opaque(_eight_bit(_pixels(files, name)))
-    plain = sides.apply(image.convert("L" if shape[0] == 1 else "RGB"))
-    pixels = np.asarray(plain)
+def _decode(files: Files, shape: tuple[int, int, int], transform: CropResize, name: str) -> Array:
+    image = _on_white(_to_bytes(_read_image(files, name)))
+    image = transform.apply(image.convert("L" if shape[0] == 1 else "RGB"))
+    pixels = np.asarray(image)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     if pixels.shape != shape:
-        raise ValueError(f"decodes to {plain.width}x{plain.height}, unlike its header")
+        raise ValueError(f"decodes to {image.width}x{image.height}, unlike its header")
     return np.ascontiguousarray(pixels)
 
 
-def _eight_bit(image: Image.Image) -> Image.Image:
+def _to_bytes(image: Image.Image) -> Image.Image:
     """Scale 16-bit and floating-point gray images to bytes; others are bytes."""
     if image.mode != "F" and not image.mode.startswith("I"):
         return image
@@ -334,14 +344,13 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
-    coloured = image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, coloured)
+    return Image.alpha_composite(white, image.convert("RGBA"))
 
 
-def _centre(image: Image.Image, side: int) -> Image.Image:
+def _centre_crop(image: Image.Image, side: int) -> Image.Image:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))

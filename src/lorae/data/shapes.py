@@ -1,4 +1,4 @@
-"""Shapes: images with seven known factors of variation, drawn instead of downloaded.
+"""Shapes: generated images with seven known factors of variation.
 
 One circle or square on black, 32 x 32, RGB::
 
@@ -8,15 +8,16 @@ One circle or square on black, 32 x 32, RGB::
 side, so that every shape lies inside its image. Pixel (i, j), whose centre is (j + 1/2, i + 1/2),
 has the colour (r, g, b) if its centre lies in the shape, and is black otherwise: edges are crisp.
 
-The set of the IRMAE paper (Jing, Zbontar and LeCun, NeurIPS 2020), which LoRAE takes up; its
-generator is not published in a form that fixes the pixels, so these are not the same images.
+The set follows the IRMAE paper (Jing, Zbontar and LeCun, NeurIPS 2020), which LoRAE also uses.
+Its generator is not published in a form that fixes the pixels, so these are not the same images.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from lorae.data.cache import Array, Split
+from lorae.data.arrays import Array
+from lorae.data.splits import Split
 
 SIDE = 32
 FACTORS = ("kind", "x", "y", "size", "r", "g", "b")
@@ -25,7 +26,7 @@ HIGH = (2.0, 24.0, 24.0, 8.0, 1.0, 1.0, 1.0)
 
 
 def generate(n: int, seed: int | Sequence[int] = 0) -> tuple[Array, Array]:
-    """Draw ``n`` images; a larger ``n`` continues the same sequence.
+    """Return ``n`` random images; a larger ``n`` continues the same sequence.
 
     Args:
         n: Number of images.
@@ -49,7 +50,7 @@ def generate(n: int, seed: int | Sequence[int] = 0) -> tuple[Array, Array]:
 
 
 def render(factors: Array) -> Array:
-    """Draw the images of given factors: n x 7 to n x 3 x 32 x 32 uint8."""
+    """Return the images of given factors: n x 7 to n x 3 x 32 x 32 uint8."""
     kind, x, y, size = (factors[:, k, None, None] for k in range(4))
     centres = np.arange(SIDE) + 0.5
     dx = np.abs(centres[None, None, :] - x)
@@ -63,7 +64,7 @@ def render(factors: Array) -> Array:
 
 
 def load(train: int = 50_000, test: int = 10_000, seed: int = 0) -> Split:
-    """Draw a training and a test set from independent streams; labels tell square from circle."""
+    """Return training and test images from independent streams, labelled by kind."""
     train_images, train_factors = generate(train, (seed, 0))
     test_images, test_factors = generate(test, (seed, 1))
     return Split(

@@ -13,7 +13,7 @@ import torch
 from sklearn.utils.validation import check_array
 from torch import Tensor
 
-from lorae.data import tables as arrays
+from lorae.data.arrays import as_samples
 from lorae.errors import InputError
 
 Array = np.ndarray[Any, Any]
@@ -183,7 +183,7 @@ def image_layout(images: Array, name: str) -> tuple[tuple[int, ...], bool]:
         >>> image_layout(np.zeros((5, 28, 28)), "X"), image_layout(np.zeros((5, 32, 32, 3)), "X")
         (((1, 28, 28), False), ((3, 32, 32), True))
     """
-    shape = arrays.samples(images[:1], name).shape[1:]
+    shape = as_samples(images[:1], name).shape[1:]
     return tuple(shape), images.ndim == 4 and tuple(images.shape[1:]) != tuple(shape)
 
 

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from lorae.data.cache import sha256
+from lorae.data.downloads import sha256
 from lorae.errors import InputError, unknown
 from lorae.metrics.features import RESIZES
 from lorae.metrics.scores import PARTS, Protocol, Score, Subject, extractor_for

