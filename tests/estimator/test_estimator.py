@@ -397,7 +397,7 @@ def test_invalid_use_of_a_fitted_estimator_is_refused():
         fitted.sample(0)
     with pytest.raises(InputError, match="unknown density"):
         quick(density="round").fit(IRIS).sample()
-    with pytest.raises(InputError, match="the same number of samples"):
+    with pytest.raises(InputError, match="equal length, got 2 and 3"):
         fitted.interpolate(DIGITS[:2], DIGITS[:3])
     with pytest.raises(InputError, match="device"):
         fitted.to("nowhere")

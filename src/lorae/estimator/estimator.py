@@ -1,9 +1,4 @@
-r"""LowRankAutoencoder: a nonlinear PCA that finds its number of components, for scikit-learn.
-
-An encoder and a decoder are trained with exactly `n_components_` codes between them, the
-coordinates of :mod:`lorae.estimator.coordinates`: centred, uncorrelated and ordered by the variance
-that they explain.
-"""
+"""LowRankAutoencoder: a nonlinear PCA that finds its number of components, for scikit-learn."""
 
 import dataclasses
 from pathlib import Path
@@ -31,15 +26,16 @@ from lorae.sampling.interpolation import between
 from lorae.sampling.registry import fit_density
 from lorae.utils.seeding import ALONE, seeded
 
-Array = np.ndarray[Any, Any]
-
 
 class LowRankAutoencoder(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    r"""Autoencoder of exactly low rank whose codes are coordinates like those of PCA.
+    """Autoencoder of exactly low rank whose codes are coordinates like those of PCA.
+
+    The coordinates are centred, uncorrelated and ordered by the variance that they explain in the
+    data (:mod:`lorae.estimator.coordinates`).
 
     Samples are vectors (arrays, data frames or tensors, n x D) or images (arrays or tensors,
     n x h x w, n x h x w x c or n x c x h x w, with sides of 8 or more). Images of bytes are scaled
@@ -80,9 +76,7 @@ class LowRankAutoencoder(
         n_components_: number r of coordinates, which is the number of codes of the networks.
         explained_variance_: variances of the coordinates over the training samples, descending.
             Their sum is the variance that reconstructions explain: the variance of the samples
-            minus their squared error. To first order, each is the variance that its coordinate
-            explains in the data: the mean squared length of the change that a unit step along it
-            makes there.
+            minus their squared error. To first order, each is the share of its coordinate in it.
         explained_variance_ratio_: the same, divided by the variance of the samples.
         singular_values_: square roots of the explained variances times the number of samples
             minus one.
@@ -221,12 +215,7 @@ class LowRankAutoencoder(
         )
 
     def _initial_model(self, earlier: InputFormat | None, trainer: Trainer) -> Autoencoder:
-        """Return a copy of the last model if training can start from it, or else a new one.
-
-        Args:
-            earlier: the format of the samples that the last model was fitted to.
-            trainer: holds the training samples.
-        """
+        """Return a new model or, to start warm, a copy of the last one, of the `earlier` format."""
         wanted = self.n_components if is_integer(self.n_components) else None
         if self.warm_start and earlier is not None and hasattr(self, "model_"):
             shapes = {(one.shape, one.sample_shape) for one in (earlier, self.input_format_)}
@@ -280,20 +269,17 @@ class LowRankAutoencoder(
         """
         check_is_fitted(self)
         array = check_array(to_array(codes), dtype=[np.float64, np.float32])
-        missing = self.n_components_ - array.shape[1]
-        if missing < 0:
-            raise InputError(
-                f"codes must have at most {self.n_components_} columns, got {array.shape[1]}"
-            )
-        z = torch.from_numpy(np.pad(array, [(0, 0), (0, missing)]))
+        largest, given = self.n_components_, array.shape[1]
+        if given > largest:
+            raise InputError(f"codes must have at most {largest} columns, got {given}")
+        z = torch.from_numpy(np.pad(array, [(0, 0), (0, largest - given)]))
         if self.whiten:
             z = z * self._deviations(z)
         return self.input_format_.from_tensor(decode_all(self.model_, z))
 
-    def score_samples(self, X: Any) -> Array:
+    def score_samples(self, X: Any) -> "np.ndarray[Any, Any]":
         """Return the reconstruction error of each sample, the mean square over its values."""
-        errors: Array = self._squared_errors(X)[0].numpy()
-        return errors
+        return self._squared_errors(X)[0].numpy()
 
     def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002
         """Return the share of the variance of samples around the training mean that is explained.
@@ -339,13 +325,10 @@ class LowRankAutoencoder(
         check_is_fitted(self)
         a, b = (encode_all(self.model_, self._read(part)) for part in (starts, ends))
         if len(a) != len(b):
-            raise InputError(
-                f"starts and ends must have the same number of samples, got {len(a)} and {len(b)}"
-            )
-        paths = between(a, b, steps, kind)
-        decoded = decode_all(self.model_, paths.flatten(0, 1))
+            raise InputError(f"starts and ends must have equal length, got {len(a)} and {len(b)}")
+        decoded = decode_all(self.model_, between(a, b, steps, kind).flatten(0, 1))
         samples = self.input_format_.from_tensor(decoded, frames=False)
-        return samples.reshape(*paths.shape[:2], *self.input_format_.sample_shape)
+        return samples.reshape(len(a), steps, *self.input_format_.sample_shape)
 
     def to(self, device: str) -> Self:
         """Move the model to a device, such as cpu or cuda, and return self."""
