@@ -54,9 +54,8 @@ class LowRankAutoencoder(
             network that fits the samples.
         decoder: module from n x latent to scaled samples; give both or none.
         width: factor on the hidden widths of the default networks.
-        steps: optimizer steps of a single training; by default 100 passes over the samples, within
-            300 and 10,000 steps. If the number of components is chosen, fitting takes about 2.5
-            times as many.
+        steps: optimizer steps of one training; by default 100 passes, within 300 and 10,000 steps.
+            Choosing the number of components takes about 2.5 times as many.
         batch_size: samples in a step, at most.
         learning_rate: step size of Adam.
         validation_fraction: share of the samples that is held out to choose the number of
@@ -76,7 +75,7 @@ class LowRankAutoencoder(
         n_components_: number r of coordinates, which is the number of codes of the networks.
         explained_variance_: variances of the coordinates over the training samples, descending.
             Their sum is the variance that reconstructions explain: the variance of the samples
-            minus their squared error. To first order, each is the share of its coordinate in it.
+            minus their squared error. To first order, each is what its coordinate explains.
         explained_variance_ratio_: the same, divided by the variance of the samples.
         singular_values_: square roots of the explained variances times the number of samples
             minus one.
@@ -86,8 +85,7 @@ class LowRankAutoencoder(
         reconstruction_error_: mean squared error over training samples and their values, in scaled
             units.
         ranks_: number of singular values above a share of the largest, 1e-1 to 1e-6, for two
-            matrices: "whitened", the covariance of the whitened codes, and "coordinates", that of
-            the coordinates.
+            matrices: the covariances of the "whitened" codes and of the "coordinates".
         path_: if the number of components was chosen, the points of the path over ranks, each with
             its model; otherwise empty.
         history_: phase, step, loss and rank every 50 steps.
