@@ -134,9 +134,9 @@ class SeededPath:
         return {
             "seeds": list(self.seeds),
             "ranks": list(self.ranks),
-            "errors": [_interval_dict(error) for error in self.errors],
+            "errors": [error.to_dict() for error in self.errors],
             "knee": self.knee,
-            "knees": _interval_dict(self.knees),
+            "knees": self.knees.to_dict(),
             "paths": [path.to_dict() for path in self.paths],
             "seconds": round(self.seconds, 1),
         }
@@ -357,11 +357,3 @@ def _plot(
         log="xy",
         markers=True,
     )
-
-
-def _interval_dict(interval: Interval) -> dict[str, Any]:
-    return {
-        "mean": interval.mean,
-        "half_width": interval.half_width,
-        "values": list(interval.values),
-    }

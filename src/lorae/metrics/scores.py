@@ -64,9 +64,7 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the score as values that JSON can hold."""
-        found = self.interval
-        summary = {"mean": found.mean, "half_width": found.half_width}
-        return vars(self) | {"values": list(self.values)} | summary
+        return vars(self) | self.interval.to_dict()
 
 
 @dataclass(frozen=True)

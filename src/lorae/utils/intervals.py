@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Interval:
 
         variance = math.fsum((v - self.mean) ** 2 for v in self.values) / (n - 1)
         return float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return mean, half width and values, as JSON can hold them."""
+        return {"mean": self.mean, "half_width": self.half_width, "values": list(self.values)}
 
     def __str__(self) -> str:
         """Return the mean and half the width, to four digits."""
