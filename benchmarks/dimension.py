@@ -47,7 +47,7 @@ def main() -> None:
         flat = x.flatten(1).float()
         print(
             f"{name:22} {truth:9} {needs:6} {reducer.n_components_:6} {reducer.score(x):10.3f} "
-            f"{dimension.principal_components(flat):8} {dimension.two_nearest(flat):6.1f} "
+            f"{dimension.pca_dimension(flat):8} {dimension.two_nn(flat):6.1f} "
             f"{dimension.maximum_likelihood(flat):5.1f} {seconds:8.0f}",
             flush=True,
         )

@@ -28,8 +28,10 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from lorae import data
 from lorae.cli.samples import sample_run
 from lorae.linalg.moments import Moments
-from lorae.metrics.features import RESIZES, Inception, as_bytes, features
-from lorae.metrics.frechet import frechet, kernel_distance
+from lorae.metrics.features import as_bytes, extract_features
+from lorae.metrics.frechet import frechet_distance
+from lorae.metrics.inception import RESIZES, Inception
+from lorae.metrics.kernel_distance import kernel_distance
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run
 from lorae.utils.samples import subsample
@@ -57,7 +59,7 @@ class Half(Inception):
 
 
 def ours(x: Tensor, y: Tensor) -> float:
-    return frechet(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
+    return frechet_distance(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
 
 
 def by_torchmetrics(x: Tensor, y: Tensor) -> float:
@@ -124,7 +126,7 @@ def main() -> None:
     extractors = {f"float32, {resize}": Inception(resize) for resize in RESIZES}
     extractors |= {"bfloat16, bicubic": Half()}
     sets = {
-        name: tuple(features(extractor, x, name) for x in images)
+        name: tuple(extract_features(extractor, x, name) for x in images)
         for name, extractor in extractors.items()
     }
     real, other, made = sets["float32, bicubic"]
@@ -140,7 +142,7 @@ def main() -> None:
     }
     if arguments.photos:
         halves = photos(arguments.photos, min(most, 300))
-        x, y = (features(extractors["float32, bicubic"], part, "photos") for part in halves)
+        x, y = (extract_features(extractors["float32, bicubic"], part, "photos") for part in halves)
         pairs["photographs, others"] = (x, y)
     print(f"{machine()}; {run.name} on {origin.name}\n")
     for row in chain(parity(pairs), [""], budget(sets, counts)):

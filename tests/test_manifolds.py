@@ -6,7 +6,7 @@ import torch
 from _manifolds import MANIFOLDS, embedded, rotating, sphere
 
 from lorae.errors import InputError
-from lorae.metrics.intrinsic_dimension import two_nearest
+from lorae.metrics.intrinsic_dimension import two_nn
 
 NAMES = pytest.mark.parametrize("name", MANIFOLDS)
 
@@ -18,7 +18,7 @@ def drawn(name, n=1500, seed=0):
 @NAMES
 def test_two_nearest_neighbours_find_the_dimension(name):
     """Within a quarter, which 1,500 samples allow up to dimension 7."""
-    found = two_nearest(drawn(name).flatten(1))
+    found = two_nn(drawn(name).flatten(1))
     assert found == pytest.approx(MANIFOLDS[name].dimension, rel=0.25)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from refusals import assert_refused_without_loss
 from small import SMALL
 
 from lorae import data
-from lorae.metrics import scores
-from lorae.metrics.features import Classifier
+from lorae.metrics import protocol
+from lorae.metrics.classifier import fit_or_load_classifier
 
 pytest_plugins = ["commands"]
 
@@ -25,7 +26,7 @@ pytest_plugins = ["commands"]
 @pytest.fixture(autouse=True)
 def quick(data_kept, monkeypatch):
     monkeypatch.setattr(
-        scores, "Classifier", lambda images, labels: Classifier(images, labels, steps=20)
+        protocol, "fit_or_load_classifier", partial(fit_or_load_classifier, steps=20)
     )
 
 
@@ -158,14 +159,14 @@ BAD = {
     "evaluate-part": (["evaluate", "RUN", "--only", "dimensoin"], "unknown part of an evaluation"),
     "evaluate-run": (["evaluate", "nowhere"], "there is no run at 'nowhere'"),
     "evaluate-density": (["evaluate", "RUN", "--densities", "gmm"], "unknown density 'gmm'"),
-    "evaluate-few": (["evaluate", "RUN", "--samples", "3"], "samples must be at least 20, got 3"),
+    "evaluate-few": (["evaluate", "RUN", "--samples", "3"], "samples must be .*at least 20, got 3"),
     "evaluate-weights": (
         ["evaluate", "RUN", "--features", "no.pt"],
-        "no file of Inception weights",
+        "weights must be a file of Inception weights",
     ),
     "evaluate-labels": (
         ["evaluate", "RUN", "--only", "classification", "--labels", "5"],
-        "number of labels must be 10 .* got 5",
+        "labels must be at least 10 .* got 5",
     ),
     "sample-n": (["sample", "RUN", "-n", "0", "--out", "x"], "n must be .*at least 1, got 0"),
     "sample-density": (
@@ -193,7 +194,7 @@ BAD = {
         ["classify", "RUN", "--inputs", "x"],
         "inputs must be 'codes' or 'encoder'",
     ),
-    "classify-labels": (["classify", "RUN", "--labels", "9"], "number of labels must be 10"),
+    "classify-labels": (["classify", "RUN", "--labels", "9"], "labels must be at least 10"),
     "classify-table": (["classify", "TABLE"], "one label for each sample, and 't' has none"),
     "classify-two": (["classify", "RUN", "TABLE"], "the runs must be of one data set, got 2"),
     "classify-seed": (["classify", "RUN", "--seed", "-1"], "seed must be .*at least 0.* got -1"),
@@ -207,11 +208,11 @@ BAD = {
         "not trained to a prior",
     ),
     "sample-seed": (["sample", "RUN", "--seed", "-1", "--out", "x"], "seed must be .*at least 0"),
-    "evaluate-seed": (["evaluate", "RUN", "--seed", "-1"], "seed must be at least 0, got -1"),
+    "evaluate-seed": (["evaluate", "RUN", "--seed", "-1"], "seed must be .*at least 0, got -1"),
     "evaluate-resize": (["evaluate", "RUN", "--resize", "area"], "resize must be one of"),
     "evaluate-table": (
         ["evaluate", "TABLE", "--only", "generation", "classification"],
-        "there is no generation and no classification to be scored of 'table'",
+        "one that applies to the model and data of 'table', got generation, classification",
     ),
     "report-out": (
         ["report", "RUN", "--out", "done/config.json"],

@@ -6,7 +6,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from lorae.errors import InputError
-from lorae.metrics.precision_recall import coverage
+from lorae.metrics.precision_recall import precision_recall
 
 
 def brute(real: np.ndarray, made: np.ndarray, k: int, wide: int) -> tuple[float, ...]:
@@ -29,7 +29,7 @@ def brute(real: np.ndarray, made: np.ndarray, k: int, wide: int) -> tuple[float,
 def test_the_figures_are_those_of_brute_force(n, m, shift, k, wide):
     real = torch.randn(n, 4, dtype=torch.float64)
     made = 0.8 * torch.randn(m, 4, dtype=torch.float64) + shift
-    found = coverage(real, made, k=k, wide=wide)
+    found = precision_recall(real, made, k=k, coverage_k=wide)
     expected = brute(real.numpy(), made.numpy(), k, wide)
     values = (found.precision, found.recall, found.density, found.coverage)
     assert values == pytest.approx(expected, abs=1e-12)
@@ -37,13 +37,13 @@ def test_the_figures_are_those_of_brute_force(n, m, shift, k, wide):
 
 def test_rows_are_taken_in_parts_without_a_change(monkeypatch):
     real, made = torch.randn(2100, 3), torch.randn(1050, 3)
-    assert coverage(real[:2100], made) == coverage(real.double(), made.double())
-    assert 0.9 < coverage(real, made).precision <= 1
+    assert precision_recall(real[:2100], made) == precision_recall(real.double(), made.double())
+    assert 0.9 < precision_recall(real, made).precision <= 1
 
 
 def test_copies_cover_everything_and_others_nothing():
     x = torch.randn(50, 3)
-    same, other = coverage(x, x.clone()), coverage(x, x + 100)
+    same, other = precision_recall(x, x.clone()), precision_recall(x, x + 100)
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
     assert (other.precision, other.recall, other.density, other.coverage) == (0, 0, 0, 0)
 
@@ -52,5 +52,5 @@ def test_copies_cover_everything_and_others_nothing():
     ("n", "m", "k", "wide", "least"), [(5, 9, 3, 5, 6), (9, 3, 3, 1, 4), (9, 9, 0, 1, 2)]
 )
 def test_too_few_samples_are_told(n, m, k, wide, least):
-    with pytest.raises(InputError, match=f"needs at least {least} samples of each kind, got"):
-        coverage(torch.zeros(n, 2), torch.zeros(m, 2), k=k, wide=wide)
+    with pytest.raises(InputError, match=f"needs at least {least} samples of each set, got"):
+        precision_recall(torch.zeros(n, 2), torch.zeros(m, 2), k=k, coverage_k=wide)

@@ -9,72 +9,76 @@ from torch import nn
 
 from lorae.errors import InputError
 from lorae.metrics import probes
-from lorae.metrics.probes import PROBES, Codes, stratified, supervised
+from lorae.metrics.probes import PROBES, LabelledCodes, balanced_subset, supervised
 from lorae.utils.intervals import Interval
 
 
-def digits() -> Codes:
+def digits() -> LabelledCodes:
     x, y = (torch.tensor(part) for part in load_digits(return_X_y=True))
-    return Codes(x[:1200].float(), y[:1200], x[1200:].float(), y[1200:])
+    return LabelledCodes(x[:1200].float(), y[:1200], x[1200:].float(), y[1200:])
 
 
 @pytest.mark.parametrize("n", [3, 4, 10, 60])
 @pytest.mark.parametrize("names", [(0, 1, 2), (2, 5, 9)])
 def test_a_draw_has_as_many_of_each_class(n, names):
     labels = torch.tensor(names).repeat_interleave(torch.tensor([40, 30, 20]))
-    chosen = stratified(labels, n, seed=0)
+    chosen = balanced_subset(labels, n, seed=0)
     assert len(set(chosen.tolist())) == n
     counts = torch.stack([(labels[chosen] == name).sum() for name in names])
     assert counts.max() - counts.min() <= 1
-    assert torch.equal(chosen, stratified(labels, n, seed=0))
+    assert torch.equal(chosen, balanced_subset(labels, n, seed=0))
     if n > 3:
-        assert not torch.equal(chosen, stratified(labels, n, seed=1))
+        assert not torch.equal(chosen, balanced_subset(labels, n, seed=1))
 
 
 def test_a_small_class_gives_all_it_has():
     labels = torch.tensor([0] * 50 + [1] * 3)
-    chosen = stratified(labels, 20, seed=0)
+    chosen = balanced_subset(labels, 20, seed=0)
     assert int((labels[chosen] == 1).sum()) == 3
 
 
 @pytest.mark.parametrize("n", [2, 91])
 def test_a_draw_that_cannot_be_is_told(n):
     labels = torch.arange(3).repeat_interleave(30)
-    with pytest.raises(InputError, match=rf"must be 3 \(a sample of each class\) to 90, got {n}"):
-        stratified(labels, n, seed=0)
+    with pytest.raises(
+        InputError, match=rf"at least 3 \(one of each class\) and at most 90, got {n}"
+    ):
+        balanced_subset(labels, n, seed=0)
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_labels_of_one_class_are_refused(n):
     labels = torch.full((n,), 3)
     with pytest.raises(InputError, match="needs labels of two classes or more"):
-        Codes(torch.randn(n, 2), labels, torch.randn(n, 2), labels)
+        LabelledCodes(torch.randn(n, 2), labels, torch.randn(n, 2), labels)
 
 
 @pytest.mark.parametrize("name", PROBES)
 class TestEveryProbe:
     def test_tells_digits_better_with_more_labels(self, name):
         codes = digits()
-        few, many = (PROBES[name](codes.drawn(n, 0), seed=0) for n in (10, 400))
+        few, many = (PROBES[name](codes.draw(n, 0), seed=0) for n in (10, 400))
         assert 0.2 < few < many
         assert many > 0.8
 
     def test_depends_on_the_seed_alone(self, name):
-        drawn = digits().drawn(50, 3)
+        drawn = digits().draw(50, 3)
         first = PROBES[name](drawn, seed=1)
         torch.manual_seed(99)
         assert PROBES[name](drawn, seed=1) == first
 
     def test_tells_nothing_from_noise(self, name):
         x, y = torch.randn(600, 5), torch.arange(600) % 4
-        codes = Codes(x[:300], y[:300], x[300:], y[300:])
-        assert PROBES[name](codes.drawn(200, 0), seed=0) == pytest.approx(0.25, abs=0.1)
+        codes = LabelledCodes(x[:300], y[:300], x[300:], y[300:])
+        assert PROBES[name](codes.draw(200, 0), seed=0) == pytest.approx(0.25, abs=0.1)
 
     def test_does_not_see_the_test_labels(self, name, monkeypatch):
         """The test set is only scored: with other test labels the same codes are told the same."""
-        codes = digits().drawn(60, 0)
+        codes = digits().draw(60, 0)
         told = PROBES[name](codes, seed=0)
-        wrong = Codes(codes.train, codes.train_labels, codes.test, (codes.test_labels + 1) % 10)
+        wrong = LabelledCodes(
+            codes.train, codes.train_labels, codes.test, (codes.test_labels + 1) % 10
+        )
         assert PROBES[name](wrong, seed=0) <= 1 - told
 
     def test_takes_codes_of_any_scale_with_directions_that_are_not_used(self, name):
@@ -83,13 +87,13 @@ class TestEveryProbe:
             torch.cat([1e4 * x, 1e-9 * torch.randn(len(x), 3)], 1)
             for x in (codes.train, codes.test)
         ]
-        other = Codes(dead[0], codes.train_labels, dead[1], codes.test_labels)
-        a, b = (PROBES[name](one.drawn(100, 0), seed=0) for one in (codes, other))
+        other = LabelledCodes(dead[0], codes.train_labels, dead[1], codes.test_labels)
+        a, b = (PROBES[name](one.draw(100, 0), seed=0) for one in (codes, other))
         assert b == pytest.approx(a, abs=0.06)
 
 
 def test_a_draw_is_standardised_by_itself():
-    drawn = digits().drawn(100, 0)
+    drawn = digits().draw(100, 0)
     used = drawn.train.std(0) > 0
     torch.testing.assert_close(
         drawn.train[:, used].mean(0), torch.zeros(int(used.sum())), atol=1e-5, rtol=0
@@ -99,10 +103,10 @@ def test_a_draw_is_standardised_by_itself():
 
 def test_encoder_and_head_learn_from_labels_alone():
     codes = digits()
-    images = Codes(
-        codes.train / 16, codes.train_labels, codes.test / 16, codes.test_labels, standardised=False
+    images = LabelledCodes(
+        codes.train / 16, codes.train_labels, codes.test / 16, codes.test_labels, standardize=False
     )
-    found = supervised(images.drawn(400, 0), encoder=lambda: nn.Linear(64, 32), epochs=20)
+    found = supervised(images.draw(400, 0), encoder=lambda: nn.Linear(64, 32), epochs=20)
     assert found > 0.75
 
 
@@ -137,7 +141,7 @@ def test_the_head_has_the_weights_of_its_best_epoch(monkeypatch):
 
     monkeypatch.setattr(probes, "_epochs", watched)
     monkeypatch.setattr(probes, "_accuracy", accuracy)
-    PROBES["head"](digits().drawn(40, 0), epochs=5)
+    PROBES["head"](digits().draw(40, 0), epochs=5)
     *along, final = weights  # of an epoch, as it ends and as it is looked at
     assert len(along) == 10
     assert torch.equal(final, along[4])
@@ -147,7 +151,7 @@ def test_the_head_has_the_weights_of_its_best_epoch(monkeypatch):
 def test_a_direction_that_is_only_rounding_is_not_blown_up():
     labels = torch.arange(40) % 2
     z = torch.randn(40, 3) * torch.tensor([1.0, 10.0, 1e-9])
-    drawn = Codes(z, labels, z, labels).drawn(20, 0)
+    drawn = LabelledCodes(z, labels, z, labels).draw(20, 0)
     deviations = drawn.train.double().std(0)
     torch.testing.assert_close(deviations[:2], torch.ones(2).double(), rtol=1e-5, atol=1e-5)
     assert deviations[2] < 1e-9

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial import geometric_slerp
 
 from lorae.errors import InputError
-from lorae.sampling.interpolation import KINDS, along_axes, between, detour
+from lorae.sampling.interpolation import KINDS, detour, interpolate, traverse_axes
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -16,29 +16,29 @@ from lorae.sampling.interpolation import KINDS, along_axes, between, detour
 @pytest.mark.parametrize("steps", [2, 3, 10])
 def test_every_path_has_its_ends(kind, latent, steps):
     a, b, centre = torch.randn(5, latent), torch.randn(5, latent), torch.randn(latent)
-    path = between(a, b, steps, kind, centre)
+    path = interpolate(a, b, steps, kind, centre)
     assert path.shape == (5, steps, latent)
     assert path.isfinite().all()
     torch.testing.assert_close(path[:, 0], a)
     torch.testing.assert_close(path[:, -1], b)
-    torch.testing.assert_close(between(b, a, steps, kind, centre), path.flip(1))
+    torch.testing.assert_close(interpolate(b, a, steps, kind, centre), path.flip(1))
 
 
 def test_a_line_is_even():
-    path = between(torch.zeros(1, 2), torch.tensor([[3.0, 6.0]]), 4)
+    path = interpolate(torch.zeros(1, 2), torch.tensor([[3.0, 6.0]]), 4)
     torch.testing.assert_close(path[0], torch.tensor([[0.0, 0], [1, 2], [2, 4], [3, 6]]))
 
 
 def test_a_great_circle_is_that_of_scipy():
     a, b = (torch.nn.functional.normalize(torch.randn(1, 4, dtype=torch.float64)) for _ in "ab")
     expected = geometric_slerp(a[0].numpy(), b[0].numpy(), np.linspace(0, 1, 9))
-    np.testing.assert_allclose(between(a, b, 9, "spherical")[0].numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(interpolate(a, b, 9, "spherical")[0].numpy(), expected, atol=1e-12)
 
 
 def test_a_great_circle_keeps_the_distance_from_its_centre():
     centre = torch.tensor([5.0, -3.0, 1.0])
     a, b = (centre + 2 * torch.nn.functional.normalize(torch.randn(20, 3)) for _ in "ab")
-    path = between(a, b, 11, "spherical", centre)
+    path = interpolate(a, b, 11, "spherical", centre)
     radii = (path - centre).norm(dim=2)
     torch.testing.assert_close(radii, torch.full_like(radii, 2.0), rtol=1e-3, atol=1e-3)
 
@@ -46,13 +46,13 @@ def test_a_great_circle_keeps_the_distance_from_its_centre():
 @pytest.mark.parametrize("b", [[1.0, 0.0], [-1.0, 0.0], [2.0, 1e-6]])
 def test_a_great_circle_that_is_none_becomes_a_line(b):
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([b])
-    path = between(a, b, 5, "spherical")
-    torch.testing.assert_close(path, between(a, b, 5), atol=1e-3, rtol=0)
+    path = interpolate(a, b, 5, "spherical")
+    torch.testing.assert_close(path, interpolate(a, b, 5), atol=1e-3, rtol=0)
 
 
 def test_axes_are_those_of_the_covariance():
     codes = torch.randn(4000, 3) * torch.tensor([0.5, 3.0, 1.0]) + torch.tensor([1.0, 2.0, 3.0])
-    path = along_axes(codes, 2, 5, reach=2.0)
+    path = traverse_axes(codes, 2, 5, reach=2.0)
     assert path.shape == (2, 5, 3)
     torch.testing.assert_close(path[:, 2], codes.mean(0).expand(2, 3), atol=1e-4, rtol=0)
     ends = (path[:, -1] - path[:, 0]).abs()
@@ -62,7 +62,7 @@ def test_axes_are_those_of_the_covariance():
 
 @pytest.mark.parametrize("d", [1, 2, 50])
 def test_the_detour_of_a_line_is_one_and_of_a_half_circle_half_pi(d):
-    path = between(torch.randn(4, d), torch.randn(4, d), 9)
+    path = interpolate(torch.randn(4, d), torch.randn(4, d), 9)
     torch.testing.assert_close(detour(path), torch.ones(4), rtol=1e-5, atol=0)
     angle = torch.linspace(0, math.pi, 2001)
     circle = torch.stack([angle.cos(), angle.sin()], 1)[None]
@@ -76,11 +76,11 @@ def test_the_detour_of_a_loop_is_not_a_number():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda x: between(x, x, 3, "curly"), "kind must be one of .* got 'curly'"),
-        (lambda x: between(x, x, 1), "steps must be at least 2, got 1"),
-        (lambda x: along_axes(x, 0, 3), "axes must be 1 to 2, got 0"),
-        (lambda x: along_axes(x, 3, 3), "axes must be 1 to 2, got 3"),
-        (lambda x: along_axes(x, 1, 1), "steps must be at least 2, got 1"),
+        (lambda x: interpolate(x, x, 3, "curly"), "kind must be one of .* got 'curly'"),
+        (lambda x: interpolate(x, x, 1), "steps must be at least 2, got 1"),
+        (lambda x: traverse_axes(x, 0, 3), "axes must be 1 to 2, got 0"),
+        (lambda x: traverse_axes(x, 3, 3), "axes must be 1 to 2, got 3"),
+        (lambda x: traverse_axes(x, 1, 1), "steps must be at least 2, got 1"),
     ],
 )
 def test_what_is_no_path_is_told(make, message):

@@ -238,8 +238,8 @@ def test_several_processes_gather_and_draw_as_one_does(tmp_path):
 MEASURED = """
 import json, torch
 from lightning_fabric import Fabric
-from lorae.metrics.frechet import frechet
-from lorae.metrics.features import Extractor, features
+from lorae.metrics.frechet import frechet_distance
+from lorae.metrics.features import Extractor, extract_features
 from lorae.linalg.moments import Moments
 
 class Squares(Extractor):
@@ -251,7 +251,7 @@ class Squares(Extractor):
 torch.manual_seed(0)
 sets = torch.randint(256, (2, 21, 1, 2, 2), dtype=torch.uint8)  # no multiple of 2, nor of 8
 def distance(extractor):
-    return frechet(*(Moments(4).update(features(extractor, one)) for one in sets))
+    return frechet_distance(*(Moments(4).update(extract_features(extractor, one)) for one in sets))
 
 one, two = Squares(), Squares()
 alone = distance(one)

@@ -13,7 +13,7 @@ from lorae.utils.validation import check_range
 
 if TYPE_CHECKING:
     from lorae.data.datasets import Data
-    from lorae.metrics.probes import Codes
+    from lorae.metrics.probes import LabelledCodes
     from lorae.utils.intervals import Interval
     from lorae.utils.samples import Rows
 
@@ -55,8 +55,14 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Evaluate, write evaluation.json and print the scores."""
-        from lorae.metrics import evaluations
-        from lorae.metrics.scores import Protocol
+        from lorae.metrics.protocol import Protocol
+        from lorae.metrics.records import (
+            FILE,
+            evaluate_run,
+            format_protocols,
+            format_scores,
+            read_scores,
+        )
         from lorae.training.run_folder import Run
 
         protocol = Protocol(
@@ -68,16 +74,14 @@ class Evaluate:
             probes=self.probes,
         )
         run = Run.open(self.run)
-        found = evaluations.evaluate_run(
-            run, protocol, self.only, features=self.features, resize=self.resize
-        )
+        found = evaluate_run(run, protocol, self.only, features=self.features, resize=self.resize)
         if self.as_json:
             print_answer(found)
             return
-        shown = [s for s in evaluations.scores_of(run) if not self.only or s.part in self.only]
-        print_answer(evaluations.table(shown))
-        print_answer("\n".join(evaluations.protocols(run, self.only)))
-        print_answer(f"written to {run.path / evaluations.FILE}")
+        shown = [s for s in read_scores(run) if not self.only or s.part in self.only]
+        print_answer(format_scores(shown))
+        print_answer(format_protocols(run, self.only))
+        print_answer(f"written to {run.path / FILE}")
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ class Classify:
             raise InputError(f"inputs must be 'codes' or 'encoder', got {self.inputs!r}")
         check_range("draws", self.draws, 1)
         check_range("seed", self.seed, 0, 2**31 - 1)
-        from lorae.metrics.probes import PROBES, labelled, supervised
+        from lorae.metrics.probes import PROBES, encode_labelled, labelled_images, supervised
         from lorae.nn import networks
         from lorae.training.options import data_of
         from lorae.training.run_folder import Run
@@ -123,14 +127,14 @@ class Classify:
         origin = next(iter(sets.values()))
         rows: dict[str, dict[str, "Interval"]] = {}
         for run in runs:
-            codes = labelled(run.model(), origin, self.inputs)
+            codes = encode_labelled(run.model(), origin, self.inputs)
             rows[run.name] = self._row(codes, PROBES[self.probe])
         if self.supervised:
             built = runs[0].model().architecture
             assert built is not None
             shape = built.network, built.shape, built.latent, built.width
             probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder)
-            rows["supervised"] = self._row(labelled(None, origin), probe)
+            rows["supervised"] = self._row(labelled_images(origin), probe)
         if self.as_json:
             print_answer(
                 {name: {n: one.values for n, one in row.items()} for name, row in rows.items()}
@@ -145,12 +149,12 @@ class Classify:
                 f"{name:{max(wide, 16)}}  " + "  ".join(f"{_percent(v):>19}" for v in row.values())
             )
 
-    def _row(self, codes: "Codes", probe: Any) -> dict[str, "Interval"]:
+    def _row(self, codes: "LabelledCodes", probe: Any) -> dict[str, "Interval"]:
         from lorae.utils.intervals import Interval
 
         seeds = range(self.seed, self.seed + self.draws)
         return {
-            str(n): Interval(tuple(probe(codes.drawn(n, seed), seed=seed) for seed in seeds))
+            str(n): Interval(tuple(probe(codes.draw(n, seed), seed=seed) for seed in seeds))
             for n in self.labels
         }
 
@@ -191,21 +195,23 @@ class Fid:
         import torch
 
         from lorae.linalg.moments import Moments
-        from lorae.metrics.features import Inception, kept_features
-        from lorae.metrics.frechet import frechet, kernel_distance
-        from lorae.metrics.precision_recall import coverage
+        from lorae.metrics.features import cached_features
+        from lorae.metrics.frechet import frechet_distance
+        from lorae.metrics.inception import Inception
+        from lorae.metrics.kernel_distance import kernel_distance
+        from lorae.metrics.precision_recall import precision_recall
         from lorae.utils.samples import subsample
 
         sets = [self._images(name) for name in (self.a, self.b)]
         device = "cuda" if torch.cuda.is_available() else "cpu"
         extractor = Inception(self.resize, self.weights, device)
         x, y = (
-            kept_features(extractor, images, name)
+            cached_features(extractor, images, name)
             for images, name in zip(sets, (self.a, self.b), strict=True)
         )
-        fid = frechet(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
+        fid = frechet_distance(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
         few_x, few_y = (subsample(found, PAIRS) for found in (x, y))
-        kid, cover = kernel_distance(few_x, few_y), coverage(few_x, few_y)
+        kid, cover = kernel_distance(few_x, few_y), precision_recall(few_x, few_y)
         answer = {"FID": fid, "KID": kid.value, "KID_error": kid.error} | vars(cover)
         answer |= {
             "images": [len(x), len(y)],

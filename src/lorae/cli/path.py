@@ -130,16 +130,17 @@ class PathCommand:
             return None
         if len(data.shape) != 3:
             raise InputError(f"features are of images, and {data.name!r} has none")
-        from lorae.metrics import scores
+        from lorae.metrics.protocol import Protocol, Subject, build_extractor
+        from lorae.metrics.scores import generation
 
-        protocol = scores.Protocol(
+        protocol = Protocol(
             samples=self.samples, repeats=1, seed=self.seed, densities=("gaussian",)
         )
-        extractor = scores.extractor_for(self.features, data)
+        extractor = build_extractor(self.features, data)
 
         def measured(model: "Autoencoder") -> float:
-            subject = scores.Subject(model.cpu().eval(), data, protocol, extractor)
-            return next(iter(scores.generation(subject))).values[0]
+            subject = Subject(model.cpu().eval(), data, protocol, extractor)
+            return next(iter(generation(subject))).values[0]
 
         return measured
 

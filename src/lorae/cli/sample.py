@@ -72,7 +72,7 @@ class Interpolate:
         from lorae.metrics.features import as_bytes
         from lorae.nn.inference import decode_all, encode_all
         from lorae.report.image_grids import image_grid
-        from lorae.sampling.interpolation import KINDS, along_axes, between, detour
+        from lorae.sampling.interpolation import KINDS, detour, interpolate, traverse_axes
         from lorae.training.options import data_of
         from lorae.training.run_folder import Run, check_output_file
         from lorae.utils.files import write_atomic
@@ -88,13 +88,13 @@ class Interpolate:
             raise InputError("interpolate needs codes of images, and this model has no encoder")
         codes = encode_all(model, origin.test[:2000])
         if self.kind == "axes":
-            paths = along_axes(codes, self.rows, self.steps)
+            paths = traverse_axes(codes, self.rows, self.steps)
         else:
             generator = torch.Generator().manual_seed(self.seed)
             order = torch.randperm(len(codes), generator=generator)
             count = min(self.rows, len(codes) // 2)
             a, b = codes[order[:count]], codes[order[count : 2 * count]]
-            paths = between(a, b, self.steps, self.kind, codes.mean(0))
+            paths = interpolate(a, b, self.steps, self.kind, codes.mean(0))
         images = origin.unit(decode_all(model, paths.flatten(0, 1)))
         picture = image_grid(images, self.steps, side=max(origin.shape[1:]))
         out = check_output_file(self.out or run.path / f"interpolation-{self.kind}.png")

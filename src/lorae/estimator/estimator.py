@@ -22,7 +22,7 @@ from lorae.estimator.validation import check_n_components, check_training, is_in
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.objectives.base import AE
-from lorae.sampling.interpolation import between
+from lorae.sampling.interpolation import interpolate
 from lorae.sampling.registry import fit_density
 from lorae.utils.seeding import ALONE, seeded
 
@@ -324,7 +324,7 @@ class LowRankAutoencoder(
         a, b = (encode_all(self.model_, self._read(part)) for part in (starts, ends))
         if len(a) != len(b):
             raise InputError(f"starts and ends must have equal length, got {len(a)} and {len(b)}")
-        decoded = decode_all(self.model_, between(a, b, steps, kind).flatten(0, 1))
+        decoded = decode_all(self.model_, interpolate(a, b, steps, kind).flatten(0, 1))
         samples = self.input_format_.from_tensor(decoded, frames=False)
         return samples.reshape(len(a), steps, *self.input_format_.sample_shape)
 

@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from lorae.data.datasets import Data
 from lorae.linalg import spectral
-from lorae.metrics.evaluations import recorded, scores_of
+from lorae.metrics.records import read_evaluation, read_scores
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.registry import BRIDGES
 from lorae.objectives.registry import METHODS
@@ -84,8 +84,8 @@ def write_repository(
         error=_error(run, model, data, cut),
         thresholds=spectral.THRESHOLDS,
         ranks=_ranks(run),
-        scores=scores_of(run),
-        protocol=next((part["protocol"] for part in recorded(run).values()), None),
+        scores=read_scores(run),
+        protocol=next((part["protocol"] for part in read_evaluation(run).values()), None),
         picture=picture,
         cut=cut,
         repository=repository or "OWNER/NAME",

@@ -1,8 +1,9 @@
-r"""How many dimensions data have, by estimators that know nothing of an autoencoder.
+r"""The intrinsic dimension of data, by estimators that need no autoencoder.
 
-From distances to nearest neighbours, which on a manifold of dimension d grow like the d-th root
-of their number, and from the spectrum of the covariance, which counts the dimensions of the
-linear space that holds the manifold: a circle has one dimension, and needs two.
+Two kinds: from distances to nearest neighbours (on a manifold of dimension d they grow like the
+d-th root of the neighbour's number), and from the spectrum of the covariance, which gives the
+dimension of the linear space that contains the manifold. A circle has dimension 1 and lies in a
+plane, of dimension 2.
 """
 
 import math
@@ -13,58 +14,58 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.linalg.moments import Moments
+from lorae.metrics.neighbours import neighbour_distances
+from lorae.utils.validation import check_range
 
 
-def principal_components(samples: Float[Tensor, "n d"], share: float = 0.95) -> int:
-    """Return the least number of principal components that hold a share of the variance.
+def pca_dimension(samples: Float[Tensor, "n d"], share: float = 0.95) -> int:
+    """Return the smallest number of principal components that explain a share of the variance.
 
     Args:
         samples: n of them, at least 2.
         share: above 0 and at most 1.
 
     Raises:
-        InputError: if the share is out of range, there are too few samples or nothing varies.
+        InputError: if the share is out of range, or the samples are too few or all the same.
 
     Example:
-        >>> principal_components(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.1], [0.0, -0.1]]))
+        >>> pca_dimension(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.1], [0.0, -0.1]]))
         1
     """
-    if not 0 < share <= 1:
-        raise InputError(f"share must be above 0 and at most 1, got {share:g}")
+    check_range("share", share, 0, 1, open_low=True)
     variances = Moments(samples.shape[1]).update(samples).spectrum()
     if not variances[0] > 0:
-        raise InputError("the samples must vary, they are all the same")
-    held = variances.cumsum(0) / variances.sum()
-    return int((held < share - 1e-12).sum()) + 1
+        raise InputError("samples must vary, got samples that are all the same")
+    explained = variances.cumsum(0) / variances.sum()
+    return int((explained < share - 1e-12).sum()) + 1
 
 
-def two_nearest(samples: Float[Tensor, "n d"], discard: float = 0.1) -> float:
-    r"""Return the dimension by the ratio of the distances to the two nearest neighbours, TwoNN.
+def two_nn(samples: Float[Tensor, "n d"], discard: float = 0.1) -> float:
+    r"""Return the TwoNN estimate, from the distances to the two nearest neighbours.
 
-    With :math:`\mu = r_2 / r_1`, the empirical distribution F of the ratios and the dimension d,
-    :math:`-\log (1 - F(\mu)) = d \log \mu`: d is the slope of the line through the origin, fitted
-    without the largest ratios.
+    The empirical distribution function F of the ratios :math:`\mu = r_2 / r_1` satisfies
+    :math:`-\log (1 - F(\mu)) = d \log \mu` in dimension d. The estimate is the slope of the line
+    through the origin, fitted without the largest ratios.
 
     Reference:
         Facco et al., Estimating the intrinsic dimension of datasets by a minimal neighborhood
         information (Scientific Reports 7, 2017).
 
     Args:
-        samples: n of them, at least 10 that differ; copies are left out.
-        discard: the share of the largest ratios that is left out, 0 to below 1.
+        samples: n of them, at least 10 distinct ones; duplicates are left out.
+        discard: the share of the largest ratios to leave out, at least 0 and below 1.
 
     Raises:
         InputError: if an argument is out of range or there are too few samples.
 
     Example:
         >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
-        >>> abs(two_nearest(plane @ torch.randn(2, 10)) - 2) < 0.3
+        >>> abs(two_nn(plane @ torch.randn(2, 10)) - 2) < 0.3
         True
     """
-    if not 0 <= discard < 1:
-        raise InputError(f"discard must be at least 0 and below 1, got {discard:g}")
-    near = _neighbours(samples, 2, 10)
-    ratios = (near[:, 1] / near[:, 0]).log().sort().values
+    check_range("discard", discard, 0, 1, open_high=True)
+    distances = neighbour_distances(_distinct(samples, 10), 2, "ball_tree")
+    ratios = (distances[:, 1] / distances[:, 0]).log().sort().values
     n = len(ratios)
     kept = max(2, round((1 - discard) * n))
     share = torch.arange(1, n + 1, dtype=torch.float64) / n
@@ -73,18 +74,18 @@ def two_nearest(samples: Float[Tensor, "n d"], discard: float = 0.1) -> float:
 
 
 def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
-    r"""Return the dimension by maximum likelihood over k nearest neighbours.
+    r"""Return the maximum likelihood estimate over k nearest neighbours.
 
     .. math:: \hat d^{-1} = \text{mean}_i \frac{1}{k - 1} \sum_{j < k} \log \frac{r_k}{r_j},
 
-    the mean over samples taken of the inverse, which has no bias.
+    where the mean over samples is that of the inverse, which has no bias.
 
     Reference:
         Levina and Bickel, Maximum Likelihood Estimation of Intrinsic Dimension (NIPS 2004); the
         mean of the inverse is that of MacKay and Ghahramani (2005).
 
     Args:
-        samples: n of them, more than k that differ; copies are left out.
+        samples: n of them, more than k distinct ones; duplicates are left out.
         k: at least 3.
 
     Raises:
@@ -95,25 +96,24 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
         >>> abs(maximum_likelihood(plane @ torch.randn(2, 10)) - 2) < 0.3
         True
     """
-    if k < 3:
-        raise InputError(f"k must be at least 3, got {k}")
-    near = _neighbours(samples, k, k + 1).log()
-    inverse = (near[:, -1:] - near[:, :-1]).mean(1).mean()
+    check_range("k", k, 3)
+    distances = neighbour_distances(_distinct(samples, k + 1), k, "ball_tree").log()
+    inverse = (distances[:, -1:] - distances[:, :-1]).mean(1).mean()
     return 1 / float(inverse)
 
 
-def by_scikit_dimension(samples: Float[Tensor, "n d"]) -> dict[str, float]:
-    """Return the dimension by more estimators, those of scikit-dimension, where it is installed.
+def scikit_dimension(samples: Float[Tensor, "n d"]) -> dict[str, float]:
+    """Return the estimates of scikit-dimension: the correlation integral and method of moments.
 
-    The correlation integral and the method of moments; nothing without the package
-    (`pip install lorae[dimension]`), or where an estimator finds no finite number.
+    The result is empty without the package (`pip install lorae[dimension]`), and lacks estimates
+    that are not finite.
 
     Reference:
         Bac et al., Scikit-dimension: a Python package for intrinsic dimension estimation (Entropy
-        23, 2021), whose defaults these are.
+        23, 2021), with its defaults.
 
     Args:
-        samples: n of them, at least 101 that differ; copies are left out.
+        samples: n of them, at least 101 distinct ones; duplicates are left out.
 
     Raises:
         InputError: if there are too few samples.
@@ -122,22 +122,21 @@ def by_scikit_dimension(samples: Float[Tensor, "n d"]) -> dict[str, float]:
         from skdim.id import MOM, CorrInt
     except ImportError:
         return {}
-    distinct = torch.unique(samples.double().flatten(1), dim=0)
-    if len(distinct) < 101:  # the method of moments takes a hundred neighbours
-        raise InputError(f"the estimates need 101 samples that differ, there are {len(distinct)}")
-    points = distinct.cpu().numpy()
-    named = {"correlation integral": CorrInt, "method of moments": MOM}
-    found = {name: float(kind().fit(points).dimension_) for name, kind in named.items()}
+    points = _distinct(samples, 101).cpu().numpy()  # the method of moments uses 100 neighbours
+    estimators = {"correlation integral": CorrInt, "method of moments": MOM}
+    found = {name: float(kind().fit(points).dimension_) for name, kind in estimators.items()}
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def contrast(codes: Float[Tensor, "n l"], queries: Float[Tensor, "m l"]) -> Float[Tensor, " m"]:
+def relative_contrast(
+    codes: Float[Tensor, "n l"], queries: Float[Tensor, "m l"]
+) -> Float[Tensor, " m"]:
     r"""Return the min-max distance ratio of the paper's Theorem 2 for each query.
 
     .. math:: (d_\max - d_\min) / d_\min, \qquad d_j = \|z - z_j\|,
 
-    over all codes but those at no distance. A common factor, such as the theorem's
-    1 / rank(M), has no effect on it.
+    over all codes at a positive distance. A common factor, such as the theorem's 1 / rank(M), does
+    not change it.
 
     Reference:
         Mazumder et al. (WACV 2024), theorem 2; Beyer et al., When Is "Nearest Neighbor"
@@ -148,32 +147,25 @@ def contrast(codes: Float[Tensor, "n l"], queries: Float[Tensor, "m l"]) -> Floa
         queries: m of them.
 
     Raises:
-        InputError: if a query is at no distance from every code.
+        InputError: if a query is at distance 0 from every code.
 
     Example:
-        >>> contrast(torch.tensor([[1.0], [2.0], [4.0]]), torch.zeros(1, 1))
+        >>> relative_contrast(torch.tensor([[1.0], [2.0], [4.0]]), torch.zeros(1, 1))
         tensor([3.], dtype=torch.float64)
     """
-    parts = []
+    ratios = []
     for query in torch.split(queries.double(), 1000):
         distances = torch.cdist(query, codes.double())
-        least = distances.where(distances > 0, math.inf).min(1).values
-        if bool(least.isinf().any()):
-            raise InputError("a query must be at a distance from some code, one is at none")
-        parts.append(distances.max(1).values / least - 1)
-    return torch.cat(parts)
+        nearest = distances.where(distances > 0, math.inf).min(1).values
+        if bool(nearest.isinf().any()):
+            raise InputError("queries must differ from some code, got one that equals all codes")
+        ratios.append(distances.max(1).values / nearest - 1)
+    return torch.cat(ratios)
 
 
-def _neighbours(samples: Tensor, k: int, least: int) -> Float[Tensor, "n k"]:
-    """Return the distances to the k nearest others, copies of a sample left out."""
-    distinct = torch.unique(samples.double().flatten(1), dim=0)
-    if len(distinct) < max(least, k + 1):
-        raise InputError(
-            f"the estimate needs at least {max(least, k + 1)} samples that differ, there are "
-            f"{len(distinct)}"
-        )
-    parts = []
-    for part in torch.split(distinct, 1000):
-        distances = torch.cdist(part, distinct, compute_mode="donot_use_mm_for_euclid_dist")
-        parts.append(distances.topk(k + 1, largest=False).values[:, 1:])
-    return torch.cat(parts)
+def _distinct(samples: Tensor, least: int) -> Float[Tensor, "n d"]:
+    """Return samples without duplicates, in float64."""
+    distinct: Tensor = torch.unique(samples.double().flatten(1), dim=0)
+    if len(distinct) < least:
+        raise InputError(f"samples must be at least {least} distinct ones, got {len(distinct)}")
+    return distinct

@@ -1,4 +1,4 @@
-r"""How two sets of samples cover each other, by distances to nearest neighbours.
+r"""Precision, recall, density and coverage of generated samples, by nearest neighbours.
 
 With the ball :math:`B(x)` around a real sample x whose radius is the distance to its k-th nearest
 real neighbour, and the generated samples :math:`y_1, \dots, y_m`,
@@ -9,9 +9,9 @@ real neighbour, and the generated samples :math:`y_1, \dots, y_m`,
     \text{density} &= \tfrac1{k m} \sum_{i, j} [y_j \in B(x_i)], &
     \text{coverage} &= \tfrac1n \#\{i : \exists j : y_j \in B(x_i)\}.
 
-Precision asks whether what is generated could be real, recall and coverage whether what is real
-could be generated. A single outlier among the real samples has a large ball, which inflates
-precision; density and coverage do not suffer from it.
+Precision measures whether generated samples could be real, recall and coverage whether real
+samples could be generated. An outlier among the real samples has a large ball, which inflates
+precision; density and coverage are robust to it.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorae.errors import InputError
+from lorae.metrics.neighbours import neighbour_distances
 
 
 @dataclass(frozen=True)
-class Coverage:
+class PrecisionRecall:
     """Precision, recall and coverage, each in [0, 1], and density, at least 0."""
 
     precision: float
@@ -33,10 +34,10 @@ class Coverage:
     coverage: float
 
 
-def coverage(
-    real: Float[Tensor, "n d"], made: Float[Tensor, "m d"], *, k: int = 3, wide: int = 5
-) -> Coverage:
-    """Return the four figures; memory is that of a thousand rows of distances.
+def precision_recall(
+    real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], *, k: int = 3, coverage_k: int = 5
+) -> PrecisionRecall:
+    """Return the four figures in one pass over all distances, a thousand rows at a time.
 
     References:
         Kynkaanniemi et al., Improved Precision and Recall Metric (NeurIPS 2019), with k = 3;
@@ -44,49 +45,41 @@ def coverage(
 
     Args:
         real: n samples, more than either k.
-        made: m samples, more than k.
+        generated: m samples, likewise.
         k: the neighbour whose distance is the radius for precision and recall, at least 1.
-        wide: the same for density and coverage.
+        coverage_k: the same for density and coverage.
 
     Raises:
-        InputError: if there are too few samples.
+        InputError: if there are too few samples or a k is below 1.
 
     Example:
         >>> real = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
-        >>> found = coverage(real, real[:100])  # one half of it, copied
+        >>> found = precision_recall(real, real[:100])  # copies of one half
         >>> found.precision, found.recall > 0.9, found.coverage > 0.9
         (1.0, True, True)
     """
-    least = max(k, wide) + 1
-    if min(k, wide) < 1 or len(real) < least or len(made) < least:
+    most = max(k, coverage_k)
+    if min(k, coverage_k) < 1 or min(len(real), len(generated)) <= most:
         raise InputError(
-            f"neighbour number {max(k, wide)} needs at least {least} samples of each kind, got "
-            f"{len(real)} and {len(made)}"
+            f"neighbour number {most} needs at least {most + 1} samples of each set, got "
+            f"{len(real)} and {len(generated)}"
         )
-    radii, wide_radii, made_radii = _radii(real, k), _radii(real, wide), _radii(made, k)
-    near, recalled = torch.zeros(len(made), dtype=torch.bool), []
-    within, covered = 0, []
+    real, generated = real.double(), generated.double()
+    nearest = neighbour_distances(real, most)
+    radii, wide_radii = nearest[:, k - 1], nearest[:, coverage_k - 1]
+    generated_radii = neighbour_distances(generated, k)[:, -1]
+    precise = torch.zeros(len(generated), dtype=torch.bool)
+    recalled, density, covered = 0, 0, 0
     for rows in torch.split(torch.arange(len(real)), 1000):
-        part, radius, broad = real[rows], radii[rows], wide_radii[rows]
-        distances = torch.cdist(part.double(), made.double())
-        near |= (distances <= radius[:, None]).any(0).cpu()
-        recalled.append((distances <= made_radii).any(1))
-        inside = distances <= broad[:, None]
-        within += int(inside.sum())
-        covered.append(inside.any(1))
-    return Coverage(
-        precision=float(near.double().mean()),
-        recall=float(torch.cat(recalled).double().mean()),
-        density=within / (wide * len(made)),
-        coverage=float(torch.cat(covered).double().mean()),
+        distances = torch.cdist(real[rows], generated)
+        precise |= (distances <= radii[rows, None]).any(0)
+        recalled += int((distances <= generated_radii).any(1).sum())
+        inside = distances <= wide_radii[rows, None]
+        density += int(inside.sum())
+        covered += int(inside.any(1).sum())
+    return PrecisionRecall(
+        precision=float(precise.double().mean()),
+        recall=recalled / len(real),
+        density=density / (coverage_k * len(generated)),
+        coverage=covered / len(real),
     )
-
-
-def _radii(samples: Tensor, k: int) -> Float[Tensor, " n"]:
-    """Return the distance of each sample to its k-th nearest neighbour among the others."""
-    every = samples.double()
-    parts = [
-        torch.cdist(part, every).kthvalue(k + 1, dim=1).values  # the nearest is the sample itself
-        for part in torch.split(every, 1000)
-    ]
-    return torch.cat(parts)

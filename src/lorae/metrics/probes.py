@@ -1,17 +1,18 @@
-r"""What frozen codes know of classes: heads trained on them, and what they get right.
+r"""Probes: classifiers trained on frozen codes of few labelled samples, and their test accuracy.
 
-A draw of n labelled codes is stratified: every class gets n / classes of them, the first classes
-one more where that is no integer. Codes are standardised by the mean and deviation of the draw's
-own, so that no method gains by its scale. A fifth of the draw (at least one of each class, if
-there are two) is held out to choose the epoch of the head; the test set is only ever scored.
+A draw of n labelled codes is balanced: every class gets n / classes of them, the first classes one
+more if that is not an integer. Codes are standardized by the mean and deviation of the draw itself,
+so that no method gains by its scale. A fifth of the draw (at least one of each class) is held out
+to choose the epoch of a trained head; the test set is used only for the accuracy.
 
 References:
     Mazumder et al. (WACV 2024), table 6, whose head this is; its authors report the best test
-    accuracy over training, which is a choice on the test set.
+    accuracy over training, which selects the epoch on the test set.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -24,28 +25,26 @@ from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import batches, encode_all, evaluation_mode
 from lorae.utils.samples import as_float
 
-Labels = Int[Tensor, " n"]
-
 
 @dataclass(frozen=True)
-class Codes:
-    """Codes of labelled samples, for training and for testing.
+class LabelledCodes:
+    """Codes of labelled training and test samples.
 
     Args:
         train: n codes.
         train_labels: their classes, 0 and up.
         test: m codes.
         test_labels: their classes.
-        standardised: whether a draw is to be scaled; images are not.
+        standardize: whether :meth:`draw` standardizes the codes; false for images.
 
     Raises:
-        InputError: if the labels are of fewer than two classes.
+        InputError: if the labels have fewer than two classes.
 
     Example:
         >>> labels = torch.arange(60) % 3
         >>> z = torch.eye(3)[labels] + 0.1 * torch.randn(60, 3)
-        >>> codes = Codes(z[:30], labels[:30], z[30:], labels[30:])
-        >>> logistic(codes.drawn(9, seed=0)), neighbours(codes.drawn(9, seed=0), k=1)
+        >>> codes = LabelledCodes(z[:30], labels[:30], z[30:], labels[30:])
+        >>> logistic(codes.draw(9, seed=0)), neighbours(codes.draw(9, seed=0), k=1)
         (1.0, 1.0)
     """
 
@@ -53,183 +52,196 @@ class Codes:
     train_labels: Int[Tensor, " n"]
     test: Float[Tensor, "m *l"]
     test_labels: Int[Tensor, " m"]
-    standardised: bool = True
+    standardize: bool = True
 
     def __post_init__(self) -> None:
         if not bool((self.train_labels != self.train_labels[:1]).any()):
-            raise InputError("a probe needs labels of two classes or more, all of these are one")
+            raise InputError("a probe needs labels of two classes or more, got fewer")
 
     @property
     def classes(self) -> int:
         """The number of classes."""
         return int(self.train_labels.max()) + 1
 
-    def drawn(self, n: int, seed: int) -> "Codes":
-        """Return n of the training codes, stratified, standardised with all test codes.
+    def draw(self, n: int, seed: int) -> "LabelledCodes":
+        """Return n of the training codes, balanced over classes, and all test codes.
 
         Args:
-            n: how many, at least one of each class.
-            seed: that draws them.
+            n: number of training codes, at least one of each class.
+            seed: of the draw.
 
         Raises:
-            InputError: if there are fewer than n, or n is less than the number of classes.
+            InputError: if there are fewer than n codes, or n is less than the number of classes.
         """
-        chosen = stratified(self.train_labels, n, seed)
-        if not self.standardised:
-            return replace(self, train=self.train[chosen], train_labels=self.train_labels[chosen])
-        train = self.train[chosen].double()
-        # A direction that the codes do not use stays as it is: of rounding no unit is made.
-        spread = train.std(0) if n > 1 else torch.zeros(train.shape[1]).double()
+        index = balanced_subset(self.train_labels, n, seed)
+        drawn = replace(self, train=self.train[index], train_labels=self.train_labels[index])
+        if not self.standardize:
+            return drawn
+        train = drawn.train.double()
+        spread = train.std(0)
+        # Directions that the codes do not use are left as they are: scaling would amplify rounding.
         spread = spread.where(spread > 1e-6 * spread.max(), spread.max()).where(spread > 0, 1.0)
-        scaled = [((part.double() - train.mean(0)) / spread).float() for part in (train, self.test)]
-        return Codes(scaled[0], self.train_labels[chosen], scaled[1], self.test_labels)
+        train, test = (
+            ((part.double() - train.mean(0)) / spread).float() for part in (train, self.test)
+        )
+        return replace(drawn, train=train, test=test)
 
 
-def labelled(model: Autoencoder | None, data: Data, inputs: str = "codes") -> Codes:
-    """Return what a probe is to see of labelled data.
+def encode_labelled(model: Autoencoder, data: Data, inputs: str = "codes") -> LabelledCodes:
+    """Return the codes of labelled data.
 
     Args:
-        model: whose codes, or None for the images themselves, scaled.
+        model: that encodes them.
         data: with one label for each sample.
         inputs: "codes" (M E(x)) or "encoder" (E(x)).
 
     Raises:
         InputError: if the data have no such labels.
     """
-    labels = data.train_labels, data.test_labels
-    if labels[0] is None or labels[1] is None or labels[0].ndim != 1:
+    train_labels, test_labels = _labels(data)
+    encode = encode_all if inputs == "codes" else _encoder_outputs
+    return LabelledCodes(
+        encode(model, data.train), train_labels, encode(model, data.test), test_labels
+    )
+
+
+def labelled_images(data: Data) -> LabelledCodes:
+    """Return labelled data themselves, scaled as an encoder takes them.
+
+    Raises:
+        InputError: if the data do not have one label for each sample.
+    """
+    train_labels, test_labels = _labels(data)
+    train, test = ((as_float(x) - data.shift) / data.scale for x in (data.train, data.test))
+    return LabelledCodes(train, train_labels, test, test_labels, standardize=False)
+
+
+def _labels(data: Data) -> tuple[Tensor, Tensor]:
+    if data.train_labels is None or data.test_labels is None or data.train_labels.ndim != 1:
         raise InputError(f"a probe needs one label for each sample, and {data.name!r} has none")
-    if model is None:
-        train, test = ((as_float(x) - data.shift) / data.scale for x in (data.train, data.test))
-        return Codes(train, labels[0], test, labels[1], standardised=False)
-    look = encode_all if inputs == "codes" else _outputs
-    return Codes(look(model, data.train), labels[0], look(model, data.test), labels[1])
+    return data.train_labels, data.test_labels
 
 
-def _outputs(model: Autoencoder, samples: Tensor) -> Tensor:
+def _encoder_outputs(model: Autoencoder, samples: Tensor) -> Tensor:
     """Return E(x), before the bridge."""
     with evaluation_mode(model):
         return torch.cat([model.encoder(model.scaled(x)).float() for x in batches(model, samples)])
 
 
-def stratified(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor, " m"]:
-    """Return the places of n samples, as many of each class as of any other, at random.
+def balanced_subset(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor, " m"]:
+    """Return the indices of n random samples with equally many of each class.
 
-    A class that has too few gives all it has, and the others make up for it.
+    A class with too few samples contributes all of them, and the others make up for it.
+    (scikit-learn's stratified splits keep the proportions of the classes instead.)
 
     Args:
-        labels: classes, as any whole numbers.
-        n: how many places, the number of classes or more.
-        seed: that draws them.
+        labels: classes, any integers.
+        n: number of indices, at least the number of classes.
+        seed: of the draw.
 
     Raises:
         InputError: if there are fewer than n samples, or n is less than the number of classes.
 
     Example:
-        >>> stratified(torch.tensor([0, 0, 0, 1, 1, 1]), 4, seed=0).numel()
+        >>> balanced_subset(torch.tensor([0, 0, 0, 1, 1, 1]), 4, seed=0).numel()
         4
     """
-    classes = labels.unique().tolist()  # type: ignore[no-untyped-call]
+    classes, index = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     if not len(classes) <= n <= len(labels):
         raise InputError(
-            f"the number of labels must be {len(classes)} (a sample of each class) to "
+            f"labels must be at least {len(classes)} (one of each class) and at most "
             f"{len(labels)}, got {n}"
         )
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(labels), generator=generator)
-    turn = torch.empty(len(labels), dtype=torch.long)
-    for c in classes:
-        own = order[labels[order] == c]
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    turn = torch.empty_like(index)  # the place of each sample among those of its class
+    for c in range(len(classes)):
+        own = order[index[order] == c]
         turn[own] = torch.arange(len(own))
-    which = torch.searchsorted(torch.tensor(classes), labels)
-    return torch.argsort(turn * len(classes) + which)[:n]
+    return torch.argsort(turn * len(classes) + index)[:n]
 
 
-def head(codes: Codes, *, seed: int = 0, epochs: int = 100) -> float:
+def head(codes: LabelledCodes, *, seed: int = 0, epochs: int = 100) -> float:
     """Return the test accuracy of the paper's head: 2 x (Linear, ReLU, Dropout 0.5), Linear.
 
-    Adam at 1e-3 with 100 codes a step; the weights are those of the epoch that was best on the
-    fifth of the codes that is held out (with fewer than two of each class, those of the last).
+    Trained by Adam at 1e-3 with 100 codes a step. The weights are those of the epoch with the best
+    accuracy on the held-out fifth, or with fewer than two codes of each class those of the last.
 
     Args:
         codes: as drawn.
-        seed: of weights, dropout and split.
-        epochs: at most; the authors have 500. Each has at least ten steps.
+        seed: of weights, dropout and batches.
+        epochs: number of epochs; the authors use 500. Each has at least ten steps.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = nn.Sequential(*_head(codes.train.shape[1], codes.classes))
-        _fit(network, codes, epochs)
-    return _accuracy(network, codes.test, codes.test_labels)
-
-
-def best_on_test(codes: Codes, *, seed: int = 0, epochs: int = 100) -> float:
-    """Return the highest test accuracy of the head over its epochs, as the authors' code reports.
-
-    It chooses on the test set, so it is no estimate of what the head gets right on new samples.
-    It is here to tell what that choice is worth.
-
-    Args:
-        codes: as drawn.
-        seed: of weights and dropout.
-        epochs: all of which are looked at.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = nn.Sequential(*_head(codes.train.shape[1], codes.classes))
-        trained = _epochs(network, codes.train, codes.train_labels, epochs)
-        return max(_accuracy(network, codes.test, codes.test_labels) for _ in trained)
+    return supervised(codes, encoder=nn.Identity, seed=seed, epochs=epochs)
 
 
 def supervised(
-    codes: Codes, *, encoder: Callable[[], nn.Module], seed: int = 0, epochs: int = 20
+    codes: LabelledCodes, *, encoder: Callable[[], nn.Module], seed: int = 0, epochs: int = 20
 ) -> float:
-    """Return the test accuracy of encoder and head trained together on the labels alone.
+    """Return the test accuracy of an encoder and :func:`head`, trained together on the labels.
 
     Args:
-        codes: images, as drawn, in the units of the encoder.
-        encoder: makes the network, with fresh weights.
-        seed: of weights, dropout and split.
+        codes: images, as drawn, scaled as the encoder takes them.
+        encoder: makes the network, with new weights.
+        seed: of weights, dropout and batches.
         epochs: as of :func:`head`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body = encoder()
-        outputs = body(codes.train[:1]).shape[1]
-        network = nn.Sequential(body, *_head(outputs, codes.classes))
+        network = _with_head(encoder(), codes)
         _fit(network, codes, epochs)
     return _accuracy(network, codes.test, codes.test_labels)
 
 
-def _head(latent: int, classes: int) -> list[nn.Module]:
+def best_on_test(codes: LabelledCodes, *, seed: int = 0, epochs: int = 100) -> float:
+    """Return the highest test accuracy of the head over its epochs, as the authors' code reports.
+
+    This selects the epoch on the test set, so it overestimates the accuracy on new samples. It
+    serves to measure by how much.
+
+    Args:
+        codes: as drawn.
+        seed: of weights, dropout and batches.
+        epochs: number of epochs.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _with_head(nn.Identity(), codes)
+        trained = _epochs(network, codes.train, codes.train_labels, epochs)
+        return max(_accuracy(network, codes.test, codes.test_labels) for _ in trained)
+
+
+def _with_head(encoder: nn.Module, codes: LabelledCodes) -> nn.Sequential:
+    latent = encoder(codes.train[:1]).shape[1]
     layers: list[nn.Module] = []
     for _ in range(2):
         layers += [nn.Linear(latent, latent), nn.ReLU(), nn.Dropout(0.5)]
-    return [*layers, nn.Linear(latent, classes, bias=False)]
+    return nn.Sequential(encoder, *layers, nn.Linear(latent, codes.classes, bias=False))
 
 
-def _fit(network: nn.Module, codes: Codes, epochs: int) -> None:
-    few = int(torch.bincount(codes.train_labels).min()) < 2
-    held_out = stratified(codes.train_labels, max(codes.classes, len(codes.train) // 5), 0)
-    kept = torch.ones(len(codes.train), dtype=torch.bool)
-    if not few:
-        kept[held_out] = False
+def _fit(network: nn.Module, codes: LabelledCodes, epochs: int) -> None:
+    """Train a network, and give it the weights of the best epoch on the held-out codes."""
+    x, labels = codes.train, codes.train_labels
+    if int(labels.bincount().min()) < 2:
+        for _ in _epochs(network, x, labels, epochs):
+            pass
+        return
+    held_out = torch.zeros(len(x), dtype=torch.bool)
+    held_out[balanced_subset(labels, max(codes.classes, len(x) // 5), 0)] = True
     best, weights = -1.0, {}
-    for _ in _epochs(network, codes.train[kept], codes.train_labels[kept], epochs):
-        now = _accuracy(network, codes.train[~kept], codes.train_labels[~kept]) if not few else 0.0
-        if now > best or few:
-            best = now
+    for _ in _epochs(network, x[~held_out], labels[~held_out], epochs):
+        if (accuracy := _accuracy(network, x[held_out], labels[held_out])) > best:
+            best = accuracy
             weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network.load_state_dict(weights)
 
 
-def _epochs(network: nn.Module, x: Tensor, y: Labels, epochs: int) -> Iterator[None]:
-    """Train a network, and stop after each epoch to let it be looked at."""
+def _epochs(network: nn.Module, x: Tensor, labels: Tensor, epochs: int) -> Iterator[None]:
+    """Train a network, and yield after each epoch."""
     optimizer, size = torch.optim.Adam(network.parameters(), 1e-3), min(100, len(x))
     for _ in range(epochs):
         for _ in range(max(10, len(x) // size)):
-            drawn = torch.randint(len(x), (size,))
-            loss = functional.cross_entropy(network(x[drawn]), y[drawn])
+            batch = torch.randint(len(x), (size,))
+            loss = functional.cross_entropy(network(x[batch]), labels[batch])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -239,13 +251,13 @@ def _epochs(network: nn.Module, x: Tensor, y: Labels, epochs: int) -> Iterator[N
 @torch.no_grad()
 def _accuracy(network: nn.Module, x: Tensor, labels: Tensor) -> float:
     network.eval()
-    told = torch.cat([network(part).argmax(1) for part in torch.split(x, 1000)])
+    predicted = torch.cat([network(part).argmax(1) for part in torch.split(x, 1000)])
     network.train()
-    return float((told == labels).double().mean())
+    return float((predicted == labels).double().mean())
 
 
-def logistic(codes: Codes, *, seed: int = 0) -> float:
-    """Return the test accuracy of logistic regression, of scikit-learn's default strength.
+def logistic(codes: LabelledCodes, *, seed: int = 0) -> float:
+    """Return the test accuracy of logistic regression with scikit-learn's default penalty.
 
     Args:
         codes: as drawn.
@@ -253,22 +265,23 @@ def logistic(codes: Codes, *, seed: int = 0) -> float:
     """
     from sklearn.linear_model import LogisticRegression
 
-    probe = LogisticRegression(max_iter=2000, random_state=seed)
-    probe.fit(codes.train.numpy(), codes.train_labels.numpy())
-    return float(probe.score(codes.test.numpy(), codes.test_labels.numpy()))
+    return _score(LogisticRegression(max_iter=2000, random_state=seed), codes)
 
 
-def neighbours(codes: Codes, *, seed: int = 0, k: int = 5) -> float:  # noqa: ARG001 - as the others
-    """Return the test accuracy of the k nearest neighbours, or of all where there are fewer.
+def neighbours(codes: LabelledCodes, *, seed: int = 0, k: int = 5) -> float:  # noqa: ARG001
+    """Return the test accuracy of the k nearest neighbours, or of all if there are fewer.
 
     Args:
         codes: as drawn.
-        seed: of no effect, for there is nothing random in it.
-        k: how many, at least 1.
+        seed: not used: there is nothing random in it.
+        k: number of neighbours, at least 1.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    probe = KNeighborsClassifier(min(k, len(codes.train)))
+    return _score(KNeighborsClassifier(min(k, len(codes.train))), codes)
+
+
+def _score(probe: Any, codes: LabelledCodes) -> float:
     probe.fit(codes.train.numpy(), codes.train_labels.numpy())
     return float(probe.score(codes.test.numpy(), codes.test_labels.numpy()))
 

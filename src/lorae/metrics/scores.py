@@ -1,44 +1,33 @@
-r"""Scores of a trained model: of what it generates, reconstructs and interpolates, and its codes.
+"""The scores of a model: of its reconstructions, samples, interpolations and codes.
 
-The protocol, which every result states: densities are fitted on training codes; images are
-compared with held-out test images, both as bytes; what is drawn is drawn from stated seeds; and
-each score is repeated over them, so that it comes with its interval. Nothing that is fitted or
-chosen sees the test set.
+Each part of an evaluation is a function from a :class:`lorae.metrics.protocol.Subject` to scores. A
+part that does not apply to a model or its data yields nothing.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
-from lorae.data.cache import log
-from lorae.data.datasets import Data
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
-from lorae.metrics import intrinsic_dimension as dimension
-from lorae.metrics.features import (
-    Classifier,
-    Extractor,
-    Inception,
-    as_bytes,
-    features,
-    kept_features,
-)
-from lorae.metrics.frechet import frechet, kernel_distance
-from lorae.metrics.precision_recall import coverage
-from lorae.metrics.probes import PROBES, Codes
-from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import decode_all, encode_all
-from lorae.sampling.interpolation import between, detour
-from lorae.sampling.registry import DENSITIES, fit_density
+from lorae.metrics import intrinsic_dimension
+from lorae.metrics.features import Extractor, extract_features
+from lorae.metrics.frechet import frechet_distance
+from lorae.metrics.kernel_distance import kernel_distance
+from lorae.metrics.precision_recall import precision_recall
+from lorae.metrics.probes import PROBES, encode_labelled
+from lorae.metrics.protocol import Subject
+from lorae.sampling.interpolation import detour, interpolate
+from lorae.sampling.registry import fit_density
 from lorae.training.evaluation import evaluate
 from lorae.utils.intervals import Interval
-from lorae.utils.samples import as_float, subsample
+from lorae.utils.samples import as_float
 
 
 @dataclass(frozen=True)
@@ -46,10 +35,10 @@ class Score:
     """One figure of a model.
 
     Args:
-        part: which part of the evaluation it belongs to.
-        name: what it is, such as FID.
-        of: of what, such as a density.
-        values: one for each seed.
+        part: of the evaluation.
+        name: such as FID.
+        of: such as the density that the samples were drawn from.
+        values: one per seed.
     """
 
     part: str
@@ -59,240 +48,135 @@ class Score:
 
     @property
     def interval(self) -> Interval:
-        """Mean and 95% interval."""
+        """Mean and 95% confidence interval."""
         return Interval(self.values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the score as values that JSON can hold."""
+        """Return the score as values for JSON."""
         return vars(self) | self.interval.to_dict()
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How a model is scored.
-
-    Args:
-        samples: images that are made, and test images that they are compared with, at most.
-        repeats: how often what is random is drawn.
-        seed: of the first time; the next ones follow it.
-        densities: names in `DENSITIES`; by default the prior where there is one, else the
-            Gaussian and the mixture of 10.
-        labels: numbers of labelled training samples for the probes.
-        probes: names in `lorae.metrics.probes.PROBES`.
-        fitted: training codes that densities are fitted on, at most.
-    """
-
-    samples: int = 2000
-    repeats: int = 3
-    seed: int = 0
-    densities: tuple[str, ...] = ()
-    labels: tuple[int, ...] = (100, 1000)
-    probes: tuple[str, ...] = ("logistic", "neighbours")
-    fitted: int = 20_000
-
-    def __post_init__(self) -> None:
-        for name, least in (("samples", 20), ("repeats", 1), ("seed", 0), ("fitted", 2)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for what, names, known in (
-            ("density", self.densities, DENSITIES),
-            ("probe", self.probes, PROBES),
-        ):
-            for name in names:
-                if name not in known:
-                    raise unknown(what, name, known)
-
-    @property
-    def seeds(self) -> range:
-        """The seeds of the repeats."""
-        return range(self.seed, self.seed + self.repeats)
-
-
-@dataclass
-class Subject:
-    """A model and its data, with what several scores need computed once.
-
-    Args:
-        model: in evaluation mode, on the CPU.
-        data: what it was trained on.
-        protocol: how it is scored.
-        extractor: of features of images; None for vectors.
-    """
-
-    model: Autoencoder
-    data: Data
-    protocol: Protocol
-    extractor: Extractor | None = None
-    _kept: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def test(self) -> Tensor:
-        """The test samples that are used."""
-        return subsample(self.data.test, self.protocol.samples)
-
-    def codes(self, split: str) -> Float[Tensor, "n l"]:
-        """Return the codes of the training samples that densities are fitted on, or of the test."""
-        if split not in self._kept:
-            train = subsample(self.data.train, self.protocol.fitted)
-            self._kept[split] = encode_all(self.model, train if split == "train" else self.test)
-        codes: Tensor = self._kept[split]
-        return codes
-
-    def real(self) -> Float[Tensor, "n d"]:
-        """Return the features of the test images."""
-        if "real" not in self._kept:
-            images = as_bytes(self.data.unit(self.test))
-            assert self.extractor is not None
-            self._kept["real"] = kept_features(self.extractor, images, "test images")
-        found: Tensor = self._kept["real"]
-        return found
-
-    def images(self, codes: Float[Tensor, "n l"]) -> UInt8[Tensor, "n c h w"]:
-        """Return what codes decode to, as bytes."""
-        return as_bytes(self.data.unit(decode_all(self.model, codes)))
-
-
-def extractor_for(kind: str, data: Data, resize: str = "bicubic") -> Extractor:
-    """Return the extractor of that name, or of a file of Inception weights.
-
-    "auto" is Inception where there is a GPU, and a classifier of the data's labels where there is
-    none, for Inception takes minutes for a thousand images on a processor.
-
-    Raises:
-        InputError: if it cannot be had.
-    """
-    from pathlib import Path
-
-    labelled = data.train_labels is not None and data.train_labels.ndim == 1
-    if kind == "auto":
-        kind = "classifier" if labelled and not torch.cuda.is_available() else "inception"
-    if kind == "classifier":
-        if data.train_labels is None or not labelled:
-            raise InputError(f"the data {data.name!r} have no classes: use --features inception")
-        return Classifier(as_bytes(data.unit(data.train)), data.train_labels)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu":
-        log.warning("Inception without a GPU takes about 0.2 s an image: fewer samples are quicker")
-    return Inception(resize, None if kind == "inception" else Path(kind), device)
-
-
-def compared(
-    real: Float[Tensor, "n d"], made: Float[Tensor, "m d"], extractor: Extractor
+def compare_features(
+    real: Float[Tensor, "n d"], generated: Float[Tensor, "m d"], extractor: Extractor
 ) -> dict[str, float]:
-    """Return every distance of two sets of features, under the name that belongs to the network.
+    """Return every distance of two sets of features by name.
 
-    Only Inception's are FID and KID.
+    Only distances between features of Inception are called FID and KID.
     """
     inception = extractor.name == "inception"
     names = ("FID", "KID") if inception else ("classifier distance", "classifier kernel distance")
-    cover = coverage(real, made)
-    dim = real.shape[1]
+    dimension = real.shape[1]
+    moments = [Moments(dimension).update(features) for features in (real, generated)]
     return {
-        names[0]: frechet(Moments(dim).update(real), Moments(dim).update(made)),
-        names[1]: kernel_distance(real, made).value,
-        "precision": cover.precision,
-        "recall": cover.recall,
-        "density": cover.density,
-        "coverage": cover.coverage,
-    }
+        names[0]: frechet_distance(*moments),
+        names[1]: kernel_distance(real, generated).value,
+    } | vars(precision_recall(real, generated))
 
 
 def reconstruction(subject: Subject) -> Iterator[Score]:
     """Yield the error on all test samples, and the distance of reconstructions from originals."""
-    found = evaluate(subject.model, subject.data.test)
-    if found.reconstruction is None:
+    error = evaluate(subject.model, subject.data.test).reconstruction
+    if error is None:
         return
-    yield Score("reconstruction", "error", "test", (found.reconstruction,))
+    yield Score("reconstruction", "error", "test", (error,))
     if subject.extractor is not None:
-        made = features(subject.extractor, subject.images(subject.codes("test")), "reconstructions")
-        for name, value in compared(subject.real(), made, subject.extractor).items():
-            yield Score("reconstruction", name, "test", (value,))
+        images = subject.images(subject.codes("test"))
+        features = extract_features(subject.extractor, images, "reconstructions")
+        found = compare_features(subject.real_features(), features, subject.extractor)
+        yield from _scores("reconstruction", "test", [found])
 
 
 def generation(subject: Subject) -> Iterator[Score]:
-    """Yield the distances from the test images of what densities of codes decode to."""
+    """Yield the distances of images decoded from densities of the codes from the test images."""
     if subject.extractor is None:
         return
-    own = ("prior",) if subject.model.prior else ("gaussian", "mixture-10")
-    for name in subject.protocol.densities or own:
+    default = ("prior",) if subject.model.prior else ("gaussian", "mixture-10")
+    for name in subject.protocol.densities or default:
         density = fit_density(subject.model, lambda: subject.codes("train"), name)
-        count, every = len(subject.test), []
+        repeats = []
         for seed in subject.protocol.seeds:
-            codes = density.sample(count, torch.Generator().manual_seed(seed))
-            made = features(subject.extractor, subject.images(codes), f"{name}, seed {seed}")
-            every.append(compared(subject.real(), made, subject.extractor))
-        for score in every[0]:
-            yield Score("generation", score, name, tuple(one[score] for one in every))
+            codes = density.sample(len(subject.test), torch.Generator().manual_seed(seed))
+            label = f"{name}, seed {seed}"
+            features = extract_features(subject.extractor, subject.images(codes), label)
+            repeats.append(compare_features(subject.real_features(), features, subject.extractor))
+        yield from _scores("generation", name, repeats)
 
 
 def interpolation(subject: Subject) -> Iterator[Score]:
-    """Yield the distance of images between pairs of test codes, and the detour of their paths."""
+    """Yield the distances of images between pairs of test codes, and the detour of the paths."""
     if not subject.model.inverts or subject.extractor is None:
         return
-    codes, every = subject.codes("test"), []
+    codes, repeats = subject.codes("test"), []
     for seed in subject.protocol.seeds:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(codes), generator=generator)
         t = torch.rand(len(codes), 1, generator=generator)
-        made = subject.images(torch.lerp(codes, codes[order], t))
-        found = features(subject.extractor, made, f"interpolations, seed {seed}")
-        one = compared(subject.real(), found, subject.extractor)
+        images = subject.images(torch.lerp(codes, codes[order], t))
+        features = extract_features(subject.extractor, images, f"interpolations, seed {seed}")
+        found = compare_features(subject.real_features(), features, subject.extractor)
         pairs = min(50, len(codes) // 2)
-        paths = between(codes[order[:pairs]], codes[order[pairs : 2 * pairs]], 11)
+        paths = interpolate(codes[order[:pairs]], codes[order[pairs : 2 * pairs]], 11)
         shown = subject.images(paths.flatten(0, 1))
-        for space, points in (
-            ("pixels", shown.float().flatten(1)),
-            ("features", features(subject.extractor, shown, f"paths, seed {seed}")),
-        ):
-            ratios = detour(points.view(*paths.shape[:2], -1))
-            one[f"detour in {space}"] = float(ratios.nanmean())
-        every.append(one)
-    for score in every[0]:
-        yield Score("interpolation", score, "linear", tuple(one[score] for one in every))
+        points = {
+            "pixels": shown.float().flatten(1),
+            "features": extract_features(subject.extractor, shown, f"paths, seed {seed}"),
+        }
+        for space, x in points.items():
+            ratios = detour(x.view(*paths.shape[:2], -1))
+            found[f"detour in {space}"] = float(ratios.nanmean())
+        repeats.append(found)
+    yield from _scores("interpolation", "linear", repeats)
 
 
 def dimensions(subject: Subject) -> Iterator[Score]:
-    """Yield the dimension of the codes and of the data, by every estimator."""
+    """Yield the dimension of the codes and of the data by every estimator."""
     found = evaluate(subject.model, subject.data.test)
-    for threshold, rank in spectral.rank_profile(found.covariance).items():
-        yield Score("dimension", f"rank at {threshold:.0e}", "codes", (float(rank),))
+    spectra = {"codes": found.covariance}
     if subject.model.bridge.learns_matrix:
-        for threshold, rank in spectral.rank_profile(found.matrix).items():
-            yield Score("dimension", f"rank at {threshold:.0e}", "M", (float(rank),))
+        spectra["M"] = found.matrix
+    for of, sigma in spectra.items():
+        for threshold, rank in spectral.rank_profile(sigma).items():
+            yield Score("dimension", f"rank at {threshold:.0e}", of, (float(rank),))
     effective = float(spectral.effective_rank(found.covariance))
     yield Score("dimension", "effective rank", "codes", (effective,))
-    samples = as_float(subject.test).flatten(1)
     estimators = {
-        "PCA, 95%": dimension.principal_components,
-        "TwoNN": dimension.two_nearest,
-        "maximum likelihood": dimension.maximum_likelihood,
+        "PCA, 95%": intrinsic_dimension.pca_dimension,
+        "TwoNN": intrinsic_dimension.two_nn,
+        "maximum likelihood": intrinsic_dimension.maximum_likelihood,
     }
+    samples = as_float(subject.test).flatten(1)
     for of, points in (("codes", subject.codes("test")), ("data", samples)):
         for name, estimate in estimators.items():
-            with contextlib.suppress(InputError):  # too few samples that differ
+            with suppress(InputError):  # too few distinct samples
                 yield Score("dimension", name, of, (float(estimate(points)),))
-        with contextlib.suppress(InputError):
-            for name, value in dimension.by_scikit_dimension(points).items():
+        with suppress(InputError):
+            for name, value in intrinsic_dimension.scikit_dimension(points).items():
                 yield Score("dimension", name, of, (value,))
-    with contextlib.suppress(InputError):
-        ratios = dimension.contrast(subject.codes("train"), subject.codes("test"))
+    with suppress(InputError):
+        train, test = subject.codes("train"), subject.codes("test")
+        ratios = intrinsic_dimension.relative_contrast(train, test)
         for share in (0.0, 0.05, 0.5):
             name = f"min-max distance ratio, quantile {share:g}"
             yield Score("dimension", name, "codes", (float(ratios.quantile(share)),))
 
 
-def classification(subject: Subject, *, inputs: str = "codes") -> Iterator[Score]:
+def classification(subject: Subject) -> Iterator[Score]:
     """Yield the test accuracy of probes on codes of labelled samples."""
     data, protocol = subject.data, subject.protocol
     if data.train_labels is None or data.test_labels is None or data.train_labels.ndim != 1:
         return
-    train, test = (encode_all(subject.model, part) for part in (data.train, data.test))
-    codes = Codes(train, data.train_labels, test, data.test_labels)
+    codes = encode_labelled(subject.model, data)
     for n in protocol.labels:
-        draws = [codes.drawn(n, seed) for seed in protocol.seeds]
+        draws = [codes.draw(n, seed) for seed in protocol.seeds]
         for name in protocol.probes:
-            values = [PROBES[name](drawn, seed=k) for k, drawn in enumerate(draws)]
-            yield Score("classification", f"{name}, {n} labels", inputs, tuple(values))
+            values = [PROBES[name](draw, seed=k) for k, draw in enumerate(draws)]
+            yield Score("classification", f"{name}, {n} labels", "codes", tuple(values))
+
+
+def _scores(part: str, of: str, repeats: Sequence[Mapping[str, float]]) -> Iterator[Score]:
+    """Yield a score for each name, with the values of all repeats."""
+    for name in repeats[0]:
+        yield Score(part, name, of, tuple(found[name] for found in repeats))
 
 
 PARTS: dict[str, Callable[[Subject], Iterator[Score]]] = {

@@ -15,16 +15,24 @@ from torch import Tensor
 from lorae.data.datasets import Data
 from lorae.linalg import spectral
 from lorae.metrics import scores
-from lorae.metrics.features import as_bytes, features, kept_features
-from lorae.metrics.intrinsic_dimension import contrast
-from lorae.metrics.probes import Codes, best_on_test, head, labelled, supervised
-from lorae.metrics.scores import Protocol, Subject, compared, extractor_for
+from lorae.metrics.features import as_bytes, cached_features, extract_features
+from lorae.metrics.intrinsic_dimension import relative_contrast
+from lorae.metrics.probes import (
+    LabelledCodes,
+    best_on_test,
+    encode_labelled,
+    head,
+    labelled_images,
+    supervised,
+)
+from lorae.metrics.protocol import Protocol, Subject, build_extractor
+from lorae.metrics.scores import compare_features
 from lorae.nn import networks
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all
 from lorae.paper.queue import Result, loaded
 from lorae.report.image_grids import image_grid
-from lorae.sampling.interpolation import between
+from lorae.sampling.interpolation import interpolate
 from lorae.sampling.registry import FITTED, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.training.options import Options
@@ -61,7 +69,7 @@ def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: s
         densities=tuple(densities),
         fitted=FITTED,
     )
-    subject = Subject(run.model(), data, protocol, extractor_for(extractor, data))
+    subject = Subject(run.model(), data, protocol, build_extractor(extractor, data))
     assert subject.extractor is not None
     found: Result = {name: {} for name in densities}
     for score in scores.generation(subject):
@@ -80,16 +88,16 @@ def authors_generated(
     """
     data, model = _data(run), run.model()
     images = subsample(data.train if data.name == "mnist" else data.test, samples)
-    look = extractor_for(extractor, data, "bilinear")
-    real = kept_features(look, as_bytes(data.unit(images)), "real images")
+    look = build_extractor(extractor, data, "bilinear")
+    real = cached_features(look, as_bytes(data.unit(images)), "real images")
     codes = encode_all(model, images)
     found: Result = {"extractor": look.identity, "images": len(images)}
     for name in densities:
         density = fit_density(model, lambda: codes, name)
         new = density.sample(len(images), torch.Generator().manual_seed(run.options["seed"]))
         cast = wrapped if data.shape[0] == 3 else as_bytes
-        made = features(look, cast(data.unit(decode_all(model, new))), name)
-        found[name] = compared(real, made, look)
+        made = extract_features(look, cast(data.unit(decode_all(model, new))), name)
+        found[name] = compare_features(real, made, look)
     return found
 
 
@@ -124,7 +132,7 @@ def interpolated(run: Run, *, rows: int, steps: int) -> Result:
     data, model = _data(run), run.model()
     order = torch.randperm(len(data.test), generator=_generator(run))
     codes = encode_all(model, data.test[order[: 2 * rows]])
-    paths = between(codes[:rows], codes[rows:], steps)
+    paths = interpolate(codes[:rows], codes[rows:], steps)
     images = data.unit(decode_all(model, paths.flatten(0, 1)))
     return _picture(images, steps, data)
 
@@ -149,7 +157,7 @@ def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) ->
         for samples, count in ((data.train, codes), (data.test, queries))
     )
     asked = torch.tensor(list(levels), dtype=torch.float64)
-    ratios = contrast(near, far).quantile(asked)
+    ratios = relative_contrast(near, far).quantile(asked)
     sigma = spectral.singular_values(model.bridge.matrix().detach())
     return {
         "quantiles": {str(a): float(b) for a, b in zip(levels, ratios, strict=True)},
@@ -171,7 +179,7 @@ def classification(
         epochs: of the head, at most.
         inputs: "codes" (M E(x)) or "encoder" (E(x)).
     """
-    codes = labelled(run.model(), _data(run), inputs)
+    codes = encode_labelled(run.model(), _data(run), inputs)
     probe = partial(head, epochs=epochs)
     return _accuracies(codes, probe, labels, run.options["seed"], draws)
 
@@ -182,7 +190,7 @@ def authors_classification(run: Run, *, labels: Sequence[int], draws: int, epoch
     The head reads the encoder's output, before M, and the accuracy is the highest that the test
     set saw over training.
     """
-    codes = labelled(run.model(), _data(run), "encoder")
+    codes = encode_labelled(run.model(), _data(run), "encoder")
     probe = partial(best_on_test, epochs=epochs)
     return _accuracies(codes, probe, labels, run.options["seed"], draws)
 
@@ -203,15 +211,15 @@ def supervised_classification(
     built = given.resolve(data).architecture(data)
     shape = built.network, built.shape, built.latent, built.width
     probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder, epochs=epochs)
-    return _accuracies(labelled(None, data), probe, labels, given.seed, draws)
+    return _accuracies(labelled_images(data), probe, labels, given.seed, draws)
 
 
 def _accuracies(
-    codes: Codes, probe: Callable[..., float], labels: Sequence[int], seed: int, draws: int
+    codes: LabelledCodes, probe: Callable[..., float], labels: Sequence[int], seed: int, draws: int
 ) -> Result:
     seeds = range(seed * draws, (seed + 1) * draws)
     return {
-        str(n): 100 * Interval(tuple(probe(codes.drawn(n, one), seed=one) for one in seeds)).mean
+        str(n): 100 * Interval(tuple(probe(codes.draw(n, one), seed=one) for one in seeds)).mean
         for n in labels
         if n <= len(codes.train)
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.linalg import spectral
-from lorae.metrics.evaluations import scores_of
+from lorae.metrics.records import read_scores
 from lorae.metrics.scores import Score
 from lorae.nn.autoencoder import Autoencoder
 from lorae.training.evaluation import RANK_THRESHOLD
@@ -113,7 +113,7 @@ class RunSummary:
     @cached_property
     def scores(self) -> list[Score]:
         """The scores of `lorae evaluate`."""
-        return scores_of(self.folder)
+        return read_scores(self.folder)
 
     @property
     def colour(self) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from lorae.data.datasets import Data
-from lorae.metrics.evaluations import recorded, told
+from lorae.metrics.records import format_protocol, read_evaluation
 from lorae.metrics.scores import PARTS
 from lorae.nn.inference import encode_all
 from lorae.report.image_grids import image_grid
@@ -202,7 +202,9 @@ class Section:
             found = [{(s.name, s.of): s.interval for s in r.scores if s.part == part} for r in runs]
             keys = list(dict.fromkeys(key for one in found for key in one))
             rows = [(name, of, [one.get((name, of)) for one in found]) for name, of in keys]
-            protocols = [told(recorded(run.folder)[part]["protocol"]) for run in runs]
+            protocols = [
+                format_protocol(read_evaluation(run.folder)[part]["protocol"]) for run in runs
+            ]
             if runs:
                 tables.append(ScoreTable(part, runs, rows, list(dict.fromkeys(protocols))))
         return tables

@@ -24,7 +24,7 @@ from lorae.utils.validation import check_choice
 KINDS = ("linear", "spherical")
 
 
-def between(
+def interpolate(
     starts: Float[Tensor, "n l"],
     ends: Float[Tensor, "n l"],
     steps: int,
@@ -45,7 +45,7 @@ def between(
 
     Example:
         >>> ends = torch.eye(2)
-        >>> between(ends[:1], ends[1:], 3, "spherical")[0, 1]
+        >>> interpolate(ends[:1], ends[1:], 3, "spherical")[0, 1]
         tensor([0.7071, 0.7071])
     """
     check_choice("kind", kind, KINDS)
@@ -66,7 +66,7 @@ def between(
     return codes
 
 
-def along_axes(
+def traverse_axes(
     codes: Float[Tensor, "n l"], axes: int, steps: int, reach: float = 2.0
 ) -> Float[Tensor, "a s l"]:
     """Return paths through the mean of codes along their principal axes.
@@ -82,7 +82,7 @@ def along_axes(
 
     Example:
         >>> codes = torch.tensor([[-2.0, 1.0], [2.0, 1.0], [0.0, 0.9], [0.0, 1.1]])
-        >>> along_axes(codes, axes=1, steps=3, reach=1.0)[0, :, 0].abs()
+        >>> traverse_axes(codes, axes=1, steps=3, reach=1.0)[0, :, 0].abs()
         tensor([1.6330, 0.0000, 1.6330])
     """
     if not 1 <= axes <= codes.shape[1]:

