@@ -1,0 +1,54 @@
+"""Options: their parts, their defaults for data, and what refuses them."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from small import SMALL
+
+from lorae.errors import InputError
+from lorae.training.options import (
+    DataOptions,
+    EvaluationOptions,
+    LaunchOptions,
+    ModelOptions,
+    OptimizerOptions,
+    Options,
+)
+
+PARTS = (DataOptions, ModelOptions, OptimizerOptions, EvaluationOptions, LaunchOptions)
+
+
+def names(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
+def test_options_have_the_fields_of_their_parts_in_order():
+    assert names(Options) == [name for part in PARTS for name in names(part)]
+
+
+def test_options_survive_json():
+    fields = json.loads(json.dumps(dataclasses.asdict(SMALL)))
+    assert Options.from_dict(fields) == SMALL
+    with pytest.raises(InputError, match="it has the options members, stack"):
+        Options.from_dict(fields | {"stack": 1, "members": 2})
+
+
+@pytest.mark.usefixtures("data_kept")
+@pytest.mark.parametrize("model", ["lorae", "irmae", "rrae", "ae"])
+def test_resolved_options_leave_nothing_open(model):
+    options = Options(data="digits", model=model, network="mlp")
+    data = options.load()
+    resolved = options.resolve(data)
+    assert resolved.resolve(data) == resolved
+    assert resolved.steps == 3000  # more than 100 epochs of 16 batches
+    assert (resolved.latent, resolved.learning_rate) == (64, 1e-3)
+    assert resolved.evaluate_every == 30
+
+
+def test_options_import_no_torch():
+    """So that the command line can refuse a bad option at once."""
+    code = "import sys, lorae.training.options; assert not {'torch', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
