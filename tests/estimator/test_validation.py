@@ -1,0 +1,60 @@
+"""Checks of arguments that the estimator and the path share."""
+
+import numpy as np
+import pytest
+from torch import nn
+
+from lorae.errors import InputError
+from lorae.estimator.validation import check_n_components, check_training
+
+OPTIONS = {
+    "latent": None,
+    "steps": None,
+    "batch_size": 100,
+    "width": 1.0,
+    "learning_rate": 1e-3,
+    "validation_fraction": 0.1,
+}
+
+
+def test_valid_options_pass():
+    numpy = {"latent": np.int64(3), "steps": np.int32(1), "width": np.float32(0.5)}
+    check_training(OPTIONS, 2)
+    check_training(OPTIONS | numpy | {"encoder": None, "decoder": None, "whiten": "ignored"}, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 2.0}, "steps must be an integer, got 2.0"),
+        ({"batch_size": None}, "batch_size must be an integer, got None"),
+        ({"latent": True}, "latent must be an integer, got True"),
+        ({"width": "wide"}, "width must be a number, got 'wide'"),
+        ({"width": True}, "width must be a number, got True"),
+        ({"validation_fraction": 0.6}, "validation_fraction must be finite, greater than 0"),
+        ({"encoder": nn.Identity()}, "encoder and decoder must be given both or not at all"),
+    ],
+)
+def test_invalid_options_are_refused_by_name(changes, message):
+    with pytest.raises(InputError, match=message):
+        check_training(OPTIONS | changes, 10)
+
+
+@pytest.mark.parametrize(
+    ("value", "latent", "n_samples", "message"),
+    [
+        (4, None, 9, "n_components must be 1 to 3"),
+        (3, 2, 9, "n_components must be 1 to 2"),
+        (3, None, 2, "n_components must be 1 to 2"),
+        (0.9, None, 3, "at least 4 samples"),
+        (1.0, None, 9, "n_components must be an integer"),
+    ],
+)
+def test_invalid_numbers_of_components_are_refused(value, latent, n_samples, message):
+    with pytest.raises(InputError, match=message):
+        check_n_components(value, latent, n_samples, 3)
+
+
+def test_one_sample_is_too_few():
+    with pytest.raises(InputError, match="at least 2 samples, got n_samples = 1"):
+        check_training(OPTIONS, 1)
