@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from lorae.cli.output import Json, print_answer
+from lorae.utils.text import format_table
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,11 @@ class Models:
         if self.as_json:
             print_answer([{"name": name} | row.about() for name, row in METHODS.items()])
             return
-        width = max(map(len, METHODS))
-        for name, row in METHODS.items():
-            settings = row.format_settings()
-            print_answer(f"{name:{width}}  {row.summary}{f' ({settings})' if settings else ''}")
+        rows = []
+        for name, method in METHODS.items():
+            settings = method.format_settings()
+            rows.append((name, f"{method.summary} ({settings})" if settings else method.summary))
+        print_answer(format_table(rows, align="l"))
 
 
 @dataclass(frozen=True)

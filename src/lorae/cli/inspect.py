@@ -8,6 +8,7 @@ import tyro
 
 from lorae.cli.output import Json, print_answer
 from lorae.errors import InputError
+from lorae.utils.text import format_table
 
 if TYPE_CHECKING:
     from lorae.training.evaluation import Evaluation
@@ -32,7 +33,7 @@ class Spectrum:
         model = run.model()
         found = evaluate(model, data_of(run).test)
         answer = ranks(found, matrix=model.bridge.learns_matrix)
-        print_answer(answer if self.as_json else _rank_table(found, answer))
+        print_answer(answer if self.as_json else _format_ranks(found, answer))
 
 
 @dataclass(frozen=True)
@@ -56,30 +57,27 @@ class Report:
         print_answer(str(write_report(runs, out)))
 
 
-def _rank_table(found: "Evaluation", answer: dict[str, Any]) -> str:
-    """Return the ranks of an evaluation as lines of text, with a column for M if there is one."""
-    parts = {"covariance of codes": answer["covariance"], "matrix M": answer["matrix"]}
-    parts = {title: part for title, part in parts.items() if part is not None}
-    rows = [("singular values above", list(parts))]
-    for threshold in answer["covariance"]["rank"]:
-        ranks = [str(part["rank"][threshold]) for part in parts.values()]
-        rows.append((f"  {threshold} of the largest", ranks))
-    for name in ("effective_rank", "participation_ratio", "stable_rank"):
-        if any(name in part for part in parts.values()):
-            values = [f"{part[name]:.2f}" if name in part else "" for part in parts.values()]
-            rows.append((name.replace("_", " "), values))
-    widths = [len(title) for title in parts]
-    lines = [
-        f"{name:25}" + " ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
-        for name, cells in rows
+def _format_ranks(found: "Evaluation", answer: dict[str, Any]) -> str:
+    """Return the ranks of an evaluation as text, with a column for M if the model learns one."""
+    columns = {"covariance of codes": answer["covariance"], "matrix M": answer["matrix"]}
+    columns = {title: column for title, column in columns.items() if column is not None}
+    parts = list(columns.values())
+    rows = [
+        (f"  {threshold} of the largest", *(part["rank"][threshold] for part in parts))
+        for threshold in answer["covariance"]["rank"]
     ]
-    lines.append(f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples")
-    lines.append(
-        "no reconstruction: the codes are the features of a critic"
-        if found.reconstruction is None
-        else f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)"
-    )
+    for name in ("effective_rank", "participation_ratio", "stable_rank"):
+        values = [f"{part[name]:.2f}" if name in part else "" for part in parts]
+        if any(values):
+            rows.append((name.replace("_", " "), *values))
+    lines = [
+        format_table(rows, ("singular values above", *columns)),
+        f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples",
+    ]
+    if found.reconstruction is None:
+        lines.append("no reconstruction: the codes are the features of a critic")
+    else:
+        lines.append(f"reconstruction error {found.reconstruction:.6f} (mean square, scaled units)")
     if found.spread is not None:
         lines.append(f"variance of samples from the prior {found.spread:.4f} of the data's")
-    lines += [f"warning: {warning}" for warning in found.warnings]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join([*lines, *(f"warning: {warning}" for warning in found.warnings)])
