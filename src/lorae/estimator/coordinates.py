@@ -37,7 +37,7 @@ from lorae.nn.inference import encode_all, evaluation_mode
 TRAINING_FLOOR = 1e-3
 """The `floor` of :func:`principal_coordinates` for a model whose training continues. A direction
 that the codes hardly use would otherwise be scaled up so much that a single step of the optimizer
-leads far outside of what the decoder was trained on."""
+leads far outside of the codes that the decoder was trained on."""
 _FLOOR = 1e-12
 _MAX_JACOBIAN = 2**25  # numbers in the Jacobians held at a time
 _LOCK = threading.Lock()  # threads share the level of forward-mode differentiation

@@ -75,7 +75,7 @@ class LowRankAutoencoder(
         n_components_: number r of coordinates, which is the number of codes of the networks.
         explained_variance_: variances of the coordinates over the training samples, descending.
             Their sum is the variance that reconstructions explain: the variance of the samples
-            minus their squared error. To first order, each is what its coordinate explains.
+            minus their squared error. To first order, each is the part its coordinate explains.
         explained_variance_ratio_: the same, divided by the variance of the samples.
         singular_values_: square roots of the explained variances times the number of samples
             minus one.

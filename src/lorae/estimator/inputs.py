@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True)
 class InputFormat:
-    """Container, layout and dtype of samples, whatever their number.
+    """Container, layout and dtype of a user's samples.
 
     Attributes:
         container: array, tensor, pandas or polars.

@@ -1,6 +1,6 @@
-"""What a fitted estimator knows of its model: variances, components, error and ranks of the codes.
+"""Statistics of a trained model over its training samples: variances, components, error and ranks.
 
-Everything is computed over the training samples, once the codes of the model are coordinates
+They are computed after the codes of the model were changed to coordinates
 (:mod:`lorae.estimator.coordinates`).
 """
 
