@@ -366,7 +366,7 @@ def test_invalid_arguments_are_refused_by_name(name: str, value):
         (np.zeros((1, 3)), "n_samples = 1"),
         (np.zeros((2, 3)), "n_components must be 1 to 2"),
         (np.zeros((9, 4, 4)), "8x8"),
-        (np.zeros((9, 8, 8)), "constant"),
+        (np.zeros((9, 8, 8)), "must vary"),
         (np.array([["a", "b"], ["c", "d"]]), "could not convert|float"),
     ],
 )
