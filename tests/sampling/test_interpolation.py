@@ -77,10 +77,10 @@ def test_the_detour_of_a_loop_is_not_a_number():
     ("make", "message"),
     [
         (lambda x: interpolate(x, x, 3, "curly"), "kind must be one of .* got 'curly'"),
-        (lambda x: interpolate(x, x, 1), "steps must be at least 2, got 1"),
-        (lambda x: traverse_axes(x, 0, 3), "axes must be 1 to 2, got 0"),
-        (lambda x: traverse_axes(x, 3, 3), "axes must be 1 to 2, got 3"),
-        (lambda x: traverse_axes(x, 1, 1), "steps must be at least 2, got 1"),
+        (lambda x: interpolate(x, x, 1), "steps must be .*at least 2, got 1"),
+        (lambda x: traverse_axes(x, 0, 3), "axes must be .*at least 1 and at most 2, got 0"),
+        (lambda x: traverse_axes(x, 3, 3), "axes must be .*at least 1 and at most 2, got 3"),
+        (lambda x: traverse_axes(x, 1, 1), "steps must be .*at least 2, got 1"),
     ],
 )
 def test_what_is_no_path_is_told(make, message):

@@ -1,24 +1,25 @@
 """The commands that score models and sets of images: evaluate, classify, fid."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
 from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError, unknown
-from lorae.utils.validation import check_range
+from lorae.utils.text import format_table
+from lorae.utils.validation import check_choice, check_range
 
 if TYPE_CHECKING:
     from lorae.data.datasets import Data
     from lorae.metrics.probes import LabelledCodes
-    from lorae.utils.intervals import Interval
     from lorae.utils.samples import Rows
 
 PAIRS = 20_000
-"""Images at most of which each is compared with each, for KID and coverage; FID takes all."""
+"""Images of each set that KID, precision and recall use, at most; FID uses all."""
 
 
 @dataclass(frozen=True)
@@ -106,56 +107,54 @@ class Classify:
     """Print the answer as JSON."""
 
     def __call__(self) -> None:
-        """Print a table of test accuracies, with 95 % intervals over the draws."""
+        """Print a table of test accuracies, with 95% intervals over the draws."""
         if not self.runs:
             raise InputError("runs must be at least one run folder, got none")
-        if self.inputs not in ("codes", "encoder"):
-            raise InputError(f"inputs must be 'codes' or 'encoder', got {self.inputs!r}")
+        check_choice("inputs", self.inputs, ("codes", "encoder"))
         check_range("draws", self.draws, 1)
         check_range("seed", self.seed, 0, 2**31 - 1)
         from lorae.metrics.probes import PROBES, encode_labelled, labelled_images, supervised
         from lorae.nn import networks
         from lorae.training.options import data_of
         from lorae.training.run_folder import Run
+        from lorae.utils.intervals import Interval
 
         if self.probe not in PROBES:
             raise unknown("probe", self.probe, PROBES)
         runs = [Run.open(path) for path in self.runs]
         sets = {run.about["data"]["checksum"]: data_of(run) for run in runs}
         if len(sets) > 1:
-            raise InputError(f"the runs must be of one data set, got {len(sets)}")
-        origin = next(iter(sets.values()))
-        rows: dict[str, dict[str, "Interval"]] = {}
-        for run in runs:
-            codes = encode_labelled(run.model(), origin, self.inputs)
-            rows[run.name] = self._row(codes, PROBES[self.probe])
+            raise InputError(f"runs must be of one data set, got {len(sets)}")
+        (data,) = sets.values()
+        rows = {
+            run.name: self._accuracies(
+                encode_labelled(run.model(), data, self.inputs), PROBES[self.probe]
+            )
+            for run in runs
+        }
         if self.supervised:
             built = runs[0].model().architecture
             assert built is not None
             shape = built.network, built.shape, built.latent, built.width
             probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder)
-            rows["supervised"] = self._row(labelled_images(origin), probe)
+            rows["supervised"] = self._accuracies(labelled_images(data), probe)
         if self.as_json:
-            print_answer(
-                {name: {n: one.values for n, one in row.items()} for name, row in rows.items()}
-            )
+            print_answer(rows)
             return
-        wide = max(map(len, rows))
-        print_answer(
-            f"{'test accuracy, %':{wide}}  " + "  ".join(f"{n:>12} labels" for n in self.labels)
+        header = ("test accuracy, %", *(f"{n} labels" for n in self.labels))
+        cells = (
+            (name, *(Interval(tuple(100 * value for value in values)) for values in row.values()))
+            for name, row in rows.items()
         )
-        for name, row in rows.items():
-            print_answer(
-                f"{name:{max(wide, 16)}}  " + "  ".join(f"{_percent(v):>19}" for v in row.values())
-            )
+        print_answer(format_table(cells, header))
 
-    def _row(self, codes: "LabelledCodes", probe: Any) -> dict[str, "Interval"]:
-        from lorae.utils.intervals import Interval
-
+    def _accuracies(
+        self, codes: "LabelledCodes", probe: Callable[..., float]
+    ) -> dict[str, list[float]]:
+        """Return the accuracy of each draw, by the number of labels."""
         seeds = range(self.seed, self.seed + self.draws)
         return {
-            str(n): Interval(tuple(probe(codes.draw(n, seed), seed=seed) for seed in seeds))
-            for n in self.labels
+            str(n): [probe(codes.draw(n, seed), seed=seed) for seed in seeds] for n in self.labels
         }
 
 
@@ -202,42 +201,35 @@ class Fid:
         from lorae.metrics.precision_recall import precision_recall
         from lorae.utils.samples import subsample
 
-        sets = [self._images(name) for name in (self.a, self.b)]
+        sets = {name: self._images(name) for name in (self.a, self.b)}
         device = "cuda" if torch.cuda.is_available() else "cpu"
         extractor = Inception(self.resize, self.weights, device)
-        x, y = (
-            cached_features(extractor, images, name)
-            for images, name in zip(sets, (self.a, self.b), strict=True)
-        )
+        x, y = (cached_features(extractor, sets[name], name) for name in (self.a, self.b))
         fid = frechet_distance(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
-        few_x, few_y = (subsample(found, PAIRS) for found in (x, y))
-        kid, cover = kernel_distance(few_x, few_y), precision_recall(few_x, few_y)
-        answer = {"FID": fid, "KID": kid.value, "KID_error": kid.error} | vars(cover)
-        answer |= {
-            "images": [len(x), len(y)],
-            "paired": [len(few_x), len(few_y)],
-            "extractor": extractor.identity,
-            "seed": self.seed,
-        }
-        few = min(len(x), len(y))
-        if few <= x.shape[1]:
+        pairs = [subsample(features, PAIRS) for features in (x, y)]
+        kid, figures = kernel_distance(*pairs), vars(precision_recall(*pairs))
+        fewest = min(len(x), len(y))
+        if fewest <= x.shape[1]:
             print_warning(
                 f"FID is biased upwards: it needs more images than the {x.shape[1]} features, "
-                f"got {few}"
+                f"got {fewest}"
             )
         if self.as_json:
-            print_answer(answer)
+            about = {"extractor": extractor.identity, "seed": self.seed}
+            counts = {"images": [len(x), len(y)], "paired": [len(part) for part in pairs]}
+            distances = {"FID": fid, "KID": kid.value, "KID_error": kid.error}
+            print_answer(distances | figures | counts | about)
             return
-        print_answer(
-            f"FID        {fid:.4f}   ({len(x)} and {len(y)} images, resized {self.resize})"
-        )
-        print_answer(f"KID x 1e3  {1e3 * kid.value:.4f} ± {1e3 * kid.error:.2g} (standard error)")
-        for name, value in vars(cover).items():
-            print_answer(f"{name:10} {value:.4f}")
+        rows = {
+            "FID": f"{fid:.4f}   ({len(x)} and {len(y)} images, resized {self.resize})",
+            "KID x 1e3": f"{1e3 * kid.value:.4f} ± {1e3 * kid.error:.2g} (standard error)",
+        } | {name: f"{value:.4f}" for name, value in figures.items()}
+        print_answer(format_table(rows.items(), align="l"))
         if max(len(x), len(y)) > PAIRS:
-            print_answer(f"all but FID: of {len(few_x)} and {len(few_y)} of the images")
+            print_answer(f"all but FID: from {len(pairs[0])} and {len(pairs[1])} of the images")
 
     def _images(self, name: str) -> "Rows":
+        """Return the images of a run, a named set, a folder or a file, as bytes."""
         import torch
 
         from lorae.cli.samples import sample_run
@@ -251,32 +243,25 @@ class Fid:
         path = Path(name)
         if (path / "config.json").exists():
             run = Run.open(path)
-            found = data_of(run)
-            self._check_images(name, found)
-            parts = sample_run(run, found, self.samples or 10_000, self.density, self.seed)
-            return Rows(torch.cat(list(parts)))
+            data = data_of(run)
+            _check_images(name, data)
+            batches = sample_run(run, data, self.samples or 10_000, self.density, self.seed)
+            return Rows(torch.cat(list(batches)))
         named, _, split = name.partition(":")
         if named in DATASETS:
-            found = load(named)
-            if split not in ("", "train", "test"):
-                raise InputError(f"a set has the parts train and test, got {split!r}")
-            sets = [found.train if split == "train" else found.test]
+            data = load(named)
+            check_choice("the part of a set", split or "test", ("train", "test"))
+            parts = [data.train if split == "train" else data.test]
         else:
-            found = load(name, size=self.size, crop=self.crop, test_fraction=0.5)
-            sets = [found.train, found.test]
-        self._check_images(name, found)
+            data = load(name, size=self.size, crop=self.crop, test_fraction=0.5)
+            parts = [data.train, data.test]
+        _check_images(name, data)
         rows = Rows(
-            *sets, transform=lambda x: x if x.dtype == torch.uint8 else as_bytes(found.unit(x))
+            *parts, transform=lambda x: x if x.dtype == torch.uint8 else as_bytes(data.unit(x))
         )
         return subsample(rows, self.samples or len(rows), self.seed)
 
-    @staticmethod
-    def _check_images(name: str, found: "Data") -> None:
-        if len(found.shape) != 3:
-            raise InputError(f"fid compares images, and {name!r} holds none")
 
-
-def _percent(accuracy: "Interval") -> str:
-    from lorae.utils.intervals import Interval
-
-    return str(Interval(tuple(100 * value for value in accuracy.values)))
+def _check_images(name: str, data: "Data") -> None:
+    if len(data.shape) != 3:
+        raise InputError(f"fid compares images, got {name!r}, which has none")

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lorae.data.datasets import Data
-    from lorae.estimator.path import RankPath
-    from lorae.estimator.path import SeededPath
+    from lorae.estimator.path import RankPath, SeededPath
     from lorae.nn.autoencoder import Autoencoder
 
 

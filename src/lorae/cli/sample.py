@@ -7,8 +7,8 @@ from typing import Annotated
 import tyro
 
 from lorae.cli.output import Json, print_answer
-from lorae.errors import InputError, unknown
-from lorae.utils.validation import check_range
+from lorae.errors import InputError
+from lorae.utils.validation import check_choice, check_range
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Sample:
         from lorae.training.run_folder import Run
 
         run = Run.open(self.run)
-        origin = data_of(run)
-        parts = sample_run(run, origin, self.n, self.density, self.seed)
-        write_samples(self.out, parts, self.n, origin)
+        data = data_of(run)
+        batches = sample_run(run, data, self.n, self.density, self.seed)
+        write_samples(self.out, batches, self.n, data)
         print_answer(f"{self.n} samples in {self.out}")
 
 
@@ -78,15 +78,14 @@ class Interpolate:
         from lorae.utils.files import write_atomic
         from lorae.utils.intervals import Interval
 
+        check_choice("kind", self.kind, (*KINDS, "axes"))
         run = Run.open(self.run)
-        origin, model = data_of(run), run.model()
-        if len(origin.shape) != 3:
-            raise InputError(f"interpolate draws images, and {origin.name!r} has none")
-        if self.kind not in (*KINDS, "axes"):
-            raise unknown("kind of a path", self.kind, (*KINDS, "axes"))
+        data, model = data_of(run), run.model()
+        if len(data.shape) != 3:
+            raise InputError(f"interpolate needs a run on images, got one on {data.name!r}")
         if not model.inverts:
             raise InputError("interpolate needs codes of images, and this model has no encoder")
-        codes = encode_all(model, origin.test[:2000])
+        codes = encode_all(model, data.test[:2000])
         if self.kind == "axes":
             paths = traverse_axes(codes, self.rows, self.steps)
         else:
@@ -95,18 +94,17 @@ class Interpolate:
             count = min(self.rows, len(codes) // 2)
             a, b = codes[order[:count]], codes[order[count : 2 * count]]
             paths = interpolate(a, b, self.steps, self.kind, codes.mean(0))
-        images = origin.unit(decode_all(model, paths.flatten(0, 1)))
-        picture = image_grid(images, self.steps, side=max(origin.shape[1:]))
+        images = data.unit(decode_all(model, paths.flatten(0, 1)))
+        picture = image_grid(images, self.steps, side=max(data.shape[1:]))
         out = check_output_file(self.out or run.path / f"interpolation-{self.kind}.png")
         write_atomic(out, picture)
         pixels = as_bytes(images).float().view(*paths.shape[:2], -1)
-        ratio = Interval(tuple(float(one) for one in detour(pixels)))
+        ratio = Interval(tuple(detour(pixels).tolist()))
         if self.as_json:
-            print_answer(
-                {"picture": str(out), "detour": {"mean": ratio.mean, "values": ratio.values}}
-            )
+            summary = {"mean": ratio.mean, "values": ratio.values}
+            print_answer({"picture": str(out), "detour": summary})
             return
         print_answer(f"{out}")
         print_answer(
-            f"detour (length of the decoded path / distance of its ends, in pixels): {ratio}"
+            f"detour (length of a decoded path / distance of its ends, in pixels): {ratio}"
         )

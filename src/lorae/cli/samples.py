@@ -25,52 +25,52 @@ if TYPE_CHECKING:
 TABLES = (".csv", ".npy")
 
 
-def sample_run(run: Run, origin: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
+def sample_run(run: Run, data: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
     """Return samples of a run, 500 at a time: images as bytes, rows of a table as they are."""
     model = run.model()
-    density = fit_density(model, lambda: encode_all(model, subsample(origin.train, FITTED)), name)
+    density = fit_density(model, lambda: encode_all(model, subsample(data.train, FITTED)), name)
     codes = density.sample(n, torch.Generator().manual_seed(seed))
-    return (_decoded(model, part, origin) for part in torch.split(codes, 500))
+    return (_decoded(model, part, data) for part in torch.split(codes, 500))
 
 
-def _decoded(model: Autoencoder, codes: Tensor, origin: Data) -> Tensor:
+def _decoded(model: Autoencoder, codes: Tensor, data: Data) -> Tensor:
     made = decode_all(model, codes)
-    return as_bytes(origin.unit(made)) if len(origin.shape) == 3 else made
+    return as_bytes(data.unit(made)) if len(data.shape) == 3 else made
 
 
-def write_samples(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
+def write_samples(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
     """Write n samples: images to a folder or an .npy file, rows to a .csv or .npy file.
 
     Raises:
         InputError: if `out` suits neither.
     """
-    write = _write_images if len(origin.shape) == 3 else _write_table
-    write(out, parts, n, origin)
+    write = _write_images if len(data.shape) == 3 else _write_table
+    write(out, batches, n, data)
 
 
-def _write_images(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
+def _write_images(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
     if out.suffix == ".npy":
-        channels, height, width = origin.shape
-        blocks = (part.permute(0, 2, 3, 1).numpy() for part in parts)
+        channels, height, width = data.shape
+        blocks = (part.permute(0, 2, 3, 1).numpy() for part in batches)
         _write_array(out, (n, height, width, channels), "uint8", blocks)
         return
     if out.suffix:
         raise InputError(f"out must be a folder or an .npy file for images, got {str(out)!r}")
     with whole_folder(out) as folder:
-        for k, image in enumerate(one for part in parts for one in part):
+        for k, image in enumerate(one for part in batches for one in part):
             (folder / f"{k:06}.png").write_bytes(encode_png(image.permute(1, 2, 0).numpy()))
 
 
-def _write_table(out: Path, parts: Iterator[Tensor], n: int, origin: Data) -> None:
+def _write_table(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
     if out.suffix not in TABLES:
         raise InputError(f"out must be a .csv or .npy file for a table, got {str(out)!r}")
     if out.suffix == ".npy":
-        _write_array(out, (n, *origin.shape), "float32", (part.numpy() for part in parts))
+        _write_array(out, (n, *data.shape), "float32", (part.numpy() for part in batches))
         return
     import polars as pl
 
-    names = origin.columns or tuple(f"column_{k + 1}" for k in range(origin.shape[0]))
-    rows = torch.cat(list(parts)).numpy()
+    names = data.columns or tuple(f"column_{k + 1}" for k in range(data.shape[0]))
+    rows = torch.cat(list(batches)).numpy()
     write_atomic(out, pl.DataFrame(rows, schema=list(names)).write_csv().encode())
 
 

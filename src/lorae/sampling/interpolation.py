@@ -18,8 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from lorae.errors import InputError
-from lorae.utils.validation import check_choice
+from lorae.utils.validation import check_choice, check_range
 
 KINDS = ("linear", "spherical")
 
@@ -49,8 +48,7 @@ def interpolate(
         tensor([0.7071, 0.7071])
     """
     check_choice("kind", kind, KINDS)
-    if steps < 2:
-        raise InputError(f"steps must be at least 2, got {steps}")
+    check_range("steps", steps, 2)
     t = torch.linspace(0, 1, steps, dtype=starts.dtype, device=starts.device)[:, None]
     if kind == "linear":
         return torch.lerp(starts[:, None], ends[:, None], t)
@@ -85,10 +83,8 @@ def traverse_axes(
         >>> traverse_axes(codes, axes=1, steps=3, reach=1.0)[0, :, 0].abs()
         tensor([1.6330, 0.0000, 1.6330])
     """
-    if not 1 <= axes <= codes.shape[1]:
-        raise InputError(f"axes must be 1 to {codes.shape[1]}, got {axes}")
-    if steps < 2:
-        raise InputError(f"steps must be at least 2, got {steps}")
+    check_range("axes", axes, 1, codes.shape[1])
+    check_range("steps", steps, 2)
     mean = codes.double().mean(0)
     _, sigma, Vh = torch.linalg.svd(codes.double() - mean, full_matrices=False)
     kept = Vh[:axes] * (sigma[:axes] / (len(codes) - 1) ** 0.5)[:, None]
