@@ -82,6 +82,8 @@ QUICK = (
     ["--help"],
     ["--version"],
     ["models", "--json"],
+    ["data", "list"],
+    ["data", "fetch", "mnits"],
     ["tran"],
     ["train", "--seed", "x"],
     ["train", "--lattent", "3"],

@@ -94,8 +94,8 @@ def test_ctrl_c_says_how_to_resume(lorae, monkeypatch):
 
 BAD_TRAIN = {
     "data-name": (["--data", "digts"], r"unknown data set 'digts' \(did you mean 'digits'\?\)"),
-    "data-path": (["--data", "no/such.csv"], "no/such.csv.* does not exist"),
-    "data-folder": (["--data", "nowhere/"], "nowhere/ does not exist"),
+    "data-path": (["--data", "no/such.csv"], "data must be a path that exists .*got no/such.csv"),
+    "data-folder": (["--data", "nowhere/"], "data must be a path that exists .*got nowhere/"),
     "model": (["--model", "lorea"], r"unknown model 'lorea' \(did you mean 'lorae'\?\)"),
     "network": (["--network", "conf"], r"unknown network 'conf' \(did you mean 'conv'\?\)"),
     "network-shape": (["--network", "mnist"], r"takes samples of shape \(1, 32, 32\)"),
@@ -137,7 +137,7 @@ BAD_TRAIN = {
     "device": (["--device", "tpux"], "device 'tpux' cannot be used"),
     "fraction": (["--test-fraction", "1"], "test_fraction"),
     "seed": (["--seed", "-1"], "seed must be .* at least 0"),
-    "size": (["--size", "8"], "size and crop are for folders"),
+    "size": (["--size", "8"], "size and crop need a folder"),
 }
 
 

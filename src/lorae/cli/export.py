@@ -35,11 +35,13 @@ class Fold:
 
     def __call__(self) -> None:
         """Fold, cut, write, and compare with the whole model on the test samples."""
-        from lorae.export.folding import fold_run
         from lorae.training.run_folder import Run, check_output_file
 
         run = Run.open(self.run)
         out = check_output_file(self.out or run.path / "folded.safetensors")
+
+        from lorae.export.folding import fold_run
+
         cut, figures = fold_run(run, out, self.threshold, self.seconds)
         if self.as_json:
             print_answer(figures | {"file": str(out)})
@@ -74,15 +76,17 @@ class Export:
 
     def __call__(self) -> None:
         """Export, compare with the model, and print what was written."""
-        from lorae.export.folding import Cut
         from lorae.training.run_folder import Run
-        from lorae.utils import hub
         from lorae.utils.files import check_new_folder, whole_folder
 
         self._check()
         run = Run.open(self.run)
         out = self.out or run.path / self.to
         check_new_folder(out)
+
+        from lorae.export.folding import Cut
+        from lorae.utils import hub
+
         model, cut = run.model(), ""
         if self.folded:
             whole, model = model, model.cut(self.threshold)

@@ -25,11 +25,13 @@ class Spectrum:
 
     def __call__(self) -> None:
         """Evaluate the model on the test samples of its data."""
-        from lorae.training.evaluation import evaluate, ranks
-        from lorae.training.options import data_of
         from lorae.training.run_folder import Run
 
         run = Run.open(self.run)
+
+        from lorae.training.evaluation import evaluate, ranks
+        from lorae.training.options import data_of
+
         model = run.model()
         found = evaluate(model, data_of(run).test)
         answer = ranks(found, matrix=model.bridge.learns_matrix)
@@ -49,11 +51,13 @@ class Report:
         """Write the report and print its path."""
         if not self.runs:
             raise InputError("runs must be at least one run folder, got none")
-        from lorae.report.report import write_report
         from lorae.training.run_folder import Run, check_output_file
 
         runs = [Run.open(path) for path in self.runs]
         out = check_output_file(self.out or runs[0].path / "report.html")
+
+        from lorae.report.report import write_report
+
         print_answer(str(write_report(runs, out)))
 
 

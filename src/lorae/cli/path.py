@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorae.cli.output import Json, print_answer, show_warnings
+from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
 
@@ -68,12 +69,14 @@ class PathCommand:
         for name in ("weights", "features"):
             if self.seeds and getattr(self, name):
                 raise InputError(f"give seeds or {name}, not both")
+        given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
+        check_source(self.data)
+
         from sklearn.exceptions import ConvergenceWarning
 
         from lorae.training.run_folder import free_folder
         from lorae.utils.files import check_new_folder, write_atomic, write_json
 
-        given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
         data = given.load()
         out = self.out or free_folder(f"{data.name}-path")
         check_new_folder(out)

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from lorae.cli.output import Json, print_answer
+from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
 
@@ -35,6 +36,8 @@ class Sweep:
     def __call__(self) -> None:
         """Train, then print error and ranks of each run on the test samples."""
         self.options.check()
+        check_source(self.options.data)
+
         from lorae.training.evaluation import summary
         from lorae.training.run_folder import free_folder
         from lorae.training.train import train

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from lorae.cli.output import Json, print_answer
+from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
 
@@ -29,17 +30,19 @@ class Train:
 
     def __call__(self) -> None:
         """Train, then print error and ranks on the test samples."""
-        self.options.check()
-        if self.resume is not None and self.out is not None:
+        options = self.options
+        options.check()
+        if self.resume is None:
+            check_source(options.data)
+        elif self.out is None:
+            options = resumed_options(self.resume, options, self.given)
+        else:
             raise InputError(f"give out or resume, not both (got {self.out} and {self.resume})")
+
         from lorae.training.evaluation import summary
-        from lorae.training.run_folder import Run
         from lorae.training.train import train
         from lorae.utils.distributed import is_main
 
-        options = self.options
-        if self.resume is not None:
-            options = resumed_options(Run.open(self.resume).options, options, self.given)
         run = train(options, self.resume or self.out, resume=self.resume is not None)
         if not is_main():
             return
@@ -51,15 +54,17 @@ class Train:
             print_answer(f"run folder: {run.path} (next: lorae report {run.path})")
 
 
-def resumed_options(saved: dict[str, object], options: Options, given: frozenset[str]) -> Options:
+def resumed_options(run: Path, options: Options, given: frozenset[str]) -> Options:
     """Return the saved options of a run, changed by those that were given with `--resume`.
 
     Training compares them with the saved ones and refuses a change that would make another run.
     """
+    from lorae.training.run_folder import Run
+
     fields = {f.name for f in dataclasses.fields(Options)}
     changed = {name: getattr(options, name) for name in fields & given}
     if "epochs" in changed:  # a run only saves its steps
         changed["steps"] = None
     if "model" in changed:  # weight and settings of another model do not apply
         changed = {"weight": None, "settings": {}} | changed
-    return dataclasses.replace(Options.from_dict(saved), **changed)
+    return dataclasses.replace(Options.from_dict(Run.open(run).options), **changed)

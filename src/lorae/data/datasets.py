@@ -20,10 +20,10 @@ from lorae.data import celeba, images, mnist
 from lorae.data.array_files import load_npy, load_npz
 from lorae.data.arrays import Array, checksum
 from lorae.data.locations import holds_celeba, holds_mnist
-from lorae.data.registry import DATASETS
+from lorae.data.registry import DATASETS, check_source
 from lorae.data.splits import Split
 from lorae.data.tables import load_table, number_columns
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError
 from lorae.utils.samples import as_float
 from lorae.utils.text import shorten_list
 from lorae.utils.validation import check_range
@@ -106,6 +106,7 @@ def load(
     check_range("test_fraction", test_fraction, 0, 1, open_low=True, open_high=True)
     check_range("count", count, 2)
     check_range("seed", seed, 0)
+    check_source(source)
     name, path = str(source), Path(source).expanduser()
     network, of_images = "conv", name not in DATASETS and _holds_images(path)
     if not of_images and (size is not None or crop is not None):
@@ -120,14 +121,8 @@ def load(
     elif path.is_dir():
         name = network = "celeba" if holds_celeba(path) else "mnist"
         split = celeba.load(path, skip_bad=skip_bad) if name == "celeba" else mnist.load(path)
-    elif path.is_file():
-        split, name = _load_file(path, test_fraction, seed), path.stem
-    elif path.suffix or len(path.parts) > 1 or name.endswith("/"):
-        raise InputError(
-            f"data must be a path that exists or one of {', '.join(DATASETS)}, got {name}"
-        )
     else:
-        raise unknown("data set", name, DATASETS)
+        split, name = _load_file(path, test_fraction, seed), path.stem
     if count is not None:
         split = split.subsample(count, seed)
     return _as_data(name, split, network, drop_constant=drop_constant)

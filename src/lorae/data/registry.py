@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lorae.data.locations import cache_folder, celeba_folder, celeba_is_here, mnist_is_cached
-from lorae.errors import unknown
+from lorae.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from lorae.data.splits import Split
@@ -91,6 +91,22 @@ DATASETS = {
         "handwritten digits, 1,797, 8x8, gray", "included in scikit-learn", "conv", _load_digits
     ),
 }
+
+
+def check_source(source: str | Path) -> None:
+    """Check that data are the name of a set or an existing path.
+
+    Raises:
+        InputError: They are neither.
+    """
+    name, path = str(source), Path(source).expanduser()
+    if name in DATASETS or path.exists():
+        return
+    if path.suffix or len(path.parts) > 1 or name.endswith("/"):
+        raise InputError(
+            f"data must be a path that exists or one of {', '.join(DATASETS)}, got {name}"
+        )
+    raise unknown("data set", name, DATASETS)
 
 
 def cached(name: str) -> bool:
