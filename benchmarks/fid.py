@@ -1,12 +1,13 @@
-"""What an FID is worth: agreement with independent computations, and what each choice does to it.
+"""How reliable an FID is: agreement with independent computations, and the effect of each choice.
 
-First the distance of the same features by three ways: ours, torchmetrics' own, and SciPy's square
-root of the product of the covariances. Then the error budget, on MNIST: the count of images, the
-way of resizing, the precision of the extractor. "Made" are images drawn from a mixture of 10 on the
-training codes of a run; "real" are test images, and other test images stand for a perfect model.
+First the distance of the same features in three ways: by this package, by torchmetrics, and by
+SciPy's square root of the product of the covariances. Then, on MNIST, the effect of the number of
+images, of resizing and of the precision of the extractor. Generated images are decoded from a
+mixture of 10 fitted to the training codes of a run; real images are test images, and other test
+images stand for a perfect model.
 
-Inception takes about 0.15 s an image on one processor core, and SciPy's square root minutes, so the
-whole takes half an hour there.
+On one CPU core Inception takes about 0.15 s per image and SciPy's square root minutes, so the
+benchmark takes half an hour.
 
     python3 dev.py bench fid runs/demo/lorae-scale-free
     python3 dev.py bench fid runs/demo/lorae-scale-free --counts 100 --photos celeba
@@ -39,8 +40,8 @@ from lorae.utils.samples import subsample
 FEW = 40  # far fewer than the 2,048 features, so that the covariances are singular
 
 
-class Given(nn.Module):
-    """Features that are there already, in the place of torchmetrics' extractor."""
+class Identity(nn.Module):
+    """Stands in for torchmetrics' extractor, and returns the features it is given."""
 
     num_features = 2048
 
@@ -63,7 +64,7 @@ def ours(x: Tensor, y: Tensor) -> float:
 
 
 def by_torchmetrics(x: Tensor, y: Tensor) -> float:
-    metric = FrechetInceptionDistance(feature=Given()).set_dtype(torch.float64)
+    metric = FrechetInceptionDistance(feature=Identity()).set_dtype(torch.float64)
     metric.update(x.double(), real=True)
     metric.update(y.double(), real=False)
     return float(metric.compute())
@@ -80,32 +81,32 @@ def by_scipy(x: Tensor, y: Tensor) -> float:
 
 
 def parity(pairs: dict[str, tuple[Tensor, Tensor]]) -> Iterator[str]:
-    """Yield a row for each pair of sets of features."""
-    yield "| sets | images of each | ours | torchmetrics | SciPy | farthest, relative |"
+    """Yield the table of distances, a row for each pair of sets of features."""
+    yield "| sets | images of each | ours | torchmetrics | SciPy | largest relative difference |"
     yield "|---|---|---|---|---|---|"
     for name, (x, y) in pairs.items():
         found = [ours(x, y), by_torchmetrics(x, y), by_scipy(x, y)]
         apart = max(abs(other - found[0]) for other in found[1:]) / max(found[0], 1e-12)
         shown = " | ".join(f"{value:.5f}" for value in found)
-        told = f"{apart:.1e}" if found[0] > 1e-6 else "-"
-        yield f"| {name} | {len(x):,} | {shown} | {told} |"
+        difference = f"{apart:.1e}" if found[0] > 1e-6 else "-"
+        yield f"| {name} | {len(x):,} | {shown} | {difference} |"
 
 
 def budget(sets: dict[str, tuple[Tensor, Tensor, Tensor]], counts: list[int]) -> Iterator[str]:
-    """Yield a row for each extractor and count, from features of real, other real and made."""
-    yield "| extractor | images of each | FID made | FID real | KID made, e-3 | KID real, e-3 |"
+    """Yield the table of effects, from features of real, other real and generated images."""
+    yield "| extractor | images of each | FID generated | FID real | KID generated | KID real |"
     yield "|---|---|---|---|---|---|"
     for name, every in sets.items():
         for count in counts:
-            real, other, made = (x[:count] for x in every)
-            kid = [kernel_distance(real, x) for x in (made, other)]
+            real, other, generated = (x[:count] for x in every)
+            kid = [kernel_distance(real, x) for x in (generated, other)]
             kids = " | ".join(f"{1e3 * k.value:.2f} ± {1e3 * k.error:.2g}" for k in kid)
-            fid = " | ".join(f"{ours(real, x):.2f}" for x in (made, other))
+            fid = " | ".join(f"{ours(real, x):.2f}" for x in (generated, other))
             yield f"| {name} | {count:,} | {fid} | {kids} |"
 
 
 def photos(name: str, count: int) -> tuple[Tensor, Tensor]:
-    """Return two sets of images of a folder or named set."""
+    """Return two sets of images from a folder or named data set."""
     found = data.load(name) if name in data.DATASETS else data.load(name, size=64)
     images = subsample(torch.cat([found.train[:count], found.test[:count]]), 2 * count)
     a, b = (as_bytes(found.unit(part)) for part in images.chunk(2))
@@ -129,15 +130,15 @@ def main() -> None:
         name: tuple(extract_features(extractor, x, name) for x in images)
         for name, extractor in extractors.items()
     }
-    real, other, made = sets["float32, bicubic"]
+    real, other, generated = sets["float32, bicubic"]
     pairs = {
-        "made, real": (real, made),
-        "made, real: singular covariances": (real[:FEW], made[:FEW]),
+        "generated, real": (real, generated),
+        "generated, real: singular covariances": (real[:FEW], generated[:FEW]),
         "real, other real": (real, other),
-        "real, itself": (real, real),
-        "made, real: features rounded to half precision": (
+        "real, the same": (real, real),
+        "generated, real: features rounded to half precision": (
             real.half().float(),
-            made.half().float(),
+            generated.half().float(),
         ),
     }
     if arguments.photos:

@@ -180,10 +180,10 @@ def supervised(
     """Return the test accuracy of an encoder and :func:`head`, trained together on the labels.
 
     Args:
-        codes: images, as drawn, scaled as the encoder takes them.
+        codes: scaled images, as drawn.
         encoder: makes the network, with new weights.
-        seed: of weights, dropout and batches.
-        epochs: as of :func:`head`.
+        seed: as of :func:`head`.
+        epochs: likewise.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -196,12 +196,7 @@ def best_on_test(codes: LabelledCodes, *, seed: int = 0, epochs: int = 100) -> f
     """Return the highest test accuracy of the head over its epochs, as the authors' code reports.
 
     This selects the epoch on the test set, so it overestimates the accuracy on new samples. It
-    serves to measure by how much.
-
-    Args:
-        codes: as drawn.
-        seed: of weights, dropout and batches.
-        epochs: number of epochs.
+    serves to measure by how much. The arguments are those of :func:`head`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -257,25 +252,14 @@ def _accuracy(network: nn.Module, x: Tensor, labels: Tensor) -> float:
 
 
 def logistic(codes: LabelledCodes, *, seed: int = 0) -> float:
-    """Return the test accuracy of logistic regression with scikit-learn's default penalty.
-
-    Args:
-        codes: as drawn.
-        seed: of the solver.
-    """
+    """Return the test accuracy of logistic regression with scikit-learn's default penalty."""
     from sklearn.linear_model import LogisticRegression
 
     return _score(LogisticRegression(max_iter=2000, random_state=seed), codes)
 
 
 def neighbours(codes: LabelledCodes, *, seed: int = 0, k: int = 5) -> float:  # noqa: ARG001
-    """Return the test accuracy of the k nearest neighbours, or of all if there are fewer.
-
-    Args:
-        codes: as drawn.
-        seed: not used: there is nothing random in it.
-        k: number of neighbours, at least 1.
-    """
+    """Return the test accuracy of the k >= 1 nearest neighbours; nothing is random in it."""
     from sklearn.neighbors import KNeighborsClassifier
 
     return _score(KNeighborsClassifier(min(k, len(codes.train))), codes)

@@ -119,11 +119,7 @@ class Whitened(Density):
         return int((self.variances_ > 0).sum())
 
     def fit(self, codes: Float[Tensor, "n l"]) -> Self:
-        """Fit to n >= 2 codes, and return self.
-
-        Raises:
-            InputError: if the codes are too few, not finite or not a matrix.
-        """
+        """Fit to n >= 2 codes, and return self."""
         if codes.ndim != 2 or codes.shape[1] < 1:
             raise InputError(f"codes must have shape (n, l), got {tuple(codes.shape)}")
         if not bool(codes.isfinite().all()):
@@ -144,11 +140,7 @@ class Whitened(Density):
         return self
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
-        """Return n independent codes, of the type and device of the fitted ones.
-
-        Raises:
-            InputError: if n is negative or the density has not been fitted.
-        """
+        """Return n independent codes, of the type and device of the fitted ones."""
         self._check_fitted()
         check_range("n", n, 0)
         u = self._sample(n, generator) if n and self.rank else self.mean_.new_empty(n, self.rank)
@@ -156,11 +148,7 @@ class Whitened(Density):
         return (self.mean_ + u.to(self.mean_) @ spread.mT).to(self._like)
 
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
-        """Return the log-density at each code, in nats, float64; -inf off the support.
-
-        Raises:
-            InputError: if the codes have another dimension or the density has not been fitted.
-        """
+        """Return the log-density at each code, in nats, float64; -inf off the support."""
         self._check_fitted()
         if codes.ndim != 2 or codes.shape[1] != len(self.mean_):
             shape = tuple(codes.shape)
@@ -250,11 +238,7 @@ class Prior(Density):
         return self
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
-        """Return n independent codes, of the type and device of the directions.
-
-        Raises:
-            InputError: if n is negative.
-        """
+        """Return n independent codes, of the type and device of the directions."""
         check_range("n", n, 0)
         V = self.directions
         return standard_normal((n, V.shape[1]), generator, V.dtype).to(V.device) @ V.mT
