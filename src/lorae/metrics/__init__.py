@@ -1,1 +1,5 @@
 """Evaluation: features, FID and KID, precision and recall, intrinsic dimension, probes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

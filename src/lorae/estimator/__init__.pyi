@@ -1,0 +1,5 @@
+from .estimator import LowRankAutoencoder as LowRankAutoencoder
+from .path import RankPath as RankPath
+from .path import SeededPath as SeededPath
+from .path import lorae_path as lorae_path
+from .path import lorae_paths as lorae_paths

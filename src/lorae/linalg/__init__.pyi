@@ -1,0 +1,11 @@
+from .kernels import mmd as mmd
+from .moments import Moments as Moments
+from .spectral import effective_rank as effective_rank
+from .spectral import nuclear_norm as nuclear_norm
+from .spectral import participation_ratio as participation_ratio
+from .spectral import polar_factor as polar_factor
+from .spectral import rank as rank
+from .spectral import rank_profile as rank_profile
+from .spectral import singular_values as singular_values
+from .spectral import soft_threshold as soft_threshold
+from .spectral import stable_rank as stable_rank

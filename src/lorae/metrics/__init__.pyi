@@ -1,0 +1,12 @@
+from .features import extract_features as extract_features
+from .frechet import frechet_distance as frechet_distance
+from .inception import Inception as Inception
+from .intrinsic_dimension import maximum_likelihood as maximum_likelihood
+from .intrinsic_dimension import pca_dimension as pca_dimension
+from .intrinsic_dimension import two_nn as two_nn
+from .kernel_distance import kernel_distance as kernel_distance
+from .precision_recall import PrecisionRecall as PrecisionRecall
+from .precision_recall import precision_recall as precision_recall
+from .protocol import Protocol as Protocol
+from .records import evaluate_run as evaluate_run
+from .scores import Score as Score

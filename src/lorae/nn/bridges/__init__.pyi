@@ -1,0 +1,11 @@
+from .base import Bridge as Bridge
+from .base import NoBridge as NoBridge
+from .linear_chain import LinearChain as LinearChain
+from .low_rank import Factored as Factored
+from .low_rank import LowRank as LowRank
+from .posteriors import FlowPosterior as FlowPosterior
+from .posteriors import GaussianPosterior as GaussianPosterior
+from .posteriors import Posterior as Posterior
+from .posteriors import TruncatedPosterior as TruncatedPosterior
+from .scale_free import ScaleFree as ScaleFree
+from .truncated_svd import TruncatedSVD as TruncatedSVD

@@ -1,0 +1,11 @@
+from .densities import Density as Density
+from .densities import Gaussian as Gaussian
+from .densities import Prior as Prior
+from .flows import Flow as Flow
+from .interpolation import detour as detour
+from .interpolation import interpolate as interpolate
+from .interpolation import traverse_axes as traverse_axes
+from .mixtures import GaussianMixture as GaussianMixture
+from .registry import DENSITIES as DENSITIES
+from .registry import density_for as density_for
+from .registry import fit_density as fit_density

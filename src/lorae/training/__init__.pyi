@@ -1,0 +1,9 @@
+from .evaluation import Evaluation as Evaluation
+from .evaluation import evaluate as evaluate
+from .options import DataOptions as DataOptions
+from .options import EvaluationOptions as EvaluationOptions
+from .options import LaunchOptions as LaunchOptions
+from .options import ModelOptions as ModelOptions
+from .options import OptimizerOptions as OptimizerOptions
+from .options import Options as Options
+from .run_folder import Run as Run
