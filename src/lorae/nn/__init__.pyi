@@ -1,3 +1,4 @@
+from . import bridges as bridges
 from .autoencoder import Architecture as Architecture
 from .autoencoder import Autoencoder as Autoencoder
 from .autoencoder import build as build
