@@ -222,7 +222,7 @@ def test_a_repository_that_the_hub_refuses_stays_here(lorae, finished, hub):
     arguments = ["--to", "hub", "--out", "there", "--push", "someone/digits"]
     status, _, err = lorae("export", finished, *arguments)
     assert status == 2
-    assert re.fullmatch(r"lorae: 'there' could not be sent to 'someone/digits' [^\n]+\n", err)
+    assert re.fullmatch(r"lorae: uploading 'there' to 'someone/digits' failed [^\n]+\n", err)
     package.load("there")
 
 

@@ -16,7 +16,7 @@ from small import SMALL, content
 from lorae.training.loop import Stepper
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
-from lorae.utils.files import load_tensors
+from lorae.utils.tensor_files import load_tensors
 
 pytest_plugins = ["commands"]
 pytestmark = pytest.mark.usefixtures("data_kept")

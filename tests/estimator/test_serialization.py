@@ -15,7 +15,7 @@ from lorae.estimator.inputs import to_array
 from lorae.estimator.serialization import VERSION
 from lorae.nn.autoencoder import Architecture, build
 from lorae.utils import files
-from lorae.utils.files import load_tensors, save_tensors
+from lorae.utils.tensor_files import load_tensors, save_tensors
 
 X = np.random.default_rng(0).normal(size=(30, 2)) @ np.random.default_rng(1).normal(size=(2, 5))
 ONE_FILE = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

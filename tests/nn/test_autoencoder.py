@@ -23,8 +23,8 @@ from lorae.nn.bridges.registry import BRIDGES
 from lorae.nn.bridges.scale_free import ScaleFree
 from lorae.nn.networks import PAPER_SHAPES
 from lorae.nn.serialization import load
-from lorae.utils.files import save_tensors
 from lorae.utils.samples import as_float
+from lorae.utils.tensor_files import save_tensors
 
 SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,), "residual": (11,)}
 ARCHITECTURES = [

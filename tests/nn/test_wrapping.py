@@ -16,7 +16,7 @@ from lorae.nn.blocks import add_spectral_norm
 from lorae.nn.bridges.low_rank import LowRank
 from lorae.nn.bridges.registry import BRIDGES
 from lorae.objectives.registry import METHODS
-from lorae.utils.files import save_tensors
+from lorae.utils.tensor_files import save_tensors
 
 L = 4
 

@@ -183,12 +183,12 @@ def test_the_ways_to_start_two_processes(launch: list[str], tmp_path: Path):
 
 def test_one_process_needs_no_group():
     x = torch.randn(3)
-    assert distributed.processes() == 1
+    assert distributed.world_size() == 1
     assert distributed.rank() == 0
     assert distributed.is_main()
     assert distributed.average(x) is x
-    assert distributed.gathered(x) is x
-    assert torch.equal(distributed.share(x), x)
+    assert distributed.gather(x) is x
+    assert torch.equal(distributed.shard(x), x)
     torch.manual_seed(1)
     drawn = distributed.normal(x.bfloat16())
     torch.manual_seed(1)
@@ -205,14 +205,14 @@ fabric.launch()
 torch.manual_seed(0)
 everything = torch.randn(6, 3)
 torch.manual_seed(5)
-share = distributed.share(everything).clone().requires_grad_()
-whole = distributed.gathered(share)
+share = distributed.shard(everything).clone().requires_grad_()
+whole = distributed.gather(share)
 (whole.square().prod(0).sum()).backward()
 print(json.dumps({
     "whole": torch.equal(whole, everything),
     "gradient": share.grad.tolist(),
-    "noise": distributed.gathered(distributed.normal(share)).tolist(),
-    "uniform": distributed.gathered(distributed.uniform(share)).tolist(),
+    "noise": distributed.gather(distributed.normal(share)).tolist(),
+    "uniform": distributed.gather(distributed.uniform(share)).tolist(),
 }))
 """
 

@@ -1,4 +1,4 @@
-"""Models that come from the Hugging Face hub, and go there; the hub is one on this machine."""
+"""Downloads from and uploads to a Hugging Face hub that runs on this machine."""
 
 import builtins
 import re
@@ -55,7 +55,7 @@ BAD = (
 
 
 @pytest.mark.parametrize("name", GOOD + BAD)
-def test_names_of_repositories_are_those_that_the_hub_takes(name):
+def test_valid_names_of_repositories_are_those_of_the_hub(name):
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     try:
@@ -67,7 +67,7 @@ def test_names_of_repositories_are_those_that_the_hub_takes(name):
     assert theirs or name not in GOOD
 
 
-def test_a_model_comes_from_a_repository(hub, model, tmp_path, monkeypatch):
+def test_a_model_is_loaded_from_a_repository(hub, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model.save(tmp_path / "model.safetensors")
     hub.repositories["someone/wines"] = {
@@ -77,11 +77,11 @@ def test_a_model_comes_from_a_repository(hub, model, tmp_path, monkeypatch):
     assert torch.equal(lorae.load("someone/wines")(x), model(x))
     assert torch.equal(lorae.load("someone/wines", revision="main")(x), model(x))
     hub.shutdown()
-    hub.server_close()  # it is kept
+    hub.server_close()  # the file is in the cache
     assert torch.equal(lorae.load("someone/wines")(x), model(x))
 
 
-def test_a_path_goes_before_a_repository(hub, model, tmp_path, monkeypatch):
+def test_a_path_takes_precedence_over_a_repository(hub, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hub.repositories["here/model"] = {"model.safetensors": b"not this one"}
     model.save(tmp_path / "here" / "model")
@@ -91,7 +91,7 @@ def test_a_path_goes_before_a_repository(hub, model, tmp_path, monkeypatch):
         lorae.load("here/other")
 
 
-def test_a_folder_goes_there_and_comes_back(hub, model, tmp_path, monkeypatch):
+def test_an_uploaded_folder_can_be_loaded(hub, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model.save(tmp_path / "out" / "model.safetensors")
     (tmp_path / "out" / "README.md").write_text("# A model\n")
@@ -103,46 +103,54 @@ def test_a_folder_goes_there_and_comes_back(hub, model, tmp_path, monkeypatch):
     assert torch.equal(lorae.load("someone/new")(x), model(x))
 
 
-def told(call, pattern):
+def assert_refused(call, pattern):
     with pytest.raises(InputError, match=pattern) as error:
         call()
     assert re.fullmatch(r"[^\n]+", str(error.value))
 
 
-def test_what_the_hub_does_not_have_is_told(hub, tmp_path, monkeypatch):
+def test_a_missing_model_is_reported(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hub.repositories["a/pickled"] = {"model.pt": b""}
     hub.repositories["a/strange"] = {"model.safetensors": b"PK"}
     hub.repositories["a/b"] = {"model.safetensors": b""}
-    told(lambda: lorae.load("a/nothing"), "neither a path nor to be had .* 'a/nothing' ")
-    told(lambda: lorae.load("a/pickled"), "neither a path nor to be had")
-    told(lambda: lorae.load("a/b", revision="v2"), "neither a path nor to be had")
-    told(lambda: lorae.load("a/strange"), "cut short or not a safetensors file")
+    assert_refused(
+        lambda: lorae.load("a/nothing"), "'a/nothing' is not a path, and its download failed"
+    )
+    assert_refused(lambda: lorae.load("a/pickled"), "is not a path, and its download failed")
+    assert_refused(
+        lambda: lorae.load("a/b", revision="v2"), "is not a path, and its download failed"
+    )
+    assert_refused(lambda: lorae.load("a/strange"), "cut short or not a safetensors file")
 
 
 @pytest.mark.parametrize("status", [401, 403, 429])
-def test_a_hub_that_refuses_is_told(hub, status, tmp_path, monkeypatch):
+def test_a_refusal_of_the_hub_is_reported(hub, status, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     hub.refuses = status
-    told(lambda: ours.push(tmp_path / "out", "a/b"), "could not be sent to 'a/b' ")
-    told(lambda: lorae.load("a/b"), "neither a path nor to be had")
+    assert_refused(lambda: ours.push(tmp_path / "out", "a/b"), "uploading .* to 'a/b' failed")
+    assert_refused(lambda: lorae.load("a/b"), "is not a path, and its download failed")
 
 
-def test_a_hub_that_does_not_answer_is_told(hub, tmp_path, monkeypatch):
+def test_an_unreachable_hub_is_reported(hub, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hub.shutdown()
     hub.server_close()
     (tmp_path / "out").mkdir()
-    told(lambda: lorae.load("a/b"), "neither a path nor to be had")
-    told(lambda: ours.push(tmp_path / "out", "a/b"), "could not be sent")
+    assert_refused(lambda: lorae.load("a/b"), "is not a path, and its download failed")
+    assert_refused(lambda: ours.push(tmp_path / "out", "a/b"), "uploading .* failed")
 
 
 @pytest.mark.usefixtures("missing")
-def test_without_the_package_one_is_told_to_install_it(tmp_path, monkeypatch):
+def test_a_missing_package_is_reported_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    told(lambda: lorae.load("a/b"), r"no file or folder 'a/b', .* pip install lorae\[hub\]")
-    told(lambda: ours.check_repository("a/b"), r"huggingface-hub: pip install lorae\[hub\]")
-    told(lambda: ours.check_repository("a"), "a repository is OWNER/NAME.* got 'a'")
-    told(lambda: lorae.load("a"), "there is no file 'a'")
+    assert_refused(
+        lambda: lorae.load("a/b"), r"'a/b' is not a file or folder; .* pip install lorae\[hub\]"
+    )
+    assert_refused(
+        lambda: ours.check_repository("a/b"), r"huggingface-hub: pip install lorae\[hub\]"
+    )
+    assert_refused(lambda: ours.check_repository("a"), "a repository must be OWNER/NAME.* got 'a'")
+    assert_refused(lambda: lorae.load("a"), "there is no file 'a'")
     assert not list(tmp_path.iterdir())

@@ -16,7 +16,7 @@ from lorae.nn.inference import decode_all, encode_all
 from lorae.report.image_grids import encode_png
 from lorae.sampling.registry import FITTED, fit_density
 from lorae.training.run_folder import Run
-from lorae.utils.files import beside, whole_folder, write_atomic
+from lorae.utils.files import temporary_folder, whole_folder, write_atomic
 from lorae.utils.samples import subsample
 
 if TYPE_CHECKING:
@@ -78,6 +78,6 @@ def _write_array(
     out: Path, shape: tuple[int, ...], dtype: str, blocks: Iterator["np.ndarray[Any, Any]"]
 ) -> None:
     """Write an .npy file a block at a time, under another name until it is whole."""
-    with beside(out) as folder:
+    with temporary_folder(out.absolute().parent) as folder:
         write_npy(folder / "array.npy", shape, dtype, blocks)
         (folder / "array.npy").replace(out)

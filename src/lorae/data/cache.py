@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lorae.data.arrays import Array, checksum, open_npy
-from lorae.data.locations import cache_folder, explain_write_errors, temporary_folder
+from lorae.data.locations import cache_folder, cache_workspace, explain_write_errors
 
 log = logging.getLogger("lorae")
 
@@ -63,7 +63,7 @@ def create_entry(entry: Path, write: Callable[[Path], None]) -> dict[str, Array]
         entry: Folder of the entry.
         write: Writes an .npy file for each array into the folder that it is given.
     """
-    with temporary_folder(entry.parent) as folder:
+    with cache_workspace(entry.parent) as folder:
         write(folder)
         (folder / "checksum").write_text(checksum(_open_all(folder)))
         shutil.rmtree(entry, ignore_errors=True)

@@ -1,8 +1,6 @@
 """Where data lies: the cache folder, and the files of MNIST and CelebA on this machine."""
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from lorae.errors import InputError
+from lorae.utils.files import temporary_folder
 
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -36,20 +35,14 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Yield a temporary folder in ``parent``, and remove it with what is left in it.
+def cache_workspace(parent: Path) -> Iterator[Path]:
+    """Yield a temporary folder in a folder of the cache, and remove it at the end.
 
     Raises:
         InputError: Something cannot be written there: no permission, disk full.
     """
-    with explain_write_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
-        folder = parent / f".tmp-{uuid.uuid4().hex}"  # not mkdtemp: others may share the cache
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with explain_write_errors(parent), temporary_folder(parent) as folder:
+        yield folder
 
 
 @contextmanager

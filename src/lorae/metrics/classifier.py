@@ -13,7 +13,7 @@ from lorae.data.locations import cache_folder
 from lorae.errors import InputError
 from lorae.metrics.features import Extractor, short_hash
 from lorae.nn import networks
-from lorae.utils.files import load_tensors, save_tensors
+from lorae.utils.tensor_files import load_tensors, save_tensors
 
 
 class Classifier(Extractor):

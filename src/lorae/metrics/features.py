@@ -24,7 +24,7 @@ from tqdm import tqdm
 from lorae.data.arrays import write_npy
 from lorae.data.cache import load_or_create
 from lorae.data.locations import cache_folder
-from lorae.utils.distributed import gathered, processes, share
+from lorae.utils.distributed import gather, shard, world_size
 from lorae.utils.samples import Rows
 
 
@@ -116,9 +116,9 @@ def _extract_batches(extractor: Extractor, images: Tensor | Rows, label: str) ->
     starts = range(0, len(images), size)
     for start in tqdm(starts, label, disable=None, unit_scale=size, unit=" images"):
         batch = images[start : start + size]
-        if (count := processes()) > 1:  # repeat the first images so that all shares are equal
+        if (count := world_size()) > 1:  # repeat the first images so that all shares are equal
             filled = torch.arange(-(-len(batch) // count) * count) % len(batch)
-            yield gathered(extractor(share(batch[filled])))[: len(batch)]
+            yield gather(extractor(shard(batch[filled])))[: len(batch)]
         else:
             yield extractor(batch)
 

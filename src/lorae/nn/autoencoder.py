@@ -25,7 +25,7 @@ from lorae.nn import folding, networks
 from lorae.nn.blocks import add_spectral_norm
 from lorae.nn.bridges.base import Bridge, NoBridge
 from lorae.nn.bridges.registry import build_bridge
-from lorae.utils.files import save_tensors
+from lorae.utils.tensor_files import save_tensors
 from lorae.utils.validation import check_range
 
 

@@ -10,7 +10,7 @@ from lorae.nn import folding
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.registry import build_bridge
 from lorae.utils import hub
-from lorae.utils.files import load_tensors
+from lorae.utils.tensor_files import load_tensors
 
 
 def load(

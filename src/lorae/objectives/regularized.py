@@ -44,8 +44,8 @@ class WAE(Objective):
     def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
         """Return the reconstruction error and the discrepancy of codes and prior."""
         target, z = self.codes(x)
-        everything = distributed.gathered(z.float() if z.dtype.itemsize < 4 else z)
-        prior = distributed.gathered(distributed.normal(z)).to(everything.dtype)
+        everything = distributed.gather(z.float() if z.dtype.itemsize < 4 else z)
+        prior = distributed.gather(distributed.normal(z)).to(everything.dtype)
         weight = self.strength * self.weight / target[0].numel()
         return {
             "reconstruction": self.error(z, target),
@@ -177,7 +177,7 @@ class LeastVolume(Objective):
 
     def volume(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
         """Return the geometric mean of the deviations plus eta."""
-        everything = distributed.gathered(z.float() if z.dtype.itemsize < 4 else z)
+        everything = distributed.gather(z.float() if z.dtype.itemsize < 4 else z)
         if len(everything) < 2:
             raise InputError("the volume needs a batch of at least 2 samples, got 1")
         tiny = torch.finfo(everything.dtype).tiny  # for a gradient at a deviation of 0

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lorae.errors import InputError
-from lorae.utils.files import load_tensors, save_tensors
+from lorae.utils.tensor_files import load_tensors, save_tensors
 
 
 class Stateful(Protocol):

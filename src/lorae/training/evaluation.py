@@ -92,7 +92,7 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
         (100, 3, True)
     """
     moments, squares, elements = Moments(model.bridge.latent), 0.0, 0
-    first, every = distributed.rank(), distributed.processes()
+    first, every = distributed.rank(), distributed.world_size()
     with evaluation_mode(model):
         for x in batches(model, samples, batch_size, first=first, every=every):
             target = model.scaled(x)
@@ -116,13 +116,13 @@ def _reduce(
     moments: Moments, squares: float, elements: int, device: torch.device
 ) -> tuple[Moments, float, int]:
     """Return moments and sums over all processes."""
-    if distributed.processes() == 1:
+    if distributed.world_size() == 1:
         return moments, squares, elements
     sums = torch.tensor([squares, elements], dtype=torch.float64)
     state = {name: part.to(device) for name, part in (moments.tensors() | {"sums": sums}).items()}
-    parts = {name: distributed.stacked(part) for name, part in state.items()}
+    parts = {name: distributed.stack(part) for name, part in state.items()}
     whole = Moments(moments.dimension)
-    for k in range(distributed.processes()):
+    for k in range(distributed.world_size()):
         whole.merge(Moments.from_tensors({name: part[k] for name, part in parts.items()}))
     total = parts["sums"].sum(0)
     return whole, float(total[0]), int(total[1])

@@ -1,7 +1,7 @@
-"""Repositories of the Hugging Face hub: a file of one, or a folder sent to one.
+"""Files from and folders to repositories of the Hugging Face hub.
 
-The package huggingface-hub (`pip install lorae[hub]`) does the talking; it finds the user's token
-by itself, where `hf auth login` or HF_TOKEN has put it.
+The package huggingface-hub (`pip install lorae[hub]`) does the transfer; it reads the user's token
+from where `hf auth login` or HF_TOKEN put it.
 """
 
 import re
@@ -17,50 +17,50 @@ _REPOSITORY = re.compile(f"{_WORD}/{_WORD}", re.ASCII)
 
 
 def is_repository(name: str) -> bool:
-    """Return whether a text may be the name of a repository, OWNER/NAME.
+    """Return whether a text is a valid name of a repository, OWNER/NAME.
 
     Example:
         >>> is_repository("someone/lorae-mnist"), is_repository("runs/a/b"), is_repository("../b")
         (True, False, False)
     """
-    strange = "--" in name or ".." in name or name.endswith(".git")
-    return _REPOSITORY.fullmatch(name) is not None and not strange
+    reserved = "--" in name or ".." in name or name.endswith(".git")
+    return _REPOSITORY.fullmatch(name) is not None and not reserved
 
 
 def check_repository(name: str) -> None:
-    """Check that a folder could be sent to a repository of this name, before there is one.
+    """Check, before an upload, that a repository has a valid name and the package is installed.
 
     Raises:
-        InputError: if it is no OWNER/NAME, or the package huggingface-hub is missing.
+        InputError: if the name is not OWNER/NAME, or the package huggingface-hub is missing.
     """
     if not is_repository(name):
         raise InputError(
-            f"a repository is OWNER/NAME, of letters, digits, '-', '_' and '.', got {name!r}"
+            f"a repository must be OWNER/NAME, of letters, digits, '-', '_' and '.', got {name!r}"
         )
-    _package(f"to reach {name!r} on the Hugging Face hub")
+    _import_package(f"uploading to {name!r}")
 
 
 def download(repository: str, file: str, revision: str | None = None) -> Path:
-    """Return the file of a repository, from the package's cache where it is there already.
+    """Return the path of a repository's file in the package's cache, downloaded if needed.
 
     Raises:
-        InputError: if the package is missing, or there is no such file or no answer.
+        InputError: if the package is missing, the file does not exist or the hub does not answer.
     """
-    package = _package(f"there is no file or folder {repository!r}, and to look for it on the hub")
-    with _told(f"neither a path nor to be had from the Hugging Face hub: {repository!r}"):
+    package = _import_package(f"{repository!r} is not a file or folder; downloading it")
+    with _explain_errors(f"{repository!r} is not a path, and its download failed"):
         return Path(
             package.hf_hub_download(repository, file, revision=revision, library_name="lorae")
         )
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
-    """Send the files of a folder to a repository, made if there is none, and return its address.
+    """Upload the files of a folder to a repository, created if needed, and return its address.
 
     Raises:
         InputError: if the package is missing, or the hub refuses or does not answer.
     """
-    api = _package(f"to send a model to {repository!r}").HfApi(library_name="lorae")
-    with _told(f"{str(folder)!r} could not be sent to {repository!r}"):
+    api = _import_package(f"uploading to {repository!r}").HfApi(library_name="lorae")
+    with _explain_errors(f"uploading {str(folder)!r} to {repository!r} failed"):
         address = str(api.create_repo(repository, private=private, exist_ok=True))
         api.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="Add a model of lorae"
@@ -68,26 +68,26 @@ def push(folder: Path, repository: str, *, private: bool = False) -> str:
     return address
 
 
-def _package(purpose: str) -> Any:
+def _import_package(purpose: str) -> Any:
     try:
         import huggingface_hub
     except ImportError:
         raise InputError(
-            f"{purpose} takes the package huggingface-hub: pip install lorae[hub]"
+            f"{purpose} needs the package huggingface-hub: pip install lorae[hub]"
         ) from None
     return huggingface_hub
 
 
 @contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Tell what went wrong between us and the hub in one sentence."""
+def _explain_errors(message: str) -> Iterator[None]:
+    """Turn errors of the transfer into one sentence."""
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    # Among its bases is that of the errors of the network client, which is another one in
-    # every major version of the package.
+    # Its bases include the error of the network client, which differs between major versions of
+    # the package.
     network: tuple[Any, ...] = HfHubHTTPError.__bases__
     try:
         yield
     except (OSError, ValueError, EntryNotFoundError, *network) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{what} ({reason[:300]})") from None
+        raise InputError(f"{message} ({reason[:300]})") from None

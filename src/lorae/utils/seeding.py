@@ -1,8 +1,8 @@
-"""PyTorch's global generator, borrowed: seeded for a while, and given back as it was.
+"""PyTorch's global generator, seeded for a while and then restored.
 
-Threads share that generator, and what one draws the other does not. Within :data:`ALONE` nobody
-else here seeds it or gives it back, so weights drawn there, right after seeding it, are those of
-the seed, in however many threads models are fitted.
+Threads share that generator. While a thread holds :data:`GENERATOR_LOCK`, no other thread of this
+package seeds or restores it, so weights that are initialised right after seeding depend on the
+seed alone, in however many threads models are fitted.
 """
 
 import threading
@@ -11,25 +11,25 @@ from contextlib import contextmanager
 
 import torch
 
-ALONE = threading.RLock()
+GENERATOR_LOCK = threading.RLock()
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def temporary_seed(seed: int) -> Iterator[None]:
     """Seed the CPU's generator, and restore it at the end.
 
     Example:
         >>> before = torch.get_rng_state()
-        >>> with seeded(0):
+        >>> with temporary_seed(0):
         ...     first = torch.rand(2)
         >>> torch.equal(torch.get_rng_state(), before)
         True
     """
-    with ALONE:
+    with GENERATOR_LOCK:
         before = torch.get_rng_state()
         torch.manual_seed(seed)
     try:
         yield
     finally:
-        with ALONE:
+        with GENERATOR_LOCK:
             torch.set_rng_state(before)

@@ -17,7 +17,7 @@ from torch import Tensor
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.nn.bridges.base import Bridge
-from lorae.utils.distributed import gathered, share
+from lorae.utils.distributed import gather, shard
 from lorae.utils.validation import check_range
 
 RANK = 32
@@ -68,7 +68,7 @@ class Truncated(Bridge):
 
     def update_moment(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "m l"]:
         """Update the running average, and return the global batch in float32 or wider."""
-        batch = gathered(e.float() if e.dtype.itemsize < 4 else e)
+        batch = gather(e.float() if e.dtype.itemsize < 4 else e)
         if len(batch) < self.rank:
             raise InputError(
                 f"batch must have at least {self.rank} samples, as many as the rank of the "
@@ -97,7 +97,7 @@ class TruncatedSVD(Truncated):
         if not self.training:
             return e @ self.matrix()
         with torch.autocast(e.device.type, enabled=False):
-            return share(spectral.truncate(self.update_moment(e), self.rank))
+            return shard(spectral.truncate(self.update_moment(e), self.rank))
 
 
 def batch_directions(batch: Float[Tensor, "n l"], rank: int) -> Float[Tensor, "l r"]:
