@@ -1,21 +1,48 @@
-"""What the pages of the documentation tell, holds."""
+"""The pages of the documentation: their code runs, and the names that they refer to exist."""
 
 import importlib.util
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "own-networks.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "own-networks.md"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Return the language, with its words, and the code of every block."""
+    """Return the language line and the code of every block."""
     text = page.read_text(encoding="utf-8")
     return re.findall(r"^```(\S.*?)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def test_the_page_on_own_networks_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+def is_missing(name: str) -> bool:
+    """Return whether nothing has this dotted name."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return True
+    return False
+
+
+def test_names_in_pages_exist():
+    """Names in code, such as `lorae.Options`, and imports in blocks of Python."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        names = set(re.findall(r"(?:`|\bfrom )(lorae(?:\.\w+)+)", text))
+        assert not [name for name in names if is_missing(name)], page
+
+
+def test_names_in_docstrings_exist():
+    """Names in Sphinx roles, such as :func:`lorae.train`."""
+    for path in ROOT.glob("src/lorae/**/*.py"):
+        names = set(re.findall(r":\w+:`(lorae(?:\.\w+)+)`", path.read_text(encoding="utf-8")))
+        assert not [name for name in names if is_missing(name)], path
+
+
+def test_the_page_on_own_networks_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     found = [code for language, code in blocks(PAGE) if language == "python"]
     assert len(found) >= 7
