@@ -4,6 +4,8 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from launcher import flags
 from small import SMALL
@@ -66,3 +68,12 @@ def plain(lorae) -> Path:
     """A run without a matrix."""
     lorae("train", "--out", "plain", *flags(dataclasses.replace(SMALL, model="ae", steps=2)))
     return Path("plain")
+
+
+@pytest.fixture
+def table(lorae) -> Path:
+    """A run on a table with named columns."""
+    values = np.random.default_rng(0).normal(size=(200, 2)) @ np.ones((2, 3))
+    pl.DataFrame(values, schema=["a", "b", "c"]).write_csv("t.csv")
+    lorae("train", "--data", "t.csv", "--steps", "5", "--latent", "2", "--out", "table")
+    return Path("table")

@@ -1,16 +1,13 @@
-"""Draws are stratified, probes tell classes, and nothing is chosen on the test set."""
+"""Draws are balanced, probes classify, and nothing is selected on the test set."""
 
-import numpy as np
 import pytest
 import torch
-from scipy import stats
 from sklearn.datasets import load_digits
 from torch import nn
 
 from lorae.errors import InputError
 from lorae.metrics import probes
 from lorae.metrics.probes import PROBES, LabelledCodes, balanced_subset, supervised
-from lorae.utils.intervals import Interval
 
 
 def digits() -> LabelledCodes:
@@ -20,7 +17,7 @@ def digits() -> LabelledCodes:
 
 @pytest.mark.parametrize("n", [3, 4, 10, 60])
 @pytest.mark.parametrize("names", [(0, 1, 2), (2, 5, 9)])
-def test_a_draw_has_as_many_of_each_class(n, names):
+def test_draws_have_equally_many_of_each_class(n, names):
     labels = torch.tensor(names).repeat_interleave(torch.tensor([40, 30, 20]))
     chosen = balanced_subset(labels, n, seed=0)
     assert len(set(chosen.tolist())) == n
@@ -31,14 +28,14 @@ def test_a_draw_has_as_many_of_each_class(n, names):
         assert not torch.equal(chosen, balanced_subset(labels, n, seed=1))
 
 
-def test_a_small_class_gives_all_it_has():
+def test_small_classes_contribute_all_their_samples():
     labels = torch.tensor([0] * 50 + [1] * 3)
     chosen = balanced_subset(labels, 20, seed=0)
     assert int((labels[chosen] == 1).sum()) == 3
 
 
 @pytest.mark.parametrize("n", [2, 91])
-def test_a_draw_that_cannot_be_is_told(n):
+def test_draws_of_impossible_size_are_refused(n):
     labels = torch.arange(3).repeat_interleave(30)
     with pytest.raises(
         InputError, match=rf"at least 3 \(one of each class\) and at most 90, got {n}"
@@ -55,7 +52,7 @@ def test_labels_of_one_class_are_refused(n):
 
 @pytest.mark.parametrize("name", PROBES)
 class TestEveryProbe:
-    def test_tells_digits_better_with_more_labels(self, name):
+    def test_classifies_digits_better_with_more_labels(self, name):
         codes = digits()
         few, many = (PROBES[name](codes.draw(n, 0), seed=0) for n in (10, 400))
         assert 0.2 < few < many
@@ -67,21 +64,21 @@ class TestEveryProbe:
         torch.manual_seed(99)
         assert PROBES[name](drawn, seed=1) == first
 
-    def test_tells_nothing_from_noise(self, name):
+    def test_is_at_chance_on_noise(self, name):
         x, y = torch.randn(600, 5), torch.arange(600) % 4
         codes = LabelledCodes(x[:300], y[:300], x[300:], y[300:])
         assert PROBES[name](codes.draw(200, 0), seed=0) == pytest.approx(0.25, abs=0.1)
 
     def test_does_not_see_the_test_labels(self, name, monkeypatch):
-        """The test set is only scored: with other test labels the same codes are told the same."""
+        """With other test labels the same codes get the same classes."""
         codes = digits().draw(60, 0)
-        told = PROBES[name](codes, seed=0)
+        accuracy = PROBES[name](codes, seed=0)
         wrong = LabelledCodes(
             codes.train, codes.train_labels, codes.test, (codes.test_labels + 1) % 10
         )
-        assert PROBES[name](wrong, seed=0) <= 1 - told
+        assert PROBES[name](wrong, seed=0) <= 1 - accuracy
 
-    def test_takes_codes_of_any_scale_with_directions_that_are_not_used(self, name):
+    def test_does_not_depend_on_scale_or_unused_directions(self, name):
         codes = digits()
         dead = [
             torch.cat([1e4 * x, 1e-9 * torch.randn(len(x), 3)], 1)
@@ -92,7 +89,7 @@ class TestEveryProbe:
         assert b == pytest.approx(a, abs=0.06)
 
 
-def test_a_draw_is_standardised_by_itself():
+def test_draws_are_standardized_by_themselves():
     drawn = digits().draw(100, 0)
     used = drawn.train.std(0) > 0
     torch.testing.assert_close(
@@ -101,7 +98,7 @@ def test_a_draw_is_standardised_by_itself():
     assert 0.9 < drawn.train[:, used].std(0).median() <= 1.01
 
 
-def test_encoder_and_head_learn_from_labels_alone():
+def test_supervised_trains_encoder_and_head_together():
     codes = digits()
     images = LabelledCodes(
         codes.train / 16, codes.train_labels, codes.test / 16, codes.test_labels, standardize=False
@@ -110,23 +107,8 @@ def test_encoder_and_head_learn_from_labels_alone():
     assert found > 0.75
 
 
-class TestInterval:
-    @pytest.mark.parametrize("n", [2, 3, 10])
-    def test_is_students(self, n):
-        values = np.random.default_rng(n).normal(size=n)
-        found = Interval(tuple(values))
-        low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
-        assert found.mean == pytest.approx(values.mean())
-        assert found.half_width == pytest.approx((high - low) / 2)
-
-    def test_of_one_value_is_none(self):
-        assert Interval((0.5,)).half_width is None
-        assert str(Interval((0.5,))) == "0.5"
-        assert str(Interval((1.0, 2.0, 3.0))) == "2 ± 2.5"
-
-
 def test_the_head_has_the_weights_of_its_best_epoch(monkeypatch):
-    """Its accuracy on what is held out rises to the third epoch, and falls again."""
+    """The accuracy on held-out codes rises until the third epoch, then falls."""
     held_out = iter([0.2, 0.4, 0.9, 0.9, 0.5])
     weights, real = [], probes._epochs
 
@@ -142,13 +124,13 @@ def test_the_head_has_the_weights_of_its_best_epoch(monkeypatch):
     monkeypatch.setattr(probes, "_epochs", watched)
     monkeypatch.setattr(probes, "_accuracy", accuracy)
     PROBES["head"](digits().draw(40, 0), epochs=5)
-    *along, final = weights  # of an epoch, as it ends and as it is looked at
+    *along, final = weights  # twice per epoch: at its end and when the accuracy is computed
     assert len(along) == 10
     assert torch.equal(final, along[4])
     assert not torch.equal(final, along[-1])
 
 
-def test_a_direction_that_is_only_rounding_is_not_blown_up():
+def test_rounding_in_unused_directions_is_not_amplified():
     labels = torch.arange(40) % 2
     z = torch.randn(40, 3) * torch.tensor([1.0, 10.0, 1e-9])
     drawn = LabelledCodes(z, labels, z, labels).draw(20, 0)

@@ -1,0 +1,38 @@
+"""Protocols of an evaluation, and extractors of features."""
+
+import dataclasses
+
+import pytest
+from evaluations import QUICK
+
+from lorae.errors import InputError
+from lorae.metrics.protocol import Protocol, Subject, build_extractor
+from lorae.metrics.scores import classification
+from lorae.training.options import data_of
+from lorae.training.run_folder import Run
+
+pytestmark = pytest.mark.usefixtures("quick_classifier")
+
+
+def test_a_set_without_classes_has_no_classifier(trained):
+    run = Run(trained / "image" / "ae")
+    data = data_of(run)
+    unlabelled = dataclasses.replace(data, train_labels=None, test_labels=None)
+    with pytest.raises(InputError, match="have no classes: use --features inception"):
+        build_extractor("classifier", unlabelled)
+    one = Subject(run.model(), unlabelled, QUICK)
+    assert list(classification(one)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": 19}, "samples must be .*at least 20, got 19"),
+        ({"repeats": 0}, "repeats must be .*at least 1, got 0"),
+        ({"densities": ("gausian",)}, r"unknown density 'gausian' \(did you mean 'gaussian'\?\)"),
+        ({"probes": ("heads",)}, r"unknown probe 'heads' \(did you mean 'head'\?\)"),
+    ],
+)
+def test_invalid_protocols_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        Protocol(**change)
