@@ -63,7 +63,7 @@ def test_classify_prints_accuracies(lorae, finished):
 
 @pytest.fixture
 def weights(tmp_path_factory) -> Path:
-    """A network that stands for Inception: averages over parts of the image."""
+    """A stand-in for Inception: averages over parts of the image."""
     path = tmp_path_factory.mktemp("weights") / "w.pt"
     pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(3), torch.nn.Flatten())
     with warnings.catch_warnings():

@@ -17,7 +17,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class TestClassifier:
-    def test_learns_and_is_kept(self, monkeypatch):
+    def test_learns_and_is_cached(self, monkeypatch):
         images, labels = digits()
         found = fit_or_load_classifier(images[:1500], labels[:1500], steps=200)
         predicted = found.network(images[1500:] / 255).argmax(1)
@@ -39,7 +39,7 @@ class TestClassifier:
         fit_or_load_classifier(images[:200], labels[:200], steps=2)
         assert torch.equal(torch.rand(3), expected)
 
-    def test_is_trained_again_where_what_was_kept_is_damaged(self):
+    def test_is_trained_again_if_the_cached_file_is_damaged(self):
         images, labels = digits()
         first = fit_or_load_classifier(images[:300], labels[:300], steps=3)(images[:2])
         (path,) = classifier.cache_folder().glob("classifier-*.safetensors")

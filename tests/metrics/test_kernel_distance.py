@@ -9,7 +9,7 @@ from lorae.metrics.kernel_distance import kernel_distance
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(20, 20, 3), (41, 23, 6)])
-def test_is_that_of_a_double_loop(n, m, d):
+def test_value_equals_a_double_loop(n, m, d):
     x, y = torch.randn(n, d, dtype=torch.float64), torch.randn(m, d, dtype=torch.float64) + 1
 
     def k(a: np.ndarray, b: np.ndarray) -> float:
@@ -25,7 +25,7 @@ def test_is_that_of_a_double_loop(n, m, d):
     assert found.value == pytest.approx(sum(within) - 2 * across, rel=1e-9)
 
 
-def test_is_0_on_average_over_splits_of_one_set_and_knows_its_error():
+def test_mean_over_splits_of_one_set_is_0_and_error_matches():
     whole = torch.randn(4000, 5)
     found = []
     for _ in range(80):
@@ -33,18 +33,18 @@ def test_is_0_on_average_over_splits_of_one_set_and_knows_its_error():
         found.append(kernel_distance(x, y))
     values = np.array([one.value for one in found])
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(len(values))
-    told = np.mean([one.error for one in found])
-    assert 0.7 < told / values.std() < 2  # too large by about 1.4 for equal distributions
+    stated = np.mean([one.error for one in found])
+    assert 0.7 < stated / values.std() < 2  # too large by about 1.4 for equal distributions
 
 
-def test_knows_its_error_between_distributions():
+def test_error_matches_between_distributions():
     found = [kernel_distance(torch.randn(200, 5), torch.randn(200, 5) + 1) for _ in range(80)]
     values = np.array([one.value for one in found])
     assert 0.75 < np.mean([one.error for one in found]) / values.std() < 1.35
 
 
 @pytest.mark.parametrize("blocks", [2, 4])
-def test_its_error_is_the_jackknifes(blocks):
+def test_error_is_the_jackknifes(blocks):
     x, y = torch.randn(12, 3), torch.randn(16, 3) + 0.5
     parts = [part.chunk(blocks) for part in (x, y)]
     without = [
@@ -55,17 +55,17 @@ def test_its_error_is_the_jackknifes(blocks):
     assert kernel_distance(x, y, blocks=blocks).error == pytest.approx(expected, rel=1e-6)
 
 
-def test_few_samples_make_fewer_blocks():
+def test_few_samples_reduce_the_number_of_blocks():
     x, y = torch.randn(2, 5, 3)
     assert kernel_distance(x, y, blocks=10) == kernel_distance(x, y, blocks=2)
 
 
-def test_tells_another_distribution():
+def test_distinguishes_another_distribution():
     found = kernel_distance(torch.randn(500, 5), torch.randn(500, 5) + 1)
     assert found.value > 10 * found.error > 0
 
 
 @pytest.mark.parametrize(("n", "blocks"), [(3, 10), (5, 1)])
-def test_too_few_samples_are_told(n, blocks):
+def test_too_few_samples_are_refused(n, blocks):
     with pytest.raises(InputError, match="at least 2 blocks of 2 samples"):
         kernel_distance(torch.zeros(n, 2), torch.zeros(40, 2), blocks=blocks)

@@ -9,39 +9,39 @@ from lorae.errors import InputError
 from lorae.metrics.precision_recall import precision_recall
 
 
-def brute(real: np.ndarray, made: np.ndarray, k: int, wide: int) -> tuple[float, ...]:
-    """Return the four figures by their definition, one pair at a time."""
+def brute(real: np.ndarray, fake: np.ndarray, k: int, wide: int) -> tuple[float, ...]:
+    """Return the four figures from their definitions, pair by pair."""
 
     def radii(x: np.ndarray, k: int) -> list[float]:
         return [sorted(row)[k] for row in cdist(x, x)]
 
-    D = cdist(real, made)
-    r, w, m = radii(real, k), radii(real, wide), radii(made, k)
-    precision = np.mean([any(D[i, j] <= r[i] for i in range(len(real))) for j in range(len(made))])
-    recall = np.mean([any(D[i, j] <= m[j] for j in range(len(made))) for i in range(len(real))])
-    density = sum(D[i, j] <= w[i] for i in range(len(real)) for j in range(len(made)))
-    covered = np.mean([any(D[i, j] <= w[i] for j in range(len(made))) for i in range(len(real))])
-    return precision, recall, density / (wide * len(made)), covered
+    D = cdist(real, fake)
+    r, w, m = radii(real, k), radii(real, wide), radii(fake, k)
+    precision = np.mean([any(D[i, j] <= r[i] for i in range(len(real))) for j in range(len(fake))])
+    recall = np.mean([any(D[i, j] <= m[j] for j in range(len(fake))) for i in range(len(real))])
+    density = sum(D[i, j] <= w[i] for i in range(len(real)) for j in range(len(fake)))
+    covered = np.mean([any(D[i, j] <= w[i] for j in range(len(fake))) for i in range(len(real))])
+    return precision, recall, density / (wide * len(fake)), covered
 
 
 @pytest.mark.parametrize(("k", "wide"), [(1, 1), (3, 5), (5, 2)])
 @pytest.mark.parametrize(("n", "m", "shift"), [(40, 30, 0.0), (25, 60, 1.5), (30, 30, 20.0)])
-def test_the_figures_are_those_of_brute_force(n, m, shift, k, wide):
+def test_figures_equal_brute_force(n, m, shift, k, wide):
     real = torch.randn(n, 4, dtype=torch.float64)
-    made = 0.8 * torch.randn(m, 4, dtype=torch.float64) + shift
-    found = precision_recall(real, made, k=k, coverage_k=wide)
-    expected = brute(real.numpy(), made.numpy(), k, wide)
+    fake = 0.8 * torch.randn(m, 4, dtype=torch.float64) + shift
+    found = precision_recall(real, fake, k=k, coverage_k=wide)
+    expected = brute(real.numpy(), fake.numpy(), k, wide)
     values = (found.precision, found.recall, found.density, found.coverage)
     assert values == pytest.approx(expected, abs=1e-12)
 
 
-def test_rows_are_taken_in_parts_without_a_change(monkeypatch):
-    real, made = torch.randn(2100, 3), torch.randn(1050, 3)
-    assert precision_recall(real[:2100], made) == precision_recall(real.double(), made.double())
-    assert 0.9 < precision_recall(real, made).precision <= 1
+def test_many_rows_in_any_precision_give_the_same_result():
+    real, fake = torch.randn(2100, 3), torch.randn(1050, 3)
+    assert precision_recall(real[:2100], fake) == precision_recall(real.double(), fake.double())
+    assert 0.9 < precision_recall(real, fake).precision <= 1
 
 
-def test_copies_cover_everything_and_others_nothing():
+def test_copies_cover_everything_and_distant_samples_nothing():
     x = torch.randn(50, 3)
     same, other = precision_recall(x, x.clone()), precision_recall(x, x + 100)
     assert (same.precision, same.recall, same.coverage) == (1, 1, 1)
@@ -51,6 +51,6 @@ def test_copies_cover_everything_and_others_nothing():
 @pytest.mark.parametrize(
     ("n", "m", "k", "wide", "least"), [(5, 9, 3, 5, 6), (9, 3, 3, 1, 4), (9, 9, 0, 1, 2)]
 )
-def test_too_few_samples_are_told(n, m, k, wide, least):
+def test_too_few_samples_are_refused(n, m, k, wide, least):
     with pytest.raises(InputError, match=f"needs at least {least} samples of each set, got"):
         precision_recall(torch.zeros(n, 2), torch.zeros(m, 2), k=k, coverage_k=wide)

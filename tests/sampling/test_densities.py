@@ -1,7 +1,7 @@
-"""The Gaussian against scipy, and at the edges that low-rank codes bring.
+"""The contract of every density, and the Gaussian against scipy and on codes of low rank.
 
 Tolerances: scipy inverts the same float64 covariance by the same decomposition, so the log
-densities differ by rounding alone (1e-9 of terms of order ten). The moments of n samples err by
+densities differ only by rounding (1e-9 of terms of order ten). The moments of n samples err by
 about n^(-1/2) of themselves, so 5e-2 for 20,000.
 """
 
@@ -10,31 +10,88 @@ import math
 import numpy as np
 import pytest
 import torch
+from codes import clusters, codes_of_rank, generator
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.sampling.densities import Density, Gaussian, Prior
+from lorae.sampling.flows import Flow
+from lorae.sampling.mixtures import GaussianMixture
 
-DENSITIES = [Gaussian(), Prior(torch.eye(5)), Prior(torch.eye(5)[:, [3, 1]])]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def codes_of_rank(
-    rank: int, dimension: int, n: int = 300, dtype: torch.dtype = torch.float64
-) -> Tensor:
-    """Codes in a random affine subspace, whose deviations span two orders of magnitude."""
-    mixing = torch.randn(rank, dimension, generator=generator(1), dtype=torch.float64)
-    spread = torch.logspace(0, -2, rank, dtype=torch.float64)
-    plane = torch.randn(n, rank, generator=generator(2), dtype=torch.float64) * spread
-    return (plane @ mixing + torch.arange(dimension)).to(dtype)
+DENSITIES = [
+    Gaussian(),
+    GaussianMixture(1),
+    GaussianMixture(4),
+    GaussianMixture((1, 2, 5)),
+    Flow(transforms=1, hidden=8, epochs=2),
+]
+PRIORS = [Prior(torch.eye(5)), Prior(torch.eye(5)[:, [3, 1]])]
 
 
 @pytest.mark.parametrize("density", DENSITIES, ids=lambda d: type(d).__name__)
-def test_contract(density: Density) -> None:
+@pytest.mark.parametrize(("latent", "rank"), [(2, 2), (5, 2), (3, 1), (6, 3)])
+class TestEveryDensity:
+    def test_satisfies_the_contract(self, density: Density, latent: int, rank: int):
+        codes = clusters(300, latent, rank).float()
+        assert density.fit(codes) is density
+        found = density.sample(17, generator())
+        assert found.shape == (17, latent)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, density.sample(17, generator()))
+        assert not torch.equal(found, density.sample(17, generator(1)))
+        assert density.sample(0).shape == (0, latent)
+        logarithm = density.log_prob(found)
+        assert logarithm.dtype == torch.float64
+        assert logarithm.isfinite().all()
+
+    def test_samples_stay_on_the_support(self, density: Density, latent: int, rank: int):
+        codes = clusters(300, latent, rank)
+        drawn = density.fit(codes).sample(50, generator())
+        centred = torch.cat([codes, drawn]) - codes.mean(0)
+        sigma = torch.linalg.svdvals(centred)
+        assert int((sigma > 1e-6 * sigma[0]).sum()) == rank
+        if rank < latent:
+            off = drawn + 10 * torch.randn(latent, generator=generator(), dtype=torch.float64)
+            assert (density.log_prob(off) == -torch.inf).all()
+
+    def test_samples_depend_on_the_global_generator_by_default(self, density, latent, rank):
+        density.fit(clusters(300, latent, rank))
+        drawn = []
+        for _ in range(2):
+            torch.manual_seed(7)
+            drawn.append(density.sample(5))
+        assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("density", DENSITIES, ids=lambda d: type(d).__name__)
+def test_the_density_integrates_to_one(density: Density):
+    codes = clusters(400, 1, 1)
+    density.fit(codes)
+    low, high = codes.min() - 60, codes.max() + 60
+    axis = torch.linspace(float(low), float(high), 40_001, dtype=torch.float64)
+    mass = density.log_prob(axis[:, None]).exp().sum() * (axis[1] - axis[0])
+    assert mass.item() == pytest.approx(1, abs=2e-3)
+
+
+def test_a_density_that_was_not_fitted_is_refused():
+    for density in (Gaussian(), GaussianMixture(2), Flow()):
+        with pytest.raises(InputError, match="has not been fitted"):
+            density.sample(0)
+        with pytest.raises(InputError, match="has not been fitted"):
+            density.log_prob(torch.zeros(1, 2))
+
+
+def test_identical_codes_are_a_point():
+    codes = torch.ones(30, 3)
+    for density in (GaussianMixture(2), Flow()):
+        density.fit(codes)
+        assert torch.equal(density.sample(2), codes[:2])
+        assert density.log_prob(codes[:1]).item() == 0
+
+
+@pytest.mark.parametrize("density", PRIORS, ids=lambda d: type(d).__name__)
+def test_priors_satisfy_the_contract(density: Prior) -> None:
     codes = codes_of_rank(3, 5, dtype=torch.float32)
     assert density.fit(codes) is density
     samples = density.sample(17, generator())
@@ -122,7 +179,7 @@ def test_integral_over_the_support_is_one() -> None:
     assert float(density.sum()) * deviation * 20 / 4000 == pytest.approx(1, abs=1e-9)
 
 
-def test_fit_again_forgets_the_first() -> None:
+def test_fitting_again_replaces_the_first_fit() -> None:
     fitted = Gaussian().fit(codes_of_rank(2, 4))
     fitted.fit(codes_of_rank(5, 7))
     assert fitted.rank == 5
@@ -138,12 +195,12 @@ def test_fit_again_forgets_the_first() -> None:
         (torch.tensor([[0.0], [math.nan]]), "finite"),
     ],
 )
-def test_codes_that_cannot_be_fitted(codes: Tensor, says: str) -> None:
+def test_invalid_codes_are_refused(codes: Tensor, says: str) -> None:
     with pytest.raises(InputError, match=says):
         Gaussian().fit(codes)
 
 
-def test_other_bad_input() -> None:
+def test_invalid_arguments_are_refused() -> None:
     with pytest.raises(InputError, match="fit"):
         Gaussian().sample(1)
     with pytest.raises(InputError, match="threshold"):

@@ -1,4 +1,4 @@
-"""Paths keep their ends and their shape, and the detour is a length by a length."""
+"""Paths have their ends and shape, and the detour is a ratio of lengths."""
 
 import math
 
@@ -14,7 +14,7 @@ from lorae.sampling.interpolation import KINDS, detour, interpolate, traverse_ax
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("latent", [1, 2, 7])
 @pytest.mark.parametrize("steps", [2, 3, 10])
-def test_every_path_has_its_ends(kind, latent, steps):
+def test_paths_start_and_stop_at_their_ends(kind, latent, steps):
     a, b, centre = torch.randn(5, latent), torch.randn(5, latent), torch.randn(latent)
     path = interpolate(a, b, steps, kind, centre)
     assert path.shape == (5, steps, latent)
@@ -24,18 +24,18 @@ def test_every_path_has_its_ends(kind, latent, steps):
     torch.testing.assert_close(interpolate(b, a, steps, kind, centre), path.flip(1))
 
 
-def test_a_line_is_even():
+def test_lines_have_equal_steps():
     path = interpolate(torch.zeros(1, 2), torch.tensor([[3.0, 6.0]]), 4)
     torch.testing.assert_close(path[0], torch.tensor([[0.0, 0], [1, 2], [2, 4], [3, 6]]))
 
 
-def test_a_great_circle_is_that_of_scipy():
+def test_great_circles_equal_scipys():
     a, b = (torch.nn.functional.normalize(torch.randn(1, 4, dtype=torch.float64)) for _ in "ab")
     expected = geometric_slerp(a[0].numpy(), b[0].numpy(), np.linspace(0, 1, 9))
     np.testing.assert_allclose(interpolate(a, b, 9, "spherical")[0].numpy(), expected, atol=1e-12)
 
 
-def test_a_great_circle_keeps_the_distance_from_its_centre():
+def test_great_circles_keep_the_distance_from_their_centre():
     centre = torch.tensor([5.0, -3.0, 1.0])
     a, b = (centre + 2 * torch.nn.functional.normalize(torch.randn(20, 3)) for _ in "ab")
     path = interpolate(a, b, 11, "spherical", centre)
@@ -44,7 +44,7 @@ def test_a_great_circle_keeps_the_distance_from_its_centre():
 
 
 @pytest.mark.parametrize("b", [[1.0, 0.0], [-1.0, 0.0], [2.0, 1e-6]])
-def test_a_great_circle_that_is_none_becomes_a_line(b):
+def test_degenerate_great_circles_are_lines(b):
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([b])
     path = interpolate(a, b, 5, "spherical")
     torch.testing.assert_close(path, interpolate(a, b, 5), atol=1e-3, rtol=0)
@@ -61,7 +61,7 @@ def test_axes_are_those_of_the_covariance():
 
 
 @pytest.mark.parametrize("d", [1, 2, 50])
-def test_the_detour_of_a_line_is_one_and_of_a_half_circle_half_pi(d):
+def test_detour_of_lines_and_half_circles(d):
     path = interpolate(torch.randn(4, d), torch.randn(4, d), 9)
     torch.testing.assert_close(detour(path), torch.ones(4), rtol=1e-5, atol=0)
     angle = torch.linspace(0, math.pi, 2001)
@@ -69,7 +69,7 @@ def test_the_detour_of_a_line_is_one_and_of_a_half_circle_half_pi(d):
     assert detour(circle).item() == pytest.approx(math.pi / 2, rel=1e-4)
 
 
-def test_the_detour_of_a_loop_is_not_a_number():
+def test_detour_of_a_loop_is_nan():
     assert detour(torch.tensor([[[0.0], [1.0], [0.0]]])).isnan().all()
 
 
@@ -83,6 +83,6 @@ def test_the_detour_of_a_loop_is_not_a_number():
         (lambda x: traverse_axes(x, 1, 1), "steps must be .*at least 2, got 1"),
     ],
 )
-def test_what_is_no_path_is_told(make, message):
+def test_invalid_paths_are_refused(make, message):
     with pytest.raises(InputError, match=message):
         make(torch.randn(6, 2))
