@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from lorae.metrics.protocol import Protocol, Subject, build_extractor
+from lorae.metrics.protocol import Protocol
+from lorae.metrics.subject import Subject, build_extractor
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from refusals import assert_refused_without_loss
 
-from lorae.metrics import protocol
+from lorae.metrics import subject
 from lorae.metrics.classifier import fit_or_load_classifier
 
 pytest_plugins = ["commands"]
@@ -19,7 +19,7 @@ pytest_plugins = ["commands"]
 @pytest.fixture(autouse=True)
 def quick(data_kept, monkeypatch):
     monkeypatch.setattr(
-        protocol, "fit_or_load_classifier", partial(fit_or_load_classifier, steps=20)
+        subject, "fit_or_load_classifier", partial(fit_or_load_classifier, steps=20)
     )
 
 

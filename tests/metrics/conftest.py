@@ -9,7 +9,7 @@ import pytest
 from evaluations import MODELS
 from small import SMALL
 
-from lorae.metrics import protocol
+from lorae.metrics import subject
 from lorae.metrics.classifier import fit_or_load_classifier
 from lorae.training.train import train
 
@@ -18,7 +18,7 @@ from lorae.training.train import train
 def quick_classifier(data_kept, monkeypatch):
     """Train the classifier for a few steps only."""
     monkeypatch.setattr(
-        protocol, "fit_or_load_classifier", partial(fit_or_load_classifier, steps=30)
+        subject, "fit_or_load_classifier", partial(fit_or_load_classifier, steps=30)
     )
 
 

@@ -12,7 +12,7 @@ from lorae.linalg.moments import Moments
 from lorae.metrics import scores
 from lorae.metrics.features import as_bytes
 from lorae.metrics.frechet import frechet_distance
-from lorae.metrics.protocol import Subject
+from lorae.metrics.subject import Subject
 from lorae.nn.inference import encode_all
 from lorae.sampling.densities import Gaussian
 from lorae.sampling.registry import DENSITIES, fit_density

@@ -10,6 +10,8 @@ import tyro
 
 from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError, unknown
+from lorae.metrics.protocol import PROBES, Protocol, check_parts
+from lorae.sampling.registry import check_density
 from lorae.utils.text import format_table
 from lorae.utils.validation import check_choice, check_range
 
@@ -56,16 +58,7 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Evaluate, write evaluation.json and print the scores."""
-        from lorae.metrics.protocol import Protocol
-        from lorae.metrics.records import (
-            FILE,
-            evaluate_run,
-            format_protocols,
-            format_scores,
-            read_scores,
-        )
-        from lorae.training.run_folder import Run
-
+        check_parts(self.only)
         protocol = Protocol(
             samples=self.samples,
             repeats=self.repeats,
@@ -74,7 +67,18 @@ class Evaluate:
             labels=self.labels,
             probes=self.probes,
         )
+        from lorae.training.run_folder import Run
+
         run = Run.open(self.run)
+
+        from lorae.metrics.records import (
+            FILE,
+            evaluate_run,
+            format_protocols,
+            format_scores,
+            read_scores,
+        )
+
         found = evaluate_run(run, protocol, self.only, features=self.features, resize=self.resize)
         if self.as_json:
             print_answer(found)
@@ -113,22 +117,24 @@ class Classify:
         check_choice("inputs", self.inputs, ("codes", "encoder"))
         check_range("draws", self.draws, 1)
         check_range("seed", self.seed, 0, 2**31 - 1)
-        from lorae.metrics.probes import PROBES, encode_labelled, labelled_images, supervised
-        from lorae.nn import networks
-        from lorae.training.options import data_of
-        from lorae.training.run_folder import Run
-        from lorae.utils.intervals import Interval
-
         if self.probe not in PROBES:
             raise unknown("probe", self.probe, PROBES)
+        from lorae.training.run_folder import Run
+
         runs = [Run.open(path) for path in self.runs]
+
+        from lorae.metrics import probes
+        from lorae.nn import networks
+        from lorae.training.options import data_of
+        from lorae.utils.intervals import Interval
+
         sets = {run.about["data"]["checksum"]: data_of(run) for run in runs}
         if len(sets) > 1:
             raise InputError(f"runs must be of one data set, got {len(sets)}")
         (data,) = sets.values()
         rows = {
             run.name: self._accuracies(
-                encode_labelled(run.model(), data, self.inputs), PROBES[self.probe]
+                probes.encode_labelled(run.model(), data, self.inputs), probes.PROBES[self.probe]
             )
             for run in runs
         }
@@ -136,8 +142,8 @@ class Classify:
             built = runs[0].model().architecture
             assert built is not None
             shape = built.network, built.shape, built.latent, built.width
-            probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder)
-            rows["supervised"] = self._accuracies(labelled_images(data), probe)
+            probe = partial(probes.supervised, encoder=lambda: networks.build(*shape).encoder)
+            rows["supervised"] = self._accuracies(probes.labelled_images(data), probe)
         if self.as_json:
             print_answer(rows)
             return
@@ -189,6 +195,7 @@ class Fid:
 
     def __call__(self) -> None:
         """Print the distances."""
+        check_density(self.density)
         check_range("samples", self.samples, 6)  # coverage looks at the fifth neighbour
         check_range("seed", self.seed, 0, 2**31 - 1)
         import torch

@@ -132,8 +132,9 @@ class PathCommand:
             return None
         if len(data.shape) != 3:
             raise InputError(f"features are of images, and {data.name!r} has none")
-        from lorae.metrics.protocol import Protocol, Subject, build_extractor
+        from lorae.metrics.protocol import Protocol
         from lorae.metrics.scores import generation
+        from lorae.metrics.subject import Subject, build_extractor
 
         protocol = Protocol(
             samples=self.samples, repeats=1, seed=self.seed, densities=("gaussian",)

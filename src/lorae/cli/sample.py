@@ -8,6 +8,7 @@ import tyro
 
 from lorae.cli.output import Json, print_answer
 from lorae.errors import InputError
+from lorae.sampling.registry import KINDS, check_density
 from lorae.utils.validation import check_choice, check_range
 
 
@@ -32,11 +33,14 @@ class Sample:
         """Fit the density to training codes, draw, decode and write."""
         check_range("n", self.n, 1)
         check_range("seed", self.seed, 0, 2**31 - 1)
-        from lorae.cli.samples import sample_run, write_samples
-        from lorae.training.options import data_of
+        check_density(self.density)
         from lorae.training.run_folder import Run
 
         run = Run.open(self.run)
+
+        from lorae.cli.samples import sample_run, write_samples
+        from lorae.training.options import data_of
+
         data = data_of(run)
         batches = sample_run(run, data, self.n, self.density, self.seed)
         write_samples(self.out, batches, self.n, data)
@@ -67,19 +71,21 @@ class Interpolate:
         """Write the picture, and print the length of the decoded paths relative to their chords."""
         check_range("seed", self.seed, 0, 2**31 - 1)
         check_range("rows", self.rows, 1)
+        check_choice("kind", self.kind, (*KINDS, "axes"))
+        from lorae.training.run_folder import Run, check_output_file
+
+        run = Run.open(self.run)
+
         import torch
 
         from lorae.metrics.features import as_bytes
         from lorae.nn.inference import decode_all, encode_all
         from lorae.report.image_grids import image_grid
-        from lorae.sampling.interpolation import KINDS, detour, interpolate, traverse_axes
+        from lorae.sampling.interpolation import detour, interpolate, traverse_axes
         from lorae.training.options import data_of
-        from lorae.training.run_folder import Run, check_output_file
         from lorae.utils.files import write_atomic
         from lorae.utils.intervals import Interval
 
-        check_choice("kind", self.kind, (*KINDS, "axes"))
-        run = Run.open(self.run)
         data, model = data_of(run), run.model()
         if len(data.shape) != 3:
             raise InputError(f"interpolate needs a run on images, got one on {data.name!r}")

@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from lorae.data.datasets import Data
 from lorae.errors import InputError
+from lorae.metrics import protocol
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import batches, encode_all, evaluation_mode
 from lorae.utils.samples import as_float
@@ -270,9 +271,7 @@ def _score(probe: Any, codes: LabelledCodes) -> float:
     return float(probe.score(codes.test.numpy(), codes.test_labels.numpy()))
 
 
-PROBES: dict[str, Callable[..., float]] = {
-    "head": head,
-    "logistic": logistic,
-    "neighbours": neighbours,
-}
+PROBES: dict[str, Callable[..., float]] = dict(
+    zip(protocol.PROBES, (head, logistic, neighbours), strict=True)
+)
 """The probes by name."""

@@ -12,10 +12,11 @@ from itertools import groupby
 from typing import Any
 
 from lorae.data.downloads import sha256
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError
 from lorae.metrics.inception import RESIZES
-from lorae.metrics.protocol import Protocol, Subject, build_extractor
+from lorae.metrics.protocol import Protocol, check_parts
 from lorae.metrics.scores import PARTS, Score
+from lorae.metrics.subject import Subject, build_extractor
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run, environment
 from lorae.utils.files import read_json, write_json
@@ -40,7 +41,7 @@ def evaluate_run(
         protocol: by default 2,000 samples and 3 repeats.
         parts: names in `lorae.metrics.scores.PARTS`, all by default; parts that do not apply to the
             model or its data are left out.
-        features: as of :func:`lorae.metrics.protocol.build_extractor`.
+        features: as of :func:`lorae.metrics.subject.build_extractor`.
         resize: to Inception's size, "bicubic" or "bilinear".
 
     Raises:
@@ -48,9 +49,7 @@ def evaluate_run(
             are not available.
     """
     protocol = Protocol() if protocol is None else protocol
-    for part in parts:
-        if part not in PARTS:
-            raise unknown("part of an evaluation", part, PARTS)
+    check_parts(tuple(parts))
     check_choice("resize", resize, RESIZES)
     parts = list(parts) or list(PARTS)
     data = data_of(run)

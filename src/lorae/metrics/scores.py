@@ -1,6 +1,6 @@
 """The scores of a model: of its reconstructions, samples, interpolations and codes.
 
-Each part of an evaluation is a function from a :class:`lorae.metrics.protocol.Subject` to scores. A
+Each part of an evaluation is a function from a :class:`lorae.metrics.subject.Subject` to scores. A
 part that does not apply to a model or its data yields nothing.
 """
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
-from lorae.metrics import intrinsic_dimension
+from lorae.metrics import intrinsic_dimension, protocol
 from lorae.metrics.features import Extractor, extract_features
 from lorae.metrics.frechet import frechet_distance
 from lorae.metrics.kernel_distance import kernel_distance
 from lorae.metrics.precision_recall import precision_recall
 from lorae.metrics.probes import PROBES, encode_labelled
-from lorae.metrics.protocol import Subject
+from lorae.metrics.subject import Subject
 from lorae.sampling.interpolation import detour, interpolate
 from lorae.sampling.registry import fit_density
 from lorae.training.evaluation import evaluate
@@ -179,11 +179,11 @@ def _scores(part: str, of: str, repeats: Sequence[Mapping[str, float]]) -> Itera
         yield Score(part, name, of, tuple(found[name] for found in repeats))
 
 
-PARTS: dict[str, Callable[[Subject], Iterator[Score]]] = {
-    "reconstruction": reconstruction,
-    "generation": generation,
-    "interpolation": interpolation,
-    "dimension": dimensions,
-    "classification": classification,
-}
+PARTS: dict[str, Callable[[Subject], Iterator[Score]]] = dict(
+    zip(
+        protocol.PARTS,
+        (reconstruction, generation, interpolation, dimensions, classification),
+        strict=True,
+    )
+)
 """The parts of an evaluation by name."""

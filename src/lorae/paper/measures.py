@@ -25,8 +25,9 @@ from lorae.metrics.probes import (
     labelled_images,
     supervised,
 )
-from lorae.metrics.protocol import Protocol, Subject, build_extractor
+from lorae.metrics.protocol import Protocol
 from lorae.metrics.scores import compare_features
+from lorae.metrics.subject import Subject, build_extractor
 from lorae.nn import networks
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all

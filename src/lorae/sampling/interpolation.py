@@ -18,9 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from lorae.sampling.registry import KINDS
 from lorae.utils.validation import check_choice, check_range
-
-KINDS = ("linear", "spherical")
 
 
 def interpolate(

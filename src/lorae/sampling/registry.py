@@ -1,26 +1,59 @@
 """The densities by name, and fitting one to the codes of a model.
 
-A new density is a class in this folder and a row in `DENSITIES`.
+A new density is a class in this folder and a row in `DENSITIES`. Classes are imported when they are
+used: importing the table imports no torch.
 """
 
 from collections.abc import Callable
-
-from jaxtyping import Float
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lorae.errors import InputError, unknown
-from lorae.nn.autoencoder import Autoencoder
-from lorae.sampling.densities import Density, Gaussian, Prior
-from lorae.sampling.flows import Flow
-from lorae.sampling.mixtures import GaussianMixture
 
-DENSITIES: dict[str, Callable[[Autoencoder], Density]] = {
-    "gaussian": lambda _: Gaussian(),
-    "mixture-4": lambda _: GaussianMixture(4),
-    "mixture-10": lambda _: GaussianMixture(10),
-    "mixture-auto": lambda _: GaussianMixture((1, 2, 4, 8, 16, 32)),
-    "flow": lambda _: Flow(),
-    "prior": lambda model: Prior(model.bridge.directions().to(model.shift)),
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from lorae.nn.autoencoder import Autoencoder
+    from lorae.sampling.densities import Density
+
+KINDS = ("linear", "spherical")
+"""Kinds of interpolation."""
+
+
+def _gaussian(_: "Autoencoder") -> "Density":
+    from lorae.sampling.densities import Gaussian
+
+    return Gaussian()
+
+
+def _prior(model: "Autoencoder") -> "Density":
+    from lorae.sampling.densities import Prior
+
+    return Prior(model.bridge.directions().to(model.shift))
+
+
+def _mixture(components: int | tuple[int, ...]) -> "Callable[[Autoencoder], Density]":
+    def build(_: "Autoencoder") -> "Density":
+        from lorae.sampling.mixtures import GaussianMixture
+
+        return GaussianMixture(components)
+
+    return build
+
+
+def _flow(_: "Autoencoder") -> "Density":
+    from lorae.sampling.flows import Flow
+
+    return Flow()
+
+
+DENSITIES: "dict[str, Callable[[Autoencoder], Density]]" = {
+    "gaussian": _gaussian,
+    "mixture-4": _mixture(4),
+    "mixture-10": _mixture(10),
+    "mixture-auto": _mixture((1, 2, 4, 8, 16, 32)),
+    "flow": _flow,
+    "prior": _prior,
 }
 """What builds a density for a model, by name."""
 
@@ -28,7 +61,17 @@ FITTED = 20_000
 """Training codes that a density is fitted to, at most."""
 
 
-def density_for(model: Autoencoder, name: str | None = None) -> Density:
+def check_density(name: str | None) -> None:
+    """Check the name of a density; None is the default one.
+
+    Raises:
+        InputError: if it is unknown.
+    """
+    if name is not None and name not in DENSITIES:
+        raise unknown("density", name, DENSITIES)
+
+
+def density_for(model: "Autoencoder", name: str | None = None) -> "Density":
     """Return a density for new codes of a model, not fitted yet.
 
     Args:
@@ -44,18 +87,17 @@ def density_for(model: Autoencoder, name: str | None = None) -> Density:
         >>> density_for(build(Architecture("mlp", (6,), 3))).__class__.__name__
         'Gaussian'
     """
+    check_density(name)
     if name is None:
         name = "prior" if model.prior else "gaussian"
-    if name not in DENSITIES:
-        raise unknown("density", name, DENSITIES)
     if name == "prior" and not model.prior:
         raise InputError("this model was not trained to a prior: use another density")
     return DENSITIES[name](model)
 
 
 def fit_density(
-    model: Autoencoder, codes: Callable[[], Float[Tensor, "n l"]], name: str | None = None
-) -> Density:
+    model: "Autoencoder", codes: "Callable[[], Float[Tensor, 'n l']]", name: str | None = None
+) -> "Density":
     """Return a density fitted to codes of a model.
 
     Args:
@@ -74,5 +116,7 @@ def fit_density(
         >>> model.decode(density.sample(4)).shape
         torch.Size([4, 6])
     """
+    from lorae.sampling.densities import Prior
+
     density = density_for(model, name)
     return density if isinstance(density, Prior) else density.fit(codes())

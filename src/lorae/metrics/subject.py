@@ -1,0 +1,91 @@
+"""What scores are computed from: a model with its data, and an extractor of features."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from lorae.data.cache import log
+from lorae.data.datasets import Data
+from lorae.errors import InputError
+from lorae.metrics.classifier import fit_or_load_classifier
+from lorae.metrics.features import Extractor, as_bytes, cached_features
+from lorae.metrics.inception import Inception
+from lorae.metrics.protocol import Protocol
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import decode_all, encode_all
+from lorae.utils.samples import subsample
+
+
+@dataclass
+class Subject:
+    """A model and its data, with the codes and features that several scores share.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        data: that it was trained on.
+        protocol: how it is evaluated.
+        extractor: of features of images; None for vectors.
+    """
+
+    model: Autoencoder
+    data: Data
+    protocol: Protocol
+    extractor: Extractor | None = None
+    _cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def test(self) -> Tensor:
+        """The test samples in use."""
+        return subsample(self.data.test, self.protocol.samples)
+
+    def codes(self, split: str) -> Float[Tensor, "n l"]:
+        """Return the codes of the "test" samples in use, or of "train", for fitting densities."""
+        if split not in self._cache:
+            train = subsample(self.data.train, self.protocol.fitted)
+            self._cache[split] = encode_all(self.model, train if split == "train" else self.test)
+        codes: Tensor = self._cache[split]
+        return codes
+
+    def real_features(self) -> Float[Tensor, "n d"]:
+        """Return the features of the test images in use."""
+        if "real" not in self._cache:
+            images = as_bytes(self.data.unit(self.test))
+            assert self.extractor is not None
+            self._cache["real"] = cached_features(self.extractor, images, "test images")
+        features: Tensor = self._cache["real"]
+        return features
+
+    def images(self, codes: Float[Tensor, "n l"]) -> UInt8[Tensor, "n c h w"]:
+        """Return decoded codes as bytes."""
+        return as_bytes(self.data.unit(decode_all(self.model, codes)))
+
+
+def build_extractor(kind: str, data: Data, resize: str = "bicubic") -> Extractor:
+    """Return an extractor of features of images.
+
+    Args:
+        kind: "inception", "classifier" (of the labels of the data), a file of Inception weights, or
+            "auto": the classifier for labelled data without a GPU, where Inception takes minutes
+            for a thousand images, otherwise Inception.
+        data: whose images they are.
+        resize: to Inception's size, "bicubic" or "bilinear".
+
+    Raises:
+        InputError: if the weights are missing, or a classifier is asked for and the data have no
+            classes.
+    """
+    labelled = data.train_labels is not None and data.train_labels.ndim == 1
+    if kind == "auto":
+        kind = "classifier" if labelled and not torch.cuda.is_available() else "inception"
+    if kind == "classifier":
+        if data.train_labels is None or not labelled:
+            raise InputError(f"the data {data.name!r} have no classes: use --features inception")
+        return fit_or_load_classifier(as_bytes(data.unit(data.train)), data.train_labels)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        log.warning("Inception takes about 0.2 s per image without a GPU: use fewer samples")
+    return Inception(resize, None if kind == "inception" else Path(kind), device)
