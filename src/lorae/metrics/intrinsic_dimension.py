@@ -64,7 +64,7 @@ def two_nn(samples: Float[Tensor, "n d"], discard: float = 0.1) -> float:
         True
     """
     check_range("discard", discard, 0, 1, open_high=True)
-    distances = neighbour_distances(_distinct(samples, 10), 2, "ball_tree")
+    distances = neighbour_distances(_distinct(samples, 10), 2)
     ratios = (distances[:, 1] / distances[:, 0]).log().sort().values
     n = len(ratios)
     kept = max(2, round((1 - discard) * n))
@@ -97,7 +97,7 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
         True
     """
     check_range("k", k, 3)
-    distances = neighbour_distances(_distinct(samples, k + 1), k, "ball_tree").log()
+    distances = neighbour_distances(_distinct(samples, k + 1), k).log()
     inverse = (distances[:, -1:] - distances[:, :-1]).mean(1).mean()
     return 1 / float(inverse)
 
