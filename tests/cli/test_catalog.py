@@ -8,7 +8,7 @@ import pytest
 from lorae.objectives.registry import METHODS
 
 pytest_plugins = ["commands"]
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 def test_models_lists_every_model_with_its_settings(lorae):

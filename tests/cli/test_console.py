@@ -16,7 +16,7 @@ from lorae.training.options import Options
 HEAVY = {"lightning_fabric", "matplotlib", "numpy", "polars", "scipy", "sklearn", "torch"}
 
 pytest_plugins = ["commands"]
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 @pytest.mark.parametrize("command", [[name] for name in COMMANDS], ids=" ".join)

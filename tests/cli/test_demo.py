@@ -7,7 +7,7 @@ import pytest
 from small import content
 
 pytest_plugins = ["commands"]
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 def test_demo_trains_its_models_and_resumes(lorae):

@@ -17,7 +17,7 @@ pytest_plugins = ["commands"]
 
 
 @pytest.fixture(autouse=True)
-def quick(data_kept, monkeypatch):
+def quick(cached_data, monkeypatch):
     monkeypatch.setattr(
         subject, "fit_or_load_classifier", partial(fit_or_load_classifier, steps=20)
     )

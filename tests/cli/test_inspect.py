@@ -11,7 +11,7 @@ from small import SMALL, content
 from lorae.training.run_folder import Run
 
 pytest_plugins = ["commands"]
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 def test_spectrum(lorae, finished):

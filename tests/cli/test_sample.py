@@ -15,7 +15,7 @@ from small import SMALL
 from lorae import data
 
 pytest_plugins = ["commands"]
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 def test_sample_writes_images(lorae, finished):

@@ -19,7 +19,7 @@ from lorae.training.run_folder import Run
 from lorae.utils.tensor_files import load_tensors
 
 pytest_plugins = ["commands"]
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 def test_train_prints_a_table_or_json(lorae):

@@ -15,7 +15,7 @@ from lorae.training.train import train
 
 
 @pytest.fixture
-def quick_classifier(data_kept, monkeypatch):
+def quick_classifier(cached_data, monkeypatch):
     """Train the classifier for a few steps only."""
     monkeypatch.setattr(
         subject, "fit_or_load_classifier", partial(fit_or_load_classifier, steps=30)

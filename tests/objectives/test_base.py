@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from models import LATENT, made, trained
+from models import LATENT, make_objective, train_on
 from torch import nn
 
 from lorae.errors import InputError
@@ -19,7 +19,7 @@ from lorae.objectives.base import DecayedAE, FactoredLoRAE, LoRAE, ProximalLoRAE
 @pytest.mark.parametrize("weight", [0, 1e-3, 2.5])
 @pytest.mark.parametrize("strength", [0.0, 0.25, 1.0])
 def test_the_penalty_is_the_weighted_sum_of_singular_values(name, weight, strength):
-    objective, x = made(name, weight=weight)
+    objective, x = make_objective(name, weight=weight)
     objective.strength = strength
     matrix = objective.model.bridge.weight.detach().numpy()
     norm = np.linalg.svd(matrix, compute_uv=False).sum()
@@ -32,7 +32,7 @@ def test_the_penalty_is_the_weighted_sum_of_singular_values(name, weight, streng
 
 
 def test_the_subgradient_of_the_penalty_is_the_papers():
-    objective, x = made("lorae", weight=0.7)
+    objective, x = make_objective("lorae", weight=0.7)
     objective(x)["nuclear_norm"].backward()
     U, _, Vh = np.linalg.svd(objective.model.bridge.weight.detach().double().numpy())
     found = objective.model.bridge.weight.grad.numpy()
@@ -42,7 +42,7 @@ def test_the_subgradient_of_the_penalty_is_the_papers():
 @pytest.mark.parametrize("weight", [0, 0.5, 20])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_a_proximal_step_takes_from_each_singular_value_what_is_due(weight, strength):
-    objective, x = made("lorae-proximal", weight=weight)
+    objective, x = make_objective("lorae-proximal", weight=weight)
     objective.strength = strength
     before = np.linalg.svd(objective.model.bridge.weight.detach().double().numpy())[1]
     assert list(objective(x)) == ["reconstruction"]
@@ -59,8 +59,8 @@ def factor(objective):
 
 @pytest.mark.parametrize("name", ["lorae", "lorae-scale-free"])
 def test_a_subgradient_may_serve_for_several_steps(name):
-    objective, x = made(name, weight=0.7, every=3)
-    bridge, exact = objective.model.bridge, made(name, weight=0.7)[0]
+    objective, x = make_objective(name, weight=0.7, every=3)
+    bridge, exact = objective.model.bridge, make_objective(name, weight=0.7)[0]
     for step in range(7):
         if step % 3 == 0:
             served = factor(objective)
@@ -78,7 +78,7 @@ def test_a_subgradient_may_serve_for_several_steps(name):
 
 
 def test_proximal_steps_may_gather():
-    objective, _ = made("lorae-proximal", weight=0.5, every=4)
+    objective, _ = make_objective("lorae-proximal", weight=0.5, every=4)
     weight = objective.model.bridge.weight
     start = weight.detach().clone()
     for k, strength in enumerate((0.0, 0.5, 1.0)):
@@ -107,7 +107,7 @@ def test_the_steps_in_between_are_one_at_least(objective):
 @pytest.mark.parametrize("weight", [0, 0.7])
 @pytest.mark.parametrize("strength", [0.25, 1.0])
 def test_the_penalty_on_factors_starts_as_that_on_the_norm(weight, strength):
-    objective, x = made("lorae-factored", weight=weight)
+    objective, x = make_objective("lorae-factored", weight=weight)
     objective.strength = strength
     norm = np.linalg.svd(objective.model.bridge.matrix().detach().numpy(), compute_uv=False).sum()
     term = objective(x)["nuclear_norm"]
@@ -134,8 +134,8 @@ def test_the_proximal_step_works_on_factors_too():
 
 
 def test_the_proximal_form_finds_an_exact_rank():
-    objective, x = made("lorae-proximal", weight=3.0)
-    trained(objective, x, steps=150)
+    objective, x = make_objective("lorae-proximal", weight=3.0)
+    train_on(objective, x, steps=150)
     sigma = torch.linalg.svdvals(objective.model.bridge.weight.detach().double())
     rank = int((sigma > 1e-6 * sigma[0]).sum())  # float32 leaves 1e-7 of the largest
     assert 1 <= rank < LATENT
@@ -151,7 +151,7 @@ def test_the_proximal_step_needs_a_low_rank_bridge(bridge):
 
 @pytest.mark.parametrize("factor", [1e-2, 7.0, 1e3])
 def test_the_scale_free_loss_does_not_see_the_scale_of_encoder_or_matrix(factor):
-    objective, x = made("lorae-scale-free")
+    objective, x = make_objective("lorae-scale-free")
     model = objective.model
     model.bridge.epsilon = 0.0
     before = objective(x)
@@ -167,7 +167,7 @@ def test_the_scale_free_loss_does_not_see_the_scale_of_encoder_or_matrix(factor)
 
 
 def test_the_papers_penalty_does_see_the_scale_which_the_encoder_can_hide_in():
-    objective, x = made("lorae")
+    objective, x = make_objective("lorae")
     before = {name: term.item() for name, term in objective(x).items()}
     with torch.no_grad():
         objective.model.encoder[-1].weight.mul_(10)
@@ -189,7 +189,7 @@ def test_a_weight_that_is_no_weight_is_refused(objective, weight):
 @pytest.mark.parametrize("weight", [0, 0.5])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
 def test_weight_decay_is_half_the_squared_norm_of_all_parameters(weight, strength):
-    objective, x = made("irmae-wd", weight=weight)
+    objective, x = make_objective("irmae-wd", weight=weight)
     objective.strength = strength
     flat = torch.cat([p.detach().double().flatten() for p in objective.model.parameters()])
     terms = objective(x)
@@ -198,12 +198,12 @@ def test_weight_decay_is_half_the_squared_norm_of_all_parameters(weight, strengt
 
 
 def test_weight_decay_takes_away_what_the_error_does_not_see():
-    objective, x = made("irmae-wd", weight=1e-3)
+    objective, x = make_objective("irmae-wd", weight=1e-3)
     before = torch.linalg.svdvals(objective.model.bridge.matrix().detach())
-    trained(objective, x, steps=400)
+    train_on(objective, x, steps=400)
     after = torch.linalg.svdvals(objective.model.bridge.matrix().detach())
-    plain, _ = made("irmae-wd", weight=0.0)
-    trained(plain, x, steps=400)
+    plain, _ = make_objective("irmae-wd", weight=0.0)
+    train_on(plain, x, steps=400)
     without = torch.linalg.svdvals(plain.model.bridge.matrix().detach())
     assert after[-1] / after[0] < 0.1 * before[-1] / before[0]
     assert after[-1] / after[0] < 0.5 * without[-1] / without[0]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from models import made, trained
+from models import make_objective, train_on
 from scipy.special import expit
 
 from lorae.linalg.kernels import mmd
@@ -34,20 +34,20 @@ CLOSED = {  # of the logits above
 @pytest.mark.parametrize("name", GAMES)
 class TestEveryGame:
     def test_has_the_losses_of_its_paper(self, name):
-        objective, _ = made(name)
+        objective, _ = make_objective(name)
         critic, generator = CLOSED[name]
         real, fake = torch.tensor(REAL), torch.tensor(MADE)
         assert objective.critic_loss(real, fake).item() == pytest.approx(critic)
         assert objective.generator_loss(fake).item() == pytest.approx(generator)
 
     def test_has_finite_losses_whatever_the_logits(self, name):
-        objective, _ = made(name)
+        objective, _ = make_objective(name)
         logits = torch.tensor([-1e3, 1e3], requires_grad=True)
         (objective.critic_loss(logits, logits) + objective.generator_loss(logits)).backward()
         assert logits.grad.isfinite().all()
 
     def test_gives_each_player_the_gradient_of_its_own_loss(self, name):
-        objective, x = made(name, "image")
+        objective, x = make_objective(name, "image")
         critics = [*objective.model.encoder.parameters(), *objective.head.parameters()]
         generators = list(objective.model.decoder.parameters())
         for term, own, other in (
@@ -62,7 +62,7 @@ class TestEveryGame:
     @pytest.mark.parametrize("player", ["critic", "generator"])
     def test_is_won_by_the_player_who_alone_may_move(self, name, player):
         torch.manual_seed(0)
-        objective, x = made(name, "image")
+        objective, x = make_objective(name, "image")
         still = objective.model.decoder if player == "critic" else objective.model.encoder
         still.requires_grad_(False)
         if player == "generator":
@@ -79,19 +79,19 @@ class TestEveryGame:
         assert np.mean(values[-5:]) < np.mean(values[:5]) - 0.01
 
     def test_comes_near_the_data(self, name):
-        objective, x = made(name, "image")
+        objective, x = make_objective(name, "image")
         before = distance(objective, x)
-        trained(objective, x, steps=250)
+        train_on(objective, x, steps=250)
         assert distance(objective, x) < before / 2
 
     def test_says_when_the_critic_has_won(self, name):
-        objective, _ = made(name)
+        objective, _ = make_objective(name)
         assert objective.warnings({"critic": 1.0, "generator": 1.0}) == []
         (told,) = objective.warnings({"critic": 0.001, "generator": 9.0})
         assert "the critic's loss is 0.001" in told
 
     def test_says_when_the_generator_makes_one_thing_only(self, name):
-        objective, x = made(name, "image")
+        objective, x = make_objective(name, "image")
         with torch.no_grad():
             objective.model.decoder[0].weight.zero_()
         found = evaluate(objective.model, x)
@@ -100,7 +100,7 @@ class TestEveryGame:
         assert found.reconstruction is None
 
     def test_asks_for_a_rate_and_a_momentum_for_each_player(self, name):
-        objective, _ = made(name, momentum=0.3, critic_rate=0.25)
+        objective, _ = make_objective(name, momentum=0.3, critic_rate=0.25)
         generator, critic = objective.groups(1e-2)
         assert (generator["lr"], critic["lr"]) == (1e-2, 0.25e-2)
         assert generator["betas"] == critic["betas"] == (0.3, 0.999)
@@ -116,6 +116,6 @@ def distance(objective, x: torch.Tensor) -> float:
 
 
 def test_the_logits_are_those_of_probabilities():
-    objective, _ = made("gan")
+    objective, _ = make_objective("gan")
     even = torch.zeros(4)
     assert objective.critic_loss(even, even).item() == pytest.approx(2 * math.log(2))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import PAIRS, loss, made, trained
+from models import PAIRS, loss, make_objective, train_on
 
 import lorae
 from lorae.errors import InputError
@@ -30,7 +30,7 @@ from lorae.training.train import train
 @pytest.mark.parametrize(("name", "kind"), PAIRS)
 class TestEveryModel:
     def test_has_named_finite_terms_whose_sum_is_the_loss(self, name, kind):
-        objective, x = made(name, kind)
+        objective, x = make_objective(name, kind)
         terms = objective(x)
         assert terms
         assert all(term.shape == () and term.isfinite() for term in terms.values())
@@ -47,7 +47,7 @@ class TestEveryModel:
                 torch.testing.assert_close(other[key], 2 * one[key])
 
     def test_has_the_mean_square_as_its_error(self, name, kind):
-        objective, x = made(name, kind)
+        objective, x = make_objective(name, kind)
         model = objective.model.eval()
         model.shift.fill_(0.3)
         model.scale.fill_(2.0)
@@ -61,7 +61,7 @@ class TestEveryModel:
         assert objective.error(z, model.scaled(x)).item() == pytest.approx(found.reconstruction)
 
     def test_has_a_finite_gradient_in_every_parameter(self, name, kind):
-        objective, x = made(name, kind)
+        objective, x = make_objective(name, kind)
         loss(objective, x).backward()
         for key, parameter in objective.named_parameters():
             assert parameter.grad is not None, key
@@ -70,9 +70,9 @@ class TestEveryModel:
                 assert parameter.grad.abs().sum() > 0 or key.endswith("bias"), key
 
     def test_learns(self, name, kind):
-        objective, x = made(name, kind)
+        objective, x = make_objective(name, kind)
         before = evaluate(objective.model, x).reconstruction
-        assert all(math.isfinite(value) for value in trained(objective, x, steps=60))
+        assert all(math.isfinite(value) for value in train_on(objective, x, steps=60))
         if before is not None:  # what a GAN learns: tests/test_adversarial.py
             assert evaluate(objective.model, x).reconstruction < 0.95 * before
 
@@ -80,12 +80,12 @@ class TestEveryModel:
         losses = []
         for seed in (0, 0, 1):
             torch.manual_seed(seed)
-            losses.append(trained(*made(name, kind), steps=5))
+            losses.append(train_on(*make_objective(name, kind), steps=5))
         assert losses[0] == losses[1] != losses[2]
 
     def test_goes_there_and_back(self, name, kind):
-        objective, x = made(name, kind)
-        trained(objective, x, steps=3)
+        objective, x = make_objective(name, kind)
+        train_on(objective, x, steps=3)
         model = objective.model.eval()
         z = model.encode(x)
         assert z.shape == (len(x), model.bridge.latent)
@@ -97,8 +97,8 @@ class TestEveryModel:
         assert model.encode(model.decode(z)).shape == z.shape
 
     def test_is_the_same_after_it_is_saved(self, name, kind, tmp_path):
-        objective, x = made(name, kind)
-        trained(objective, x, steps=3)
+        objective, x = make_objective(name, kind)
+        train_on(objective, x, steps=3)
         model = objective.model
         model.save(tmp_path / "model.safetensors")
         found = load(tmp_path)
@@ -106,8 +106,8 @@ class TestEveryModel:
         assert (found.prior, found.inverts) == (model.prior, model.inverts)
 
     def test_folds_where_its_bridge_is_affine(self, name, kind):
-        objective, x = made(name, kind)
-        trained(objective, x, steps=3)
+        objective, x = make_objective(name, kind)
+        train_on(objective, x, steps=3)
         model = objective.model.eval()
         if name == "vae-flow":
             with pytest.raises(InputError, match="must be affine to be folded, got a flow"):
@@ -117,8 +117,8 @@ class TestEveryModel:
         torch.testing.assert_close(model.fold().encode(x), z, rtol=1e-3, atol=1e-4)
 
     def test_can_be_sampled_from(self, name, kind):
-        objective, x = made(name, kind)
-        trained(objective, x, steps=3)
+        objective, x = make_objective(name, kind)
+        train_on(objective, x, steps=3)
         model = objective.model.eval()
         density = density_for(model)
         assert isinstance(density, Prior if model.prior else Gaussian)
@@ -130,7 +130,7 @@ class TestEveryModel:
         assert samples.isfinite().all()
 
     def test_is_evaluated_in_its_own_precision(self, name, kind):
-        objective, x = made(name, kind)
+        objective, x = make_objective(name, kind)
         model = objective.model.double().eval()
         density = density_for(model).fit(model.encode(x).detach())
         assert model.decode(density.sample(3)).dtype == torch.float64
@@ -139,7 +139,7 @@ class TestEveryModel:
         assert (found.spread is None) == (not model.prior)
 
     def test_needs_the_batch_that_it_says(self, name, kind):
-        objective, x = made(name, kind)
+        objective, x = make_objective(name, kind)
         least = objective.min_batch_size
         assert all(term.isfinite() for term in objective(x[:least]).values())
         if least > 1:
@@ -149,7 +149,7 @@ class TestEveryModel:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_gives_its_objective_the_weight_asked_for_or_its_own(name):
-    row, (objective, _) = method(name), made(name, "image")
+    row, (objective, _) = method(name), make_objective(name, "image")
     assert row is METHODS[name]
     assert row.summary
     assert row.purpose
@@ -238,7 +238,7 @@ def test_objective_and_bridge_refuse_what_the_table_refuses(name, key, value):
     with pytest.raises(InputError, match=key):
         method(name).resolve_settings({key: value})
     with pytest.raises(InputError, match=key):
-        made(name, "image", **{key: value})
+        make_objective(name, "image", **{key: value})
 
 
 def test_the_table_needs_no_torch():
@@ -270,26 +270,26 @@ def test_the_table_needs_no_torch():
 )
 def test_a_value_out_of_range_is_refused(name, arguments, message):
     with pytest.raises(InputError, match=message):
-        made(name, "image", **arguments)
+        make_objective(name, "image", **arguments)
 
 
 @pytest.mark.parametrize("name", ["vae", "vae-bernoulli", "vrrae", "rrae-adaptive"])
 def test_an_objective_over_the_wrong_bridge_is_refused(name):
-    model = made("ae", "image")[0].model
+    model = make_objective("ae", "image")[0].model
     with pytest.raises(InputError, match=r"needs a .* NoBridge"):
         METHODS[name].build_objective(model)
 
 
 @pytest.mark.parametrize("name", ["rae-sn", "least-volume"])
 def test_an_objective_over_a_decoder_that_is_not_lipschitz_is_refused(name):
-    model = made("ae", "image")[0].model
+    model = make_objective("ae", "image")[0].model
     with pytest.raises(InputError, match="the decoder must be spectrally normal"):
         METHODS[name].build_objective(model)
 
 
 def test_a_bernoulli_likelihood_needs_data_from_0_to_1():
     with pytest.raises(InputError, match=r"needs data from 0 to 1, .* unbounded: use vae"):
-        made("vae-bernoulli", "vector")
+        make_objective("vae-bernoulli", "vector")
 
 
 class Sparse(AE):

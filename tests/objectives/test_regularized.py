@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from models import made, trained
+from models import make_objective, train_on
 from torch import nn
 
 from lorae.errors import InputError
@@ -17,7 +17,7 @@ from lorae.objectives.regularized import RAEGP, LeastVolume, NestedDropout
 
 
 def test_rae_penalises_codes_and_decoder():
-    objective, x = made("rae-l2", weight=0.3, smoothness=0.2)
+    objective, x = make_objective("rae-l2", weight=0.3, smoothness=0.2)
     z = objective.model.encode(x).detach().double().numpy()
     squares = [
         float((p.detach().double() ** 2).sum()) for p in objective.model.decoder.parameters()
@@ -70,21 +70,21 @@ def test_the_slope_of_one_output_needs_no_luck():
 
 
 def test_the_slope_pulls_on_the_decoder():
-    objective, x = made("rae-gp", smoothness=1.0)
+    objective, x = make_objective("rae-gp", smoothness=1.0)
     objective(x)["decoder"].backward()
     weights = [m.weight for m in objective.model.decoder.modules() if isinstance(m, nn.Linear)]
     assert all(w.grad.abs().sum() > 0 for w in weights)
 
 
 def test_the_slope_can_be_told_without_a_gradient():
-    objective, x = made("rae-gp")
+    objective, x = make_objective("rae-gp")
     with torch.no_grad():
         assert objective(x)["decoder"].isfinite()
 
 
 @pytest.mark.parametrize("weight", [0.0, 10.0])
 def test_wae_penalises_the_distance_of_its_codes_from_the_prior(weight):
-    objective, x = made("wae", weight=weight)
+    objective, x = make_objective("wae", weight=weight)
     torch.manual_seed(5)
     found = objective(x)["discrepancy"].item()
     torch.manual_seed(5)
@@ -94,7 +94,7 @@ def test_wae_penalises_the_distance_of_its_codes_from_the_prior(weight):
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_the_volume_is_the_geometric_mean_of_the_deviations(eta):
-    objective, _ = made("least-volume", eta=eta)
+    objective, _ = make_objective("least-volume", eta=eta)
     z = torch.randn(50, 4, dtype=torch.float64) * torch.tensor([3.0, 1.0, 0.2, 0.01])
     expected = np.exp(np.mean(np.log(z.numpy().std(0, ddof=1) + eta)))
     assert objective.volume(z).item() == pytest.approx(expected, rel=1e-6)
@@ -135,8 +135,8 @@ def test_nested_dropout_cuts_at_geometric_lengths(rho):
 
 
 def test_nested_dropout_orders_the_coordinates():
-    objective, x = made("nested-dropout", rho=0.6)
-    trained(objective, x, steps=300)
+    objective, x = make_objective("nested-dropout", rho=0.6)
+    train_on(objective, x, steps=300)
     model = objective.model.eval()
     z = model.encode(x).detach()
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from models import made, trained
+from models import make_objective, train_on
 from torch import nn
 
 from lorae.nn.autoencoder import Autoencoder
@@ -55,7 +55,9 @@ def test_it_never_has_more_than_it_started_with():
 
 def test_it_finds_two_directions_in_data_of_two():
     plane = torch.randn(64, 2) @ torch.randn(2, 13)
-    objective, _ = made("rrae-adaptive", patience=60, tolerance=0.5)  # a goal with room below it
-    trained(objective, plane / plane.std(), steps=600)
+    objective, _ = make_objective(
+        "rrae-adaptive", patience=60, tolerance=0.5
+    )  # a goal with room below it
+    train_on(objective, plane / plane.std(), steps=600)
     assert objective.settled
     assert objective.model.bridge.rank in (2, 3)

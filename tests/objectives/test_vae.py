@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from models import made
+from models import make_objective
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from lorae.objectives.vae import VAE, posterior_of
@@ -30,7 +30,7 @@ def bound(objective: VAE, x: torch.Tensor, likelihood) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["vector", "image"])
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_a_vae_is_the_bound_of_a_normal_of_variance_one_half(kind, weight):
-    objective, x = made("vae", kind, weight=weight)
+    objective, x = make_objective("vae", kind, weight=weight)
     torch.manual_seed(0)
     terms = objective(x)
     expected = bound(objective, x, lambda output: Normal(output, math.sqrt(0.5)))
@@ -41,7 +41,7 @@ def test_a_vae_is_the_bound_of_a_normal_of_variance_one_half(kind, weight):
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 def test_a_bernoulli_vae_is_the_bound_of_coins(weight):
-    objective, x = made("vae-bernoulli", "image", weight=weight)
+    objective, x = make_objective("vae-bernoulli", "image", weight=weight)
     torch.manual_seed(0)
     terms = objective(x)
     expected = bound(objective, x, lambda output: Bernoulli(output, validate_args=False))
@@ -51,7 +51,7 @@ def test_a_bernoulli_vae_is_the_bound_of_coins(weight):
 @pytest.mark.parametrize("name", ["vae", "vae-flow", "vrrae"])
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_a_warmup_holds_back_the_divergence_alone(name, strength):
-    objective, x = made(name, weight=2.0)
+    objective, x = make_objective(name, weight=2.0)
     torch.manual_seed(0)
     whole = objective(x)
     objective.strength = strength
@@ -62,7 +62,7 @@ def test_a_warmup_holds_back_the_divergence_alone(name, strength):
 
 
 def test_an_encoder_that_gives_the_prior_costs_nothing():
-    objective, x = made("vae")
+    objective, x = make_objective("vae")
     for parameter in objective.model.encoder.parameters():
         parameter.data.zero_()
     assert objective(x)["divergence"].item() == 0

@@ -21,7 +21,7 @@ TRAINING = replace(SMALL, steps=4, evaluate_every=2)
 
 
 @pytest.fixture(autouse=True)
-def data_kept(monkeypatch):
+def cached_data(monkeypatch):
     monkeypatch.setattr(Options, "load", load)
     monkeypatch.setattr(sweeping, "_loaded", load)
 

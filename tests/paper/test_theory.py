@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from models import loss as loss_of
-from models import made
+from models import make_objective
 from scipy.stats import linregress, t
 
 from lorae.errors import InputError
@@ -96,7 +96,7 @@ class TestCurvature:
         assert max(few) <= norm * (1 + 1e-12)
 
     def test_of_lorae_is_what_differences_of_its_gradient_say(self):
-        objective, x = made("lorae", "vector", weight=0.1)
+        objective, x = make_objective("lorae", "vector", weight=0.1)
         objective, x = objective.double(), x.double()
         parameters = list(objective.parameters())
         found = curvature(lambda: loss_of(objective, x), parameters, 30)

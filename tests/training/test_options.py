@@ -36,7 +36,7 @@ def test_options_survive_json():
         Options.from_dict(fields | {"stack": 1, "members": 2})
 
 
-@pytest.mark.usefixtures("data_kept")
+@pytest.mark.usefixtures("cached_data")
 @pytest.mark.parametrize("model", ["lorae", "irmae", "rrae", "ae"])
 def test_resolved_options_leave_nothing_open(model):
     options = Options(data="digits", model=model, network="mlp")

@@ -22,7 +22,7 @@ from lorae.training.options import Options
 from lorae.training.run_folder import Run
 from lorae.training.train import train
 
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 class Crash(BaseException):

@@ -20,7 +20,7 @@ from lorae.training.run_folder import Run
 from lorae.training.sampler import Sampler
 from lorae.training.train import train
 
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 class Poisoned(AE):

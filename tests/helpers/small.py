@@ -1,4 +1,4 @@
-"""Small trainings, and what one must end with."""
+"""Small trainings, and comparisons of their results."""
 
 from dataclasses import replace
 from functools import cache
@@ -38,7 +38,7 @@ VARIANTS = {
 
 
 def outcome(run: Run) -> tuple[bytes, list[dict]]:
-    """Return what a run must end with: the model's bytes and the metrics without the clock."""
+    """Return the results of a run: the bytes of its model, and its metrics without times."""
     lines = [{k: v for k, v in line.items() if k != "seconds"} for line in run.metrics()]
     return (run.path / "model.safetensors").read_bytes(), lines
 
@@ -48,16 +48,16 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 load = cache(Options.load)
-"""Options.load that reads the same data only once."""
+"""Options.load that loads the same data only once."""
 
 
 def assert_same(several: Run, one: Run) -> None:
-    """Check losses, spectra and weights.
+    """Check that losses, spectra and weights of two runs agree.
 
-    A sum over the batch is taken in another order, an error of about 1e-7 in each gradient, and
-    Adam's first steps are of size learning_rate (1e-3) times a quotient in which a small gradient
-    is divided by itself: the weights agree to a small part of that. What a scale-free bridge
-    subtracts again has no gradient but rounding, which Adam makes steps of, so it is left out.
+    Summing over the batch in another order changes each gradient by about 1e-7, and Adam's first
+    steps are learning_rate (1e-3) times a gradient divided by its own size; the weights agree to a
+    small part of that. Biases that a scale-free bridge subtracts again have only rounding errors
+    as gradients, which Adam turns into steps, so they are left out.
     """
     several_lines, lines = several.metrics(), one.metrics()
     assert [line["step"] for line in several_lines] == [line["step"] for line in lines]

@@ -1,4 +1,4 @@
-"""What a refused command must look like."""
+"""Checks of refused commands."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from small import content
 
 
 def assert_refused(answer: tuple[int, str, str], pattern: str) -> None:
-    """Check for status 2 and one line of one sentence on standard error, nothing beside it."""
+    """Check for status 2 and one line on standard error, with nothing on standard output."""
     status, out, err = answer
     assert status == 2, err
     assert out == ""
@@ -19,13 +19,13 @@ def assert_refused(answer: tuple[int, str, str], pattern: str) -> None:
 def assert_refused_without_loss(
     lorae, arguments: Sequence[str], pattern: str, runs: Mapping[str, Path]
 ) -> None:
-    """Check the same of a command, beside a folder `full`, and that nothing is changed or new.
+    """Check that a command is refused and leaves every file as it was, with a folder `full` there.
 
-    Arguments that are names of runs stand for their folders.
+    Arguments that are names of runs are replaced by their folders.
     """
     Path("full").mkdir()
     Path("full/mine").touch()
-    before, there = content(Path()), set(Path().rglob("*"))
+    before, paths = content(Path()), set(Path().rglob("*"))
     assert_refused(lorae(*[runs.get(argument, argument) for argument in arguments]), pattern)
     assert content(Path()) == before
-    assert set(Path().rglob("*")) == there
+    assert set(Path().rglob("*")) == paths

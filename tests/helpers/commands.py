@@ -35,18 +35,18 @@ def lorae(capsys, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    """A finished run, and one stopped after its first checkpoint, to be copied from."""
-    folder, step = tmp_path_factory.mktemp("made"), Stepper.step
+def runs(tmp_path_factory) -> Path:
+    """Folder of a finished run `done`, and of a run `half` stopped after its first checkpoint."""
+    folder, step = tmp_path_factory.mktemp("runs"), Stepper.step
 
-    def stopping(self, x):
+    def stop_at_six(self, x):
         if self.steps == 6:
             raise KeyboardInterrupt
         return step(self, x)
 
     train(SMALL, folder / "done", show=False)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Stepper, "step", stopping)
+        patch.setattr(Stepper, "step", stop_at_six)
         with pytest.raises(KeyboardInterrupt):
             train(SMALL, folder / "half", show=False)
     assert Run(folder / "half").checkpoint.exists()
@@ -54,13 +54,13 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def finished(lorae, made) -> Path:
-    return shutil.copytree(made / "done", Path("done"))
+def finished(lorae, runs) -> Path:
+    return shutil.copytree(runs / "done", Path("done"))
 
 
 @pytest.fixture
-def stopped(lorae, made) -> Path:
-    return shutil.copytree(made / "half", Path("half"))
+def stopped(lorae, runs) -> Path:
+    return shutil.copytree(runs / "half", Path("half"))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""The matrices over which laws of singular values are tested, and how close is equal.
+"""The matrices on which laws of singular values are tested, and the tolerances.
 
 Tolerances: a float64 SVD of matrices this small errs by about 1e-15 sigma_1, and every instance
-has sigma_1 of order one, so 1e-12 leaves room for sums of products. In float32 the same reasoning
+has sigma_1 of order one, so 1e-12 leaves room for sums of products. For float32 the same reasoning
 gives 1e-5.
 """
 

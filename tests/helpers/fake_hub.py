@@ -1,4 +1,4 @@
-"""A Hugging Face hub on this machine: as much of its protocol as its own client speaks with us."""
+"""A Hugging Face hub on this machine: the part of its protocol that lorae uses."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(ThreadingHTTPServer):
-    """Repositories by name, each a dictionary of files; `refuses` answers all with that status."""
+    """Repositories by name, each a dictionary of files; `refuses` is the status of all answers."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -46,13 +46,13 @@ class Handler(BaseHTTPRequestHandler):
     def answer_json(self, value: object) -> None:
         self.answer(200, json.dumps(value).encode(), Content_Type="application/json")
 
-    def refused(self) -> bool:
+    def refuse(self) -> bool:
         if self.server.refuses is not None:
             self.answer(self.server.refuses)
         return self.server.refuses is not None
 
     def do_GET(self) -> None:
-        if self.refused():
+        if self.refuse():
             return
         repository, _, rest = self.path.lstrip("/").partition("/resolve/")
         revision, _, file = rest.partition("/")
@@ -72,13 +72,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.refused():
+        if self.refuse():
             return
         name, _, action = (
             self.path.removeprefix("/api/models/").rpartition("/main")[0].rpartition("/")
         )
         if self.path == "/api/repos/create":
-            self.answer_json(self.created(json.loads(body)))
+            self.answer_json(self.create(json.loads(body)))
         elif self.path == "/api/validate-yaml":  # of the model card
             self.answer_json({"warnings": [], "errors": []})
         elif action == "preupload":
@@ -92,10 +92,10 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.answer(404)
 
-    def created(self, asked: dict) -> dict[str, str]:
+    def create(self, asked: dict) -> dict[str, str]:
         name = f"{asked['organization']}/{asked['name']}"
         self.server.repositories.setdefault(name, {})
-        # The name of the field is another one since version 2 of the client.
+        # Version 2 of the client renamed the field.
         self.server.private[name] = asked.get("visibility") == "private" or asked.get("private")
         return {"url": f"{self.server.address}/{name}"}
 
@@ -119,7 +119,7 @@ def serving() -> Iterator[Hub]:
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    """Let the client take what answers at an address for the hub, and try again at once."""
+    """Let the client use the hub at an address, and retry without delay."""
     from huggingface_hub import constants
 
     template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
@@ -130,7 +130,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path) -> Iterator[Hub]:
-    """A hub that the package huggingface-hub takes for the real one, and an empty cache."""
+    """A hub that the package huggingface-hub uses instead of the real one, and an empty cache."""
     from huggingface_hub import constants
 
     with serving() as found:

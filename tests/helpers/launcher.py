@@ -1,8 +1,8 @@
-"""Real `lorae` processes without paying for their imports each time.
+"""Real `lorae` processes without the time of their imports.
 
 One process imports lorae and then forks a child for every command. It never runs an operation of
-torch itself, so a child starts as clean as one of `python -m lorae`, in milliseconds instead of
-seconds; it can be killed, given a limit of file size, or be one of several that train together.
+torch itself, so a child starts in the same state as `python -m lorae`, in milliseconds instead of
+seconds. A child can be killed, limited in the size of its files, or train with others.
 """
 
 import atexit
@@ -64,7 +64,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True)
 class Process:
-    """A child, by its number and the files it prints to."""
+    """A child process and the folder of its output."""
 
     pid: int
     folder: Path
@@ -73,7 +73,7 @@ class Process:
         os.kill(self.pid, number)
 
     def wait(self) -> int:
-        """Return the exit status, or minus the number of the signal it died of."""
+        """Return the exit status, or minus the number of the signal that killed it."""
         return int(_ask({"wait": self.pid}))
 
     @property
@@ -110,7 +110,7 @@ def start(
 
 
 def flags(options: Options) -> list[str]:
-    """Return the arguments that make these options on the command line."""
+    """Return the command-line arguments of options."""
     changed = {k: v for k, v in vars(options).items() if v != getattr(Options(), k)}
     settings = changed.pop("settings", {})
     parts = [part for k, v in changed.items() for part in (f"--{k.replace('_', '-')}", str(v))]
@@ -121,7 +121,7 @@ def flags(options: Options) -> list[str]:
 def start_group(
     *arguments: object, folder: Path, size: int = 2, code: str | None = None
 ) -> list[Process]:
-    """Start `lorae ARGUMENTS`, or `code`, in processes that work together, as torchrun does."""
+    """Start `lorae ARGUMENTS`, or `code`, in several processes of one group, as torchrun does."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]

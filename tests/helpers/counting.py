@@ -1,4 +1,4 @@
-"""Measurements that leave a trace of having been made."""
+"""Measures that record their calls in a file."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from lorae.training.run_folder import Run
 
 
 def traced(run: Run | None = None, *, trace: str, value: float = 1.0, seconds: float = 0.0) -> dict:
-    """Add a line to a file, and take some time."""
+    """Append the value to a file, and take some time."""
     time.sleep(seconds)
     with Path(trace).open("a") as file:
         file.write(f"{value:g}\n")

@@ -1,4 +1,4 @@
-"""Small real data, every model over it, and a plain training loop."""
+"""Small real data, a small model of every method on it, and a plain training loop."""
 
 import numpy as np
 import torch
@@ -27,13 +27,13 @@ KINDS = {
     "vector": (vectors, "mlp", None),
 }
 PAIRS = [(n, k) for n in METHODS for k in KINDS if (n, k) != ("vae-bernoulli", "vector")]
-"""Every model with every kind of data it takes: a Bernoulli likelihood needs values of 0 to 1."""
+"""Every method with the kinds of data it supports; a Bernoulli likelihood needs [0, 1]."""
 
 
-def made(
+def make_objective(
     name: str, kind: str = "vector", latent: int = LATENT, **arguments: float
 ) -> tuple[Objective, torch.Tensor]:
-    """Return the objective of that name over a new small model, and a batch."""
+    """Return the objective of a method with a new small model, and a batch."""
     samples, network, value_range = KINDS[kind]
     x, row = samples(), METHODS[name]
     settings = row.bridge_settings({"depth": 3, "rank": 4} | arguments)
@@ -48,8 +48,8 @@ def loss(objective: Objective, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(list(objective(x).values())).sum()
 
 
-def trained(objective: Objective, x: torch.Tensor, steps: int = 30) -> list[float]:
-    """Return the losses of a plain training loop over one batch."""
+def train_on(objective: Objective, x: torch.Tensor, steps: int = 30) -> list[float]:
+    """Train on one batch in a plain loop, and return the losses."""
     optimizer = torch.optim.Adam(objective.groups(3e-3))
     losses = []
     for _ in range(steps):
