@@ -41,7 +41,6 @@ TESTED_BY = {
     "cli/reproduce": "paper/test_reproduce",
     "cli/sample": "cli/test_evaluate",
     "cli/samples": "cli/test_evaluate",
-    "cli/sweep": "cli/test_train",
     "data/archives": "data/test_array_files",
     "data/arrays": "data/test_array_files",
     "data/downloads": "data/test_mnist",

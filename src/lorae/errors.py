@@ -7,6 +7,7 @@ that sentence and exits with status 2; a program may catch it as the `ValueError
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 
 class InputError(ValueError):
@@ -22,7 +23,11 @@ class Interrupted(Exception):
 
     def __init__(self, step: int, received: int, how: str) -> None:
         super().__init__(f"stopped at step {step}; continue with: {how}")
-        self.step, self.signal = step, received
+        self.step, self.signal, self.how = step, received, how
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, int, str]]:
+        """Return what rebuilds the exception in another process."""
+        return type(self), (self.step, self.signal, self.how)
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InputError:

@@ -1,7 +1,5 @@
 """The command that trains one model with several seeds and weights: `lorae sweep`."""
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +10,7 @@ from lorae.cli.output import Json, print_answer
 from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
+from lorae.utils.validation import check_range
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,9 @@ class Sweep:
     """Folder of the run folders, new or empty; runs/DATA-MODEL-sweep by default."""
     resume: Path | None = None
     """Resume the stopped sweep in this folder with the options that it was started with."""
+    processes: int | None = None
+    """Number of processes, which share the cores; by default one for each core, or a single one
+    with a GPU."""
     as_json: Json = False
     """Print the answer as JSON."""
     given: tyro.conf.Suppress[frozenset[str]] = frozenset()
@@ -36,43 +38,27 @@ class Sweep:
     def __call__(self) -> None:
         """Train, then print error and ranks of each run on the test samples."""
         self.options.check()
-        check_source(self.options.data)
+        check_range("processes", self.processes, 1)
+        if self.resume is None:
+            check_source(self.options.data)
+        elif self.given - {"resume", "json", "processes"}:
+            given = ", ".join(sorted(self.given - {"resume", "json", "processes"}))
+            raise InputError(f"a sweep is resumed with its own options: do not give {given}")
 
         from lorae.training.evaluation import summary
         from lorae.training.run_folder import free_folder
-        from lorae.training.train import train
+        from lorae.training.sweep import grid, read_sweep, train_sweep
 
         if self.resume is None:
-            out = self.out or free_folder(
-                f"{Path(self.options.data).stem}-{self.options.model}-sweep"
-            )
             members = grid(self.options, self.seeds, self.weights)
+            name = f"{Path(self.options.data).stem}-{self.options.model}-sweep"
+            out = self.out or free_folder(name)
         else:
-            raise InputError("sweeps cannot be resumed")
-        runs = [train(options, out / name) for name, options in members.items()]
+            members, out = read_sweep(self.resume), self.resume
+        resume = self.resume is not None
+        runs = train_sweep(members, out, resume=resume, processes=self.processes)
         if self.as_json:
             print_answer([{"run": str(run.path)} | run.last["test"] for run in runs])
         else:
             print_answer(summary(runs))
             print_answer(f"run folders: {out} (next: lorae report {out}/*)")
-
-
-def grid(
-    options: Options, seeds: Sequence[int] = (), weights: Sequence[float] = ()
-) -> dict[str, Options]:
-    """Return the options of a sweep by the names of their runs: every weight with every seed.
-
-    Example:
-        >>> list(grid(Options(), seeds=(0, 1), weights=(1e-3,)))
-        ['weight-0.001-seed-0', 'weight-0.001-seed-1']
-    """
-    members: dict[str, Options] = {}
-    for weight in weights or (options.weight,):
-        for seed in seeds or (options.seed,):
-            name = f"seed-{seed}"
-            if weights and weight is not None:
-                name = f"weight-{float(weight)}-{name}"
-            if name in members:
-                raise InputError(f"seeds and weights must be distinct, got {name} twice")
-            members[name] = dataclasses.replace(options, seed=seed, weight=weight)
-    return members
