@@ -1,8 +1,8 @@
-"""The errors a user is meant to read.
+"""Errors with messages for users.
 
-Every check of an argument, a file or a configuration raises :class:`InputError` with one
-sentence that names the argument, says what it was and what is allowed. The command line prints
-that sentence and exits with status 2; a program may catch it as the `ValueError` it is.
+Every check of an argument, a file or a configuration raises :class:`InputError` with one sentence
+that names the argument, what is allowed and what it was. The command line prints that sentence and
+exits with status 2; a program may catch it as a `ValueError`.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from typing import Self
 
 
 class InputError(ValueError):
-    """Input that its sender can mend; the message is one sentence."""
+    """Input that the user can correct; the message is one sentence."""
 
 
 class Diverged(InputError):
@@ -30,14 +30,14 @@ class Interrupted(Exception):
         return type(self), (self.step, self.signal, self.how)
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a name that is not among those known, with the closest one.
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for an unknown name, which suggests the most similar known one.
 
     Example:
-        >>> print(unknown("data set", "mnits", ["digits", "mnist"]))
+        >>> print(unknown_name("data set", "mnits", ["digits", "mnist"]))
         unknown data set 'mnits' (did you mean 'mnist'?); known: digits, mnist
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return InputError(f"unknown {what} {name!r}{hint}; known: {', '.join(names)}")
+    return InputError(f"unknown {kind} {name!r}{hint}; known: {', '.join(names)}")

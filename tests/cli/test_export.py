@@ -108,7 +108,7 @@ def test_export_to_torch(lorae, finished):
     status, out, err = lorae("export", finished, "--to", "torch", "--out", "programs")
     assert (status, err) == (0, "")
     assert re.search(r"^programs: codes of 6 dimensions$", out, re.MULTILINE)
-    pattern = r"^  encoder\.pt2 +[\d,]+ bytes   differs from the model by at most \S+$"
+    pattern = r"^  encoder\.pt2 +[\d,]+ bytes  differs from the model by at most \S+$"
     assert re.search(pattern, out, re.MULTILINE)
     encode = torch.export.load("programs/encoder.pt2").module()
     x = torch.rand(3, 1, 8, 8)

@@ -24,7 +24,7 @@ from lorae.cli.reproduce import Reproduce
 from lorae.cli.sample import Interpolate, Sample
 from lorae.cli.sweep import Sweep
 from lorae.cli.train import Train
-from lorae.errors import InputError, Interrupted, unknown
+from lorae.errors import InputError, Interrupted, unknown_name
 
 GROUPS: dict[str, dict[str, type[Command]]] = {
     "Train": {"demo": Demo, "train": Train, "sweep": Sweep, "path": PathCommand},
@@ -81,7 +81,7 @@ def run(words: Sequence[str]) -> int:
     elif name in COMMANDS:
         parse(COMMANDS[name], name, options)()
     else:
-        raise unknown("command", name, COMMANDS)
+        raise unknown_name("command", name, COMMANDS)
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from lorae.cli.output import Json, print_answer, print_warning
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError, unknown_name
 from lorae.metrics.protocol import PROBES, Protocol, check_parts
 from lorae.sampling.registry import check_density
 from lorae.utils.text import format_table
@@ -118,7 +118,7 @@ class Classify:
         check_range("draws", self.draws, 1)
         check_range("seed", self.seed, 0, 2**31 - 1)
         if self.probe not in PROBES:
-            raise unknown("probe", self.probe, PROBES)
+            raise unknown_name("probe", self.probe, PROBES)
         from lorae.training.run_folder import Run
 
         runs = [Run.open(path) for path in self.runs]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from lorae.cli.output import Json, print_answer, print_warning
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError, unknown_name
+from lorae.utils.text import format_table
 
 if TYPE_CHECKING:
     from lorae.export.folding import Cut
@@ -105,7 +106,7 @@ class Export:
 
     def _check(self) -> None:
         if self.to not in TARGETS:
-            raise unknown("target of an export", self.to, TARGETS)
+            raise unknown_name("target of an export", self.to, TARGETS)
         given = {"push": self.push, "license": self.license, "private": self.private or None}
         for name, value in given.items():
             if value is not None and self.to != "hub":
@@ -141,17 +142,18 @@ class Export:
 
 def _format_comparison(cut: "Cut", figures: dict[str, Any]) -> str:
     whole, folded = figures["whole"], figures["folded"]
-    lines = [f"{'':20}{'whole':>12}{'folded':>12}{'ratio':>9}"]
+    rows = []
     names = {"dimensions of codes": "latent", "parameters": "parameters", "bytes": "bytes"}
     for name, key in names.items():
-        ratio = folded[key] / whole[key]
-        lines.append(f"{name:20}{whole[key]:12,}{folded[key]:12,}{ratio:9.3f}")
+        a, b = whole[key], folded[key]
+        rows.append((name, f"{a:,}", f"{b:,}", f"{b / a:.3f}"))
     if whole["error"] is not None:
         a, b = whole["error"], folded["error"]
-        lines.append(f"{'test error':20}{a:12.6f}{b:12.6f}{b / a:9.3f}")
+        rows.append(("test error", f"{a:.6f}", f"{b:.6f}", f"{b / a:.3f}"))
     for name, row in figures["seconds"].items():
         a, b = (f"{1e3 * row[which]:.3g} ms" for which in ("whole", "folded"))
-        lines.append(f"{name:20}{a:>12}{b:>12}{row['ratio']:9.3f}")
+        rows.append((name, a, b, f"{row['ratio']:.3f}"))
+    lines = [format_table(rows, ("", "whole", "folded", "ratio"))]
     if figures["seconds"]:
         import torch
 
@@ -166,13 +168,13 @@ def _format_comparison(cut: "Cut", figures: dict[str, Any]) -> str:
 
 
 def _format_export(answer: dict[str, Any]) -> str:
-    lines = [f"{answer['folder']}: codes of {answer['latent']} dimensions"]
+    rows = []
     for name, size in answer["bytes"].items():
         difference = answer["largest_difference"].get(Path(name).stem)
-        note = (
-            "" if difference is None else f"   differs from the model by at most {difference:.2g}"
-        )
-        lines.append(f"  {name:20}{size:12,} bytes{note}")
+        note = "" if difference is None else f"differs from the model by at most {difference:.2g}"
+        rows.append((f"  {name}", f"{size:,} bytes", note))
+    lines = [f"{answer['folder']}: codes of {answer['latent']} dimensions"]
+    lines.append(format_table(rows, align="lrl"))
     if "address" in answer:
         lines.append(f"uploaded to {answer['address']}")
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from lorae.cli.output import Json, print_answer, print_warning
-from lorae.errors import InputError, Interrupted, unknown
+from lorae.errors import InputError, Interrupted, unknown_name
 from lorae.utils.validation import check_choice
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Reproduce:
 
     def _check(self, scales: Sequence[str]) -> None:
         if self.scale not in scales:
-            raise unknown("scale", self.scale, scales)
+            raise unknown_name("scale", self.scale, scales)
         if self.protocol not in ("lorae", "authors"):
             raise InputError(f"protocol must be 'lorae' or 'authors', got {self.protocol!r}")
         from lorae.paper.cluster import CLUSTERS
@@ -121,7 +121,7 @@ class Reproduce:
     def _chosen(self, known: Sequence[str]) -> list[str]:
         for name in self.names:
             if name not in known and name != "all":
-                raise unknown("recipe", name, (*known, "all"))
+                raise unknown_name("recipe", name, (*known, "all"))
         return list(known) if "all" in self.names else list(dict.fromkeys(self.names))
 
     def _measure(self, sweep: "Sweep", cells: "Sequence[Cell]") -> None:

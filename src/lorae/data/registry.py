@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from lorae.data.locations import cache_folder, celeba_folder, celeba_is_here, mnist_is_cached
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from lorae.data.splits import Split
@@ -106,7 +106,7 @@ def check_source(source: str | Path) -> None:
         raise InputError(
             f"data must be a path that exists or one of {', '.join(DATASETS)}, got {name}"
         )
-    raise unknown("data set", name, DATASETS)
+    raise unknown_name("data set", name, DATASETS)
 
 
 def cached(name: str) -> bool:
@@ -122,5 +122,5 @@ def fetch(name: str) -> Path:
         Unreachable: No source of the download answered.
     """
     if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
+        raise unknown_name("data set", name, DATASETS)
     return DATASETS[name].fetch()

@@ -9,7 +9,7 @@ Importing this module imports no torch.
 
 from dataclasses import dataclass
 
-from lorae.errors import unknown
+from lorae.errors import unknown_name
 from lorae.sampling.registry import FITTED, check_density
 from lorae.utils.validation import check_range
 
@@ -27,7 +27,7 @@ def check_parts(parts: tuple[str, ...]) -> None:
     """
     for part in parts:
         if part not in PARTS:
-            raise unknown("part of an evaluation", part, PARTS)
+            raise unknown_name("part of an evaluation", part, PARTS)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Protocol:
             check_density(density)
         for probe in self.probes:
             if probe not in PROBES:
-                raise unknown("probe", probe, PROBES)
+                raise unknown_name("probe", probe, PROBES)
 
     @property
     def seeds(self) -> range:

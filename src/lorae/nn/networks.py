@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError, unknown_name
 from lorae.nn import residual as linear_path
 from lorae.nn.blocks import (
     Pair,
@@ -183,7 +183,7 @@ def build(
         lorae.errors.InputError: network 'mnist' takes samples of shape (1, 32, 32), not (1, 28, 28)
     """
     if name not in NETWORKS:
-        raise unknown("network", name, NETWORKS)
+        raise unknown_name("network", name, NETWORKS)
     _activation(value_range)  # refuses a wrong range before the paper's networks ignore it
     if name not in PAPER_SHAPES:
         return NETWORKS[name](shape, latent, width, value_range)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError, unknown_name
 from lorae.utils.validation import check_range
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Method:
             if not settings:
                 raise InputError(f"settings must be empty for this model, got {name!r}")
             if name not in settings:
-                raise unknown("setting of the model", name, settings)
+                raise unknown_name("setting of the model", name, settings)
         defaults = {n: one.default for n, one in settings.items() if one.default is not None}
         return defaults | {name: settings[name].read(name, value) for name, value in given.items()}
 
@@ -386,5 +386,5 @@ def method(name: str) -> Method:
         InputError: if there is none, with the closest name.
     """
     if name not in METHODS:
-        raise unknown("model", name, METHODS)
+        raise unknown_name("model", name, METHODS)
     return METHODS[name]

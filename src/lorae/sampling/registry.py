@@ -7,7 +7,7 @@ used: importing the table imports no torch.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lorae.errors import InputError, unknown
+from lorae.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -68,7 +68,7 @@ def check_density(name: str | None) -> None:
         InputError: if it is unknown.
     """
     if name is not None and name not in DENSITIES:
-        raise unknown("density", name, DENSITIES)
+        raise unknown_name("density", name, DENSITIES)
 
 
 def density_for(model: "Autoencoder", name: str | None = None) -> "Density":

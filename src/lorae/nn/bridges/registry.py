@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lorae.errors import unknown
+from lorae.errors import unknown_name
 from lorae.nn.bridges.base import Bridge, NoBridge
 from lorae.nn.bridges.linear_chain import LinearChain
 from lorae.nn.bridges.low_rank import Factored, LowRank
@@ -38,5 +38,5 @@ def build_bridge(name: str, latent: int, settings: Mapping[str, Any]) -> Bridge:
         TypeError: if the bridge has no such setting.
     """
     if name not in BRIDGES:
-        raise unknown("bridge", name, BRIDGES)
+        raise unknown_name("bridge", name, BRIDGES)
     return BRIDGES[name](latent, **settings)
