@@ -65,7 +65,13 @@ def test_distinguishes_another_distribution():
     assert found.value > 10 * found.error > 0
 
 
-@pytest.mark.parametrize(("n", "blocks"), [(3, 10), (5, 1)])
-def test_too_few_samples_are_refused(n, blocks):
-    with pytest.raises(InputError, match="at least 2 blocks of 2 samples"):
+@pytest.mark.parametrize(
+    ("n", "blocks", "message"),
+    [
+        (3, 10, "number of samples must be .* at least 4, got 3"),
+        (5, 1, "blocks must be .* at least 2, got 1"),
+    ],
+)
+def test_too_few_samples_or_blocks_are_refused(n, blocks, message):
+    with pytest.raises(InputError, match=message):
         kernel_distance(torch.zeros(n, 2), torch.zeros(40, 2), blocks=blocks)

@@ -18,7 +18,7 @@ def test_a_set_without_classes_has_no_classifier(trained):
     run = Run(trained / "image" / "ae")
     data = data_of(run)
     unlabelled = dataclasses.replace(data, train_labels=None, test_labels=None)
-    with pytest.raises(InputError, match="have no classes: use --features inception"):
+    with pytest.raises(InputError, match=r"features must be inception .* got 'classifier'"):
         build_extractor("classifier", unlabelled)
     one = Subject(run.model(), unlabelled, QUICK)
     assert list(classification(one)) == []

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorae.errors import InputError
 from lorae.linalg.kernels import cubic
+from lorae.utils.validation import check_range
 
 
 class Estimate(NamedTuple):
@@ -47,12 +47,9 @@ def kernel_distance(
         >>> abs(same.value) < 3 * same.error, other.value > 3 * other.error
         (True, True)
     """
+    check_range("blocks", blocks, 2)
     fewest = min(len(x), len(y))
-    if blocks < 2 or fewest < 4:
-        raise InputError(
-            "a kernel distance needs at least 2 blocks of 2 samples of each set, got "
-            f"{blocks} blocks of {len(x)} and {len(y)} samples"
-        )
+    check_range("number of samples", fewest, 4)
     blocks = min(blocks, fewest // 2)
     xs, ys = (samples.double().tensor_split(blocks) for samples in (x, y))
     sizes = torch.tensor([[len(part) for part in parts] for parts in (xs, ys)])

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorae.errors import InputError
 from lorae.metrics.neighbours import neighbour_distances
+from lorae.utils.validation import check_range
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,11 @@ def precision_recall(
         >>> found.precision, found.recall > 0.9, found.coverage > 0.9
         (1.0, True, True)
     """
+    check_range("k", k, 1)
+    check_range("coverage_k", coverage_k, 1)
     most = max(k, coverage_k)
-    if min(k, coverage_k) < 1 or min(len(real), len(generated)) <= most:
-        raise InputError(
-            f"neighbour number {most} needs at least {most + 1} samples of each set, got "
-            f"{len(real)} and {len(generated)}"
-        )
+    check_range("number of real samples", len(real), most + 1)
+    check_range("number of generated samples", len(generated), most + 1)
     real, generated = real.double(), generated.double()
     nearest = neighbour_distances(real, most)
     radii, wide_radii = nearest[:, k - 1], nearest[:, coverage_k - 1]

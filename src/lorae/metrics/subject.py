@@ -83,7 +83,10 @@ def build_extractor(kind: str, data: Data, resize: str = "bicubic") -> Extractor
         kind = "classifier" if labelled and not torch.cuda.is_available() else "inception"
     if kind == "classifier":
         if data.train_labels is None or not labelled:
-            raise InputError(f"the data {data.name!r} have no classes: use --features inception")
+            raise InputError(
+                f"features must be inception or a file of its weights for {data.name!r}, which has "
+                "no classes, got 'classifier'"
+            )
         return fit_or_load_classifier(as_bytes(data.unit(data.train)), data.train_labels)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":

@@ -91,7 +91,10 @@ def density_for(model: "Autoencoder", name: str | None = None) -> "Density":
     if name is None:
         name = "prior" if model.prior else "gaussian"
     if name == "prior" and not model.prior:
-        raise InputError("this model was not trained to a prior: use another density")
+        others = ", ".join(other for other in DENSITIES if other != name)
+        raise InputError(
+            f"density must be one of {others} for a model not trained to a prior, got 'prior'"
+        )
     return DENSITIES[name](model)
 
 
