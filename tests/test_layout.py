@@ -37,7 +37,6 @@ FOLDERS = (
 
 TESTED_BY = {
     "cli/output": "cli/test_console",
-    "cli/path": "estimator/test_path",
     "cli/reproduce": "paper/test_reproduce",
     "cli/sample": "cli/test_evaluate",
     "cli/samples": "cli/test_evaluate",

@@ -10,7 +10,7 @@ from refusals import assert_refused
 from small import SMALL
 
 pytest_plugins = ["commands"]
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 def test_sweep_answers_with_every_run_and_is_resumed(lorae):

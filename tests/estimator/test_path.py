@@ -1,6 +1,4 @@
-"""Paths over ranks: exact ranks, errors of their models, several seeds, and the command."""
-
-import json
+"""Paths over ranks: exact ranks, errors of their models, several seeds."""
 
 import numpy as np
 import pytest
@@ -13,8 +11,6 @@ from lorae.estimator.path import RankPath, lorae_path, lorae_paths
 from lorae.linalg.moments import Moments
 from lorae.linalg.spectral import rank_profile
 from lorae.nn.inference import squared_errors
-
-pytest_plugins = ["commands"]
 
 
 def curved(n=400, seed=0):
@@ -128,38 +124,3 @@ def test_warnings_of_other_processes_are_shown():
 def test_bad_input_of_several_seeds(arguments, message):
     with pytest.raises(lorae.InputError, match=message):
         lorae_paths(curved(), steps=10, **arguments)
-
-
-def test_the_command_saves_every_model(lorae, tmp_path):
-    np.save("table.npy", curved().astype("float32"))
-    asked = ("path", "--data", "table.npy", "--ranks", 3, 1, "--steps", 40, "--out", "kept")
-    status, out, _ = lorae(*asked)
-    assert status == 0
-    assert "<- knee" in out
-    assert "times the training without constraint" in out
-    from lorae.nn.serialization import load
-
-    assert load("kept/rank-003.safetensors").encode(torch.zeros(1, 8)).shape == (1, 3)
-    about = json.loads((tmp_path / "kept" / "path.json").read_text())
-    assert [point["rank"] for point in about["points"]] == [8, 3, 1]
-    assert (tmp_path / "kept" / "path.svg").read_text().startswith("<?xml")
-    status, _, err = lorae(*asked)
-    assert status == 2
-    assert "out must be a new or empty folder" in err
-    status, _, err = lorae("path", "--data", "table.npy", "--features", "classifier")
-    assert (status, err.count("\n")) == (2, 1)
-
-
-def test_the_command_warns_if_the_unconstrained_model_explains_nothing(lorae):
-    asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 4, "--width", 0.1)
-    status, out, err = lorae(*asked, "--learning-rate", 1e-9)
-    assert status == 0
-    assert "lorae: warning: the autoencoder of 64 codes explains" in err
-    assert "<- knee" in out
-
-
-def test_the_command_measures_generation(lorae):
-    asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 20, "--width", 0.2, "--json")
-    status, out, _ = lorae(*asked, "--features", "classifier", "--samples", 50)
-    assert status == 0
-    assert all(point["distance"] > 0 for point in json.loads(out)["points"])

@@ -13,7 +13,7 @@ from lorae.training.run_folder import Run
 from lorae.training.sweep import grid, read_sweep, train_sweep
 from lorae.training.train import train
 
-pytestmark = pytest.mark.usefixtures("data_kept")
+pytestmark = pytest.mark.usefixtures("cached_data")
 QUICK = dataclasses.replace(SMALL, steps=4, evaluate_every=2)
 
 

@@ -8,6 +8,7 @@ from lorae.cli.output import Json, print_answer, show_warnings
 from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
+from lorae.utils.validation import check_range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,9 @@ class PathCommand:
     """Several seeds, for intervals of the errors and of the knee."""
     device: str = "auto"
     """Device: auto, cpu, cuda or mps."""
+    processes: int | None = None
+    """Number of processes for several seeds; by default one for each core, or a single one with a
+    GPU."""
     as_json: Json = False
     """Print the answer as JSON."""
 
@@ -69,6 +73,7 @@ class PathCommand:
         for name in ("weights", "features"):
             if self.seeds and getattr(self, name):
                 raise InputError(f"give seeds or {name}, not both")
+        check_range("processes", self.processes, 1)
         given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
         check_source(self.data)
 
@@ -108,8 +113,12 @@ class PathCommand:
     def _several(self, data: "Data", out: Path) -> "SeededPath":
         """Walk the paths of several seeds, and keep the models of each."""
         from lorae.estimator.path import lorae_paths
+        from lorae.training.sweep import process_count
 
-        found = lorae_paths(data.train, seeds=self.seeds, **self._common())
+        count = process_count(self.processes, len(self.seeds))
+        found = lorae_paths(
+            data.train, seeds=self.seeds, n_jobs=count if count > 1 else None, **self._common()
+        )
         for seed, path in zip(found.seeds, found.paths, strict=True):
             _keep(path, out / f"seed-{seed}")
         return found

@@ -82,9 +82,8 @@ def train_sweep(
     if not resume:
         check_new_folder(out)
         write_json(out / FILE, {name: dataclasses.asdict(one) for name, one in members.items()})
-    cores = joblib.cpu_count()
-    count = min(processes or (1 if torch.cuda.is_available() else cores), len(members))
-    threads = None if count == 1 else max(1, cores // count)
+    count = process_count(processes, len(members))
+    threads = None if count == 1 else max(1, joblib.cpu_count() // count)
     train_all = joblib.Parallel(count, return_as="generator")
     results = train_all(
         joblib.delayed(_train_member)(options, out / name, threads, show=show and count == 1)
@@ -102,6 +101,15 @@ def train_sweep(
         ended = len(members) - len(diverged)
         raise Diverged(f"{'; '.join(diverged)}; {ended} of {len(members)} runs have ended")
     return [Run(out / name) for name in members]
+
+
+def process_count(wanted: int | None, tasks: int) -> int:
+    """Return how many processes to use for some tasks.
+
+    By default, that is one for each core, or a single one with a GPU.
+    """
+    default = 1 if torch.cuda.is_available() else joblib.cpu_count()
+    return min(wanted or default, tasks)
 
 
 def _train_member(options: Options, path: Path, threads: int | None, *, show: bool) -> str | None:
