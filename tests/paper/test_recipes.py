@@ -17,7 +17,8 @@ from lorae.paper.rank import falls
 from lorae.paper.recipe import Entry, Plan, Table, verdict
 from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
-from lorae.sampling.registry import DENSITIES
+from lorae.sampling import densities
+from lorae.sampling.densities import Gaussian
 from lorae.training.train import train
 from lorae.utils.intervals import Interval
 from lorae.utils.samples import subsample
@@ -142,12 +143,12 @@ def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeyp
     """Swapping the test images changes what their density is fitted to, and not what ours is."""
     seen: dict[str, list[torch.Tensor]] = {}
 
-    class Recording(DENSITIES["gaussian"](None).__class__):
+    class Recording(Gaussian):
         def fit(self, codes):
             seen.setdefault("codes", []).append(codes.clone())
             return super().fit(codes)
 
-    monkeypatch.setitem(DENSITIES, "gaussian", lambda _: Recording())
+    monkeypatch.setattr(densities, "Gaussian", Recording)
     asked = {"densities": ["gaussian"], "samples": 60, "extractor": "classifier"}
     for measure in (measures.generation, measures.authors_generated):
         measure(run, **asked)

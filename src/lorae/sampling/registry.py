@@ -1,7 +1,7 @@
 """The densities by name, and fitting one to the codes of a model.
 
-A new density is a class in this folder and a row in `DENSITIES`. Classes are imported when they are
-used: importing the table imports no torch.
+A new density is a class in this folder, a name in `DENSITIES` and a line in :func:`density_for`.
+Classes are imported when they are used: importing this module imports no torch.
 """
 
 from collections.abc import Callable
@@ -20,42 +20,11 @@ KINDS = ("linear", "spherical")
 """Kinds of interpolation."""
 
 
-def _gaussian(_: "Autoencoder") -> "Density":
-    from lorae.sampling.densities import Gaussian
+MIXTURES = {"mixture-4": (4,), "mixture-10": (10,), "mixture-auto": (1, 2, 4, 8, 16, 32)}
+"""The mixtures of normal distributions, with the numbers of components to choose from."""
 
-    return Gaussian()
-
-
-def _prior(model: "Autoencoder") -> "Density":
-    from lorae.sampling.densities import Prior
-
-    return Prior(model.bridge.directions().to(model.shift))
-
-
-def _mixture(components: int | tuple[int, ...]) -> "Callable[[Autoencoder], Density]":
-    def build(_: "Autoencoder") -> "Density":
-        from lorae.sampling.mixtures import GaussianMixture
-
-        return GaussianMixture(components)
-
-    return build
-
-
-def _flow(_: "Autoencoder") -> "Density":
-    from lorae.sampling.flows import Flow
-
-    return Flow()
-
-
-DENSITIES: "dict[str, Callable[[Autoencoder], Density]]" = {
-    "gaussian": _gaussian,
-    "mixture-4": _mixture(4),
-    "mixture-10": _mixture(10),
-    "mixture-auto": _mixture((1, 2, 4, 8, 16, 32)),
-    "flow": _flow,
-    "prior": _prior,
-}
-"""What builds a density for a model, by name."""
+DENSITIES = ("gaussian", *MIXTURES, "flow", "prior")
+"""The names of the densities."""
 
 FITTED = 20_000
 """Training codes that a density is fitted to, at most."""
@@ -95,7 +64,15 @@ def density_for(model: "Autoencoder", name: str | None = None) -> "Density":
         raise InputError(
             f"density must be one of {others} for a model not trained to a prior, got 'prior'"
         )
-    return DENSITIES[name](model)
+    from lorae.sampling.densities import Gaussian, Prior
+    from lorae.sampling.flows import Flow
+    from lorae.sampling.mixtures import GaussianMixture
+
+    if name in MIXTURES:
+        return GaussianMixture(MIXTURES[name])
+    if name == "prior":
+        return Prior(model.bridge.directions().to(model.shift))
+    return Flow() if name == "flow" else Gaussian()
 
 
 def fit_density(
