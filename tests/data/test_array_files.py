@@ -1,4 +1,4 @@
-"""Arrays of .npy and .npz files: layouts, types, big files, and what is refused."""
+"""Arrays of .npy and .npz files: layouts, types, big files, errors."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Tables: separators, headers, missing values, types, and what is refused."""
+"""Tables: separators, headers, missing values, types, errors."""
 
 from pathlib import Path
 

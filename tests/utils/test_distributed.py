@@ -1,4 +1,4 @@
-"""Several processes do what one does with the same batch, to the rounding of float32."""
+"""Several processes compute what one computes with the same batch, up to float32 rounding."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ def test_two_processes_equal_one(model, tmp_path):
 
 
 @needs_fork
-def test_two_processes_refuse_alike(tmp_path):
+def test_both_processes_refuse_bad_options(tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "precious").touch()
     both = start_group("train", "--out", "two", *flags(STEPS), folder=tmp_path)
@@ -57,12 +57,12 @@ from lorae.training.train import train
 
 step = Stepper.step
 
-def stopping(self, x):
+def stop_at_five(self, x):
     if self.steps == 5:
         raise KeyboardInterrupt
     return step(self, x)
 
-Stepper.step = stopping
+Stepper.step = stop_at_five
 try:
     train(Options(**{options}), "two", show=False)
 except KeyboardInterrupt:
@@ -73,8 +73,8 @@ except KeyboardInterrupt:
 @needs_fork
 @pytest.mark.parametrize("model", ["lorae-proximal", "gan"])
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 2)])
-def test_a_run_goes_on_with_another_number_of_processes(model, before, after, tmp_path):
-    """The last checkpoint is that of step 3, and two steps are made again."""
+def test_a_run_can_be_resumed_with_another_number_of_processes(model, before, after, tmp_path):
+    """The last checkpoint is that of step 3, so two steps are repeated."""
     options = replace(STEPS, model=model)
     code = STOPPED.replace("{options}", repr(asdict(options)))
     for process in start_group(folder=tmp_path, size=before, code=code):
@@ -100,14 +100,14 @@ from lorae.training.train import Session, train
 
 finish = Session._finish
 
-def told(self):
+def print_digest(self):
     digest = hashlib.sha256()
     for name, value in sorted(self.stepper.objective.state_dict().items()):
         digest.update(value.contiguous().numpy().tobytes())
     print(self.options.model, digest.hexdigest())
     finish(self)
 
-Session._finish = told
+Session._finish = print_digest
 for model in ("lorae", "lorae-proximal", "lorae-scale-free", "rrae-adaptive", "gan", "ls-gan"):
     train(replace(Options(**{options}), model=model), model, show=False)
 """
@@ -115,7 +115,7 @@ for model in ("lorae", "lorae-proximal", "lorae-scale-free", "rrae-adaptive", "g
 
 @needs_fork
 def test_all_processes_hold_the_same_weights_to_the_bit(tmp_path):
-    """Each makes the proximal step, and moves both players, by itself."""
+    """Each process takes the proximal step, and updates both players, by itself."""
     code = IDENTICAL.replace("{options}", repr(asdict(STEPS)))
     both = start_group(folder=tmp_path, code=code)
     assert [process.wait() for process in both] == [0, 0], both[0].err + both[1].err
@@ -145,7 +145,7 @@ for size in (10, 60, 500):
 
 @needs_fork
 def test_processes_share_an_evaluation(tmp_path):
-    """The last size leaves nothing to the second process."""
+    """With the last size the second process has no batch."""
     [one] = [start(folder=tmp_path, code=EVALUATED.replace("{several}", "False"))]
     both = start_group(folder=tmp_path, code=EVALUATED.replace("{several}", "True"))
     assert [process.wait() for process in (one, *both)] == [0] * 3, both[0].err + both[1].err
@@ -169,7 +169,7 @@ def test_processes_share_an_evaluation(tmp_path):
     ],
     ids=["torchrun", "devices"],
 )
-def test_the_ways_to_start_two_processes(launch: list[str], tmp_path: Path):
+def test_two_processes_started_by_torchrun_or_by_devices(launch: list[str], tmp_path: Path):
     one = train(STEPS, tmp_path / "one", show=False)
     devices = [] if "--standalone" in launch else ["--devices", "2"]
     subprocess.run(
@@ -181,7 +181,7 @@ def test_the_ways_to_start_two_processes(launch: list[str], tmp_path: Path):
     assert_same(Run(tmp_path / "two"), one)
 
 
-def test_one_process_needs_no_group():
+def test_operations_of_one_process_are_the_identity():
     x = torch.randn(3)
     assert distributed.world_size() == 1
     assert distributed.rank() == 0
@@ -190,9 +190,9 @@ def test_one_process_needs_no_group():
     assert distributed.gather(x) is x
     assert torch.equal(distributed.shard(x), x)
     torch.manual_seed(1)
-    drawn = distributed.normal(x.bfloat16())
+    normal = distributed.normal(x.bfloat16())
     torch.manual_seed(1)
-    assert torch.equal(drawn, torch.randn(3))
+    assert torch.equal(normal, torch.randn(3))
 
 
 SHARED = """
@@ -218,7 +218,7 @@ print(json.dumps({
 
 
 @needs_fork
-def test_several_processes_gather_and_draw_as_one_does(tmp_path):
+def test_several_processes_gather_and_draw_the_numbers_of_one(tmp_path):
     both = start_group(folder=tmp_path, code=SHARED)
     assert [process.wait() for process in both] == [0, 0], both[0].err + both[1].err
     torch.manual_seed(0)
@@ -229,7 +229,7 @@ def test_several_processes_gather_and_draw_as_one_does(tmp_path):
     for rank, process in enumerate(both):
         found = json.loads(process.out.splitlines()[-1])
         assert found["whole"]
-        # twice, for the processes' gradients are averaged afterwards
+        # twice, because the gradients of the processes are averaged afterwards
         torch.testing.assert_close(torch.tensor(found["gradient"]), 2 * everything.grad[rank::2])
         assert torch.equal(torch.tensor(found["noise"]), noise)
         assert torch.equal(torch.tensor(found["uniform"]), uniform)
@@ -249,7 +249,7 @@ class Squares(Extractor):
         return images.float().flatten(1).square()
 
 torch.manual_seed(0)
-sets = torch.randint(256, (2, 21, 1, 2, 2), dtype=torch.uint8)  # no multiple of 2, nor of 8
+sets = torch.randint(256, (2, 21, 1, 2, 2), dtype=torch.uint8)  # a multiple neither of 2 nor of 8
 def distance(extractor):
     return frechet_distance(*(Moments(4).update(extract_features(extractor, one)) for one in sets))
 
@@ -262,7 +262,7 @@ print(json.dumps([alone, distance(two), one.seen, two.seen]))
 
 
 @needs_fork
-def test_several_processes_share_the_images_and_find_the_same_distance(tmp_path):
+def test_several_processes_share_the_images_and_compute_the_same_distance(tmp_path):
     both = start_group(folder=tmp_path, code=MEASURED)
     assert [process.wait() for process in both] == [0, 0], both[0].err + both[1].err
     for process in both:

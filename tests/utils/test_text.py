@@ -1,4 +1,4 @@
-"""Tables line up, whatever their cells are."""
+"""The columns of text tables are aligned."""
 
 import pytest
 

