@@ -89,7 +89,7 @@ def load(
         transform = CropResize(crop, size)
         origin, arrays = decode(files, parts, transform, skip_bad=skip_bad, with_classes=True)
     if len(parts) == 2:
-        return Split(**arrays)
+        return Split(**arrays, columns=None)
     labels = arrays.get("train_labels")
     return split_at_random(arrays["train"], labels, test_fraction, seed, origin)
 

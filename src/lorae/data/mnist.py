@@ -85,7 +85,8 @@ def load(folder: Path | None = None) -> Split:
         for name, array in _resize_all(read(fetch())).arrays().items():
             np.save(entry / f"{name}.npy", array)
 
-    return Split(**load_or_create(cache_folder() / "mnist" / MNIST_RESIZED, write))
+    arrays = load_or_create(cache_folder() / "mnist" / MNIST_RESIZED, write)
+    return Split(**arrays, columns=None)
 
 
 def _resize_all(files: Mapping[str, bytes]) -> Split:

@@ -74,7 +74,7 @@ def split_at_random(
         parts = {part: copy_rows(array, index) for part, index in rows.items()}
     if labels is not None:
         parts |= {f"{part}_labels": labels[index] for part, index in rows.items()}
-    return Split(**parts)
+    return Split(**parts, columns=None)
 
 
 def split_rows(
