@@ -11,11 +11,12 @@ Memory holds the names of the files and one batch of images, however many there 
 """
 
 import os
+import posixpath
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -146,12 +147,8 @@ def _split_names(files: Files) -> dict[str, list[str]]:
 
 def _common_depth(names: Sequence[str]) -> int:
     """Return the number of leading folders that all names share."""
-    shared = names[0].split("/")[:-1]
-    for name in names:
-        folders = name.split("/")[:-1]
-        while shared != folders[: len(shared)]:
-            shared.pop()
-    return len(shared)
+    folders = [posixpath.dirname(name) for name in (min(names), max(names))]
+    return len(PurePosixPath(posixpath.commonpath(folders)).parts)
 
 
 def _class_labels(parts: Mapping[str, Sequence[str]]) -> dict[str, Array]:
