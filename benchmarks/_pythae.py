@@ -1,7 +1,7 @@
-"""One side of the benchmark `training`: pythae's trainer, in a process and environment of its own.
+"""The trainer of pythae for the benchmark `training`, in a process and environment of its own.
 
-It trains until its standard input ends: each line read there is a number of steps to make, each
-line written a number of seconds that one of them took.
+It trains until its standard input ends: each line that it reads is a number of steps to make, each
+line that it writes the number of seconds that one of them took.
 """
 
 import json

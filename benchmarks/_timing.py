@@ -1,7 +1,7 @@
-"""How the benchmarks take time: side by side, in turns, and by the processor's own clock.
+"""Timing for the benchmarks: side by side, in turns, by processor time.
 
-On a CPU it is the time that this process had the processor (of one thread, unless OMP_NUM_THREADS
-says otherwise), so that what else runs there counts little; with a GPU it is the wall's.
+On a CPU, times are the processor time of this process (of one thread, unless OMP_NUM_THREADS says
+otherwise), so that other work on the machine matters little; with a GPU they are wall-clock time.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What the loops of the benchmark `training` have in common: modules, data, settings."""
+"""The modules, data and settings that the loops of the benchmark `training` share."""
 
 from dataclasses import dataclass
 

@@ -1,16 +1,16 @@
-"""What CelebA at full size costs, from a model of the time of a step that is fitted here.
+"""The cost of CelebA at full size, from a fitted model of the time of a step.
 
-A step of batch B of the paper's network for CelebA at width w makes F(w) floating-point operations
-a sample, forward and backward, as PyTorch's counter counts them (convolutions and matrix products,
-a multiplication and an addition being two). Steps are timed at several widths and batches, and
+A step of batch B of the paper's network for CelebA at width w takes F(w) floating-point operations
+per sample, forward and backward, as PyTorch's counter counts them (convolutions and matrix
+products; a multiplication and an addition are two). Steps are timed at several widths and batches, and
 
     seconds = a + B F(w) / r
 
-is fitted by least squares of relative errors: a, the time of what does not grow with the batch, and
-r, the rate. The fit is then held against a step that it has not seen, of the paper's width. The
-paper's recipe is 100 epochs of 162,770 images in batches of 100. Decoding is not in it, being done
-once; nor are evaluations, of about a third of a step a batch. With OMP_NUM_THREADS=1 the seconds
-are those of the processor, which other work on the machine does not lengthen.
+is fitted by least squares of the relative errors: a is the time that does not grow with the batch,
+r the rate. The fit is then compared with a step of the paper's width that it has not seen. The
+paper's recipe is 100 epochs of 162,770 images in batches of 100. Decoding the images, which is done
+once, and evaluations, about a third of a step per batch, are not included. With OMP_NUM_THREADS=1
+times are processor time, which other work on the machine does not lengthen.
 
     python3 dev.py bench cost
 """

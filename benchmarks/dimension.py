@@ -1,8 +1,8 @@
-"""The number of components that "auto" selects, on data of known dimension.
+"""The number of components that "auto" chooses on data of known dimension.
 
-For comparison, the estimates of PCA (95% of the variance), TwoNN and maximum likelihood on the same
-samples. An autoencoder needs as many codes as the dimension of the smallest Euclidean space in
-which the manifold can be embedded, for the closed manifolds here one more than their own.
+PCA (95% of the variance), TwoNN and maximum likelihood estimate the same samples. An autoencoder
+needs as many codes as the smallest flat space that holds the manifold without self-intersection has
+dimensions, which for closed manifolds is one more than their dimension.
 
     python3 dev.py bench dimension
     python3 dev.py bench dimension --samples 1000 --steps 500

@@ -1,11 +1,11 @@
-"""The estimator against PCA, kernel PCA and a plain autoencoder, at equal rank; and its own time.
+"""The estimator, PCA, kernel PCA and a plain autoencoder at equal rank; and the estimator's time.
 
-Per data set and rank: reconstruction error of held-out samples, as a share of their variance, and
-accuracy of 5 nearest neighbours in the codes. Kernel PCA is scikit-learn's, with an RBF kernel and
-its learnt inverse, at the best of three widths of the kernel by the held-out error (which flatters
-it); the plain autoencoder has the same networks, steps and rate, and that many codes from the
+For each data set and rank: reconstruction error of held-out samples, as a share of their variance,
+and accuracy of 5 nearest neighbours in the codes. Kernel PCA is scikit-learn's, with an RBF kernel
+and its learnt inverse, at the best of three kernel widths by held-out error (which favours it); the
+plain autoencoder has the same networks, steps and learning rate, and that many codes from the
 start. Then `n_components` of 8, 0.9 and "auto" on MNIST: ranks at every threshold, and time as a
-multiple of a plain training of the same steps.
+multiple of a plain training of the same number of steps.
 
     python3 dev.py bench estimator
     python3 dev.py bench estimator --samples 2000 --steps 300

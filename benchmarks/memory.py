@@ -1,14 +1,14 @@
 """Memory of a training against the number of samples: 10,000, 100,000, 1,000,000.
 
 The samples are images of noise around a moving spot, 3 x 32 x 32 bytes, as a memory-mapped array
-and as a folder of PNG files (hard links of a few thousand different ones, for time). Every cell is
-a process of its own which loads the set, trains, and evaluates on all held-out samples; the second
-column is a process that finds the set in the cache.
+and as a folder of PNG files (hard links to a few thousand distinct ones, to save time). Every cell
+is a process of its own, which loads the set, trains, and evaluates on all held-out samples; in the
+second column the process finds the set in the cache.
 
-Printed are peaks of the resident set, read every 20 ms: `own` is anonymous memory, which a machine
-must have, `mapped` the pages of files, which the system keeps as long as nobody else wants them
-and takes back at any moment. With `--limit` the process may have no more private memory than
-that (RLIMIT_DATA): an array then is mapped read-only, and the training goes on as before.
+The table shows peaks of the resident set, read every 20 ms: `own` is anonymous memory, which a
+machine must have; `mapped` are pages of files, which the system keeps only as long as no other
+process needs the memory. With `--limit` the process may use no more private memory than that
+(RLIMIT_DATA): an array is then mapped read-only, and the training is the same.
 
     python3 dev.py bench memory
     python3 dev.py bench memory --counts 10000 100000 --kinds array --limit 2000

@@ -1,9 +1,10 @@
-"""Every model, trained for a short while on MNIST: error, rank and time of a step, side by side.
+"""Error, rank and time per step of every model after a short training on MNIST.
 
-Each is trained with its own defaults, on the paper's networks at a quarter of their width, one
-seed; then blocks of steps of all models alternate in one process, and the time of a step is given
-as a multiple of the plain autoencoder's, round by round. It is a tour, not a contest: so short a
-training, at one rate for all, does justice to none of them. Writes a report of all runs.
+Each model is trained with its own defaults, on the paper's networks at a quarter of their width,
+with one seed. Then blocks of steps of all models alternate in one process, and the time of a step
+is given as a multiple of the plain autoencoder's, round by round. This is an overview, not a
+ranking: so short a training, at one learning rate for all, does none of them justice. Writes a
+report of all runs.
 
     python3 dev.py bench models
     python3 dev.py bench models --steps 6000 --out runs/models

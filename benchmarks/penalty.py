@@ -1,14 +1,16 @@
-"""Cost of the nuclear norm and its gradient by every way to it, and their errors.
+"""Cost and error of the algorithms for the nuclear norm and its gradient.
 
-For each latent dimension l: the milliseconds that a way adds to a training step, the share of a
-step of the paper's MNIST network (full width, batch 100, float32, channels last, fused Adam), and
-two errors against float64, of the norm of a fresh M (relative) and of the factor U V^T on the
-directions of a trained M that are alive (its spectral norm; the trained M has l/8 singular values
-from 1 to 0.1 and a tail at 1e-5). "torch" is `torch.linalg.matrix_norm(M, "nuc")` with autograd,
-which the others are compared with. "factor/8" is a polar factor (as `lorae.linalg.polar` has it on this
-device) that serves for 8 steps, "proximal" the proximal step and "proximal/8" one in 8 steps,
-"factored" what two factors and their sum of squares cost more than M alone, and "few (32)" a
-proximal step of a product of factors of 32 columns.
+For each latent dimension l: the milliseconds that an algorithm adds to a training step, relative to
+a step of the paper's MNIST network (full width, batch 100, float32, channels last, fused Adam), and
+two errors against float64: the relative error of the norm of a newly initialised M, and the error
+(spectral norm) of the factor U V^T on the live directions of a trained M, which has l/8 singular
+values from 1 to 0.1 and a tail at 1e-5.
+
+"torch" is `torch.linalg.matrix_norm(M, "nuc")` with autograd, the reference of the ratios.
+"factor/8" is the default polar factor of `lorae.linalg.polar` on this device, reused for 8 steps;
+"proximal" is the proximal step and "proximal/8" one in 8 steps; "factored" is the additional cost
+of two factors and their sums of squares; "few (32)" is a proximal step of a product of factors with
+32 columns.
 
     python3 dev.py bench penalty
     python3 dev.py bench penalty --latent 128 --rounds 20

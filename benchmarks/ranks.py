@@ -1,9 +1,10 @@
-"""What a faster way does to the result: error and rank after trainings that differ in it alone.
+"""Error and rank after trainings that differ only in the algorithm for the penalty or in precision.
 
 MNIST at a quarter of the paper's width, 128 latent dimensions, learning rate 1e-3, batch 100. The
-first row of a model is the slow way, by whose error on the same seed the others' are divided: the
-geometric mean over seeds, with its 95% interval. A difference is worth what it is beside that
-between seeds, and beside that between "svd" and "gram", which differ in rounding only.
+first row of each model is the slow algorithm; the errors of the others are divided by its error on
+the same seed, and the geometric mean over seeds is printed with its 95% interval. Compare every
+difference with that between seeds, and with that between "svd" and "gram", which differ only in
+rounding.
 
     python3 dev.py bench ranks
     python3 dev.py bench ranks --steps 3000 --seeds 5

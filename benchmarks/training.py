@@ -1,24 +1,23 @@
-"""Time of a step of LoRAE's training on the paper's MNIST network: our loop and everybody else's.
+"""Time of a step of LoRAE's training on the paper's MNIST network, in our loop and in others.
 
-The same modules, images, batch size and optimizer (Adam at 1e-4) go through
+The same modules, images, batch size and optimizer (Adam at 1e-4) are used by
 
-- "bare, ours": a loop by hand over our objective, with channels-last weights and fused Adam;
+- "bare, ours": a handwritten loop over our objective, with channels-last weights and fused Adam;
 - "lorae, equal": our loop at the same settings, so that only the loop differs;
 - "lorae": our loop at its defaults, and "lorae, bf16" at `--precision bf16-mixed`;
-- "bare": a loop by hand in float32, as one writes it without this package, with
-  `torch.linalg.matrix_norm(M, "nuc")`, Adam as it comes, and the images in memory;
+- "bare": a handwritten loop in float32 without this package, with
+  `torch.linalg.matrix_norm(M, "nuc")`, default Adam, and the images in memory;
 - "pythae": the trainer of pythae 0.1.2 over a model with that loss;
-- "script": a loop as the paper's authors have it, which is the bare one over a DataLoader that
-  does not shuffle;
-- "compiled", if asked for: "bare, ours" with the objective through `torch.compile`.
+- "script": a loop like the paper authors', which is the bare one over a DataLoader that does not
+  shuffle;
+- "compiled", with --compiled: "bare, ours" with the objective compiled by `torch.compile`.
 
-Beside its time stands the share that a step has of what the device's matrix products in float32
-reach (2 n^3 operations for n = 2048), by the operations of its own that PyTorch counts; the
-penalty's decompositions are not among them.
+The last column is the rate of a step's operations, as PyTorch counts them without the penalty's
+decompositions, relative to the rate of a float32 matrix product (2 n^3 operations for n = 2048).
 
-Each is a process of its own. They take turns by blocks of steps, in an order that turns about, and
-a ratio is the median of those of the rounds. pythae has an environment of its own as well, made
-when first asked for, which shares this one's PyTorch.
+Each loop has a process of its own. They alternate by blocks of steps, in an order that rotates, and
+ratios are medians over rounds. pythae has an environment of its own, created when it is first
+needed, which shares this one's PyTorch.
 
     python3 dev.py bench training
     python3 dev.py bench training --latent 1024 --rounds 10 --compiled

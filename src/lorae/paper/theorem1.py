@@ -4,9 +4,9 @@
 
 Published: the least norm of a gradient is O(T^(-1/4)) in the number T of steps, an exponent of
 -0.25, for a learning rate that the theorem gives; no figures. Its statement needs mending, see
-:mod:`lorae.paper.theory`. K and gamma are estimated from below (K by the power method at the start and
-at the end of Adam's run, gamma by the longest gradient along it), so the rate that follows is an
-estimate from above; L* counts as 0.
+:mod:`lorae.paper.theory`. K and gamma are estimated from below (K by the power method at the start
+and at the end of Adam's run, gamma by the longest gradient along it), so the learning rate that
+follows is an estimate from above; L* counts as 0.
 
 Cost of a seed at the scale cpu: 1,180 steps of 200 images, and 40 products of the Hessian with
 vectors in float64. No GPU has run it yet.
