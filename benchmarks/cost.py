@@ -2,7 +2,8 @@
 
 A step of batch B of the paper's network for CelebA at width w takes F(w) floating-point operations
 per sample, forward and backward, as PyTorch's counter counts them (convolutions and matrix
-products; a multiplication and an addition are two). Steps are timed at several widths and batches, and
+products; a multiplication and an addition are two). Steps are timed at several widths and batches,
+and
 
     seconds = a + B F(w) / r
 

@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--model", default="lorae")
     parser.add_argument("--width", type=float, default=0.25, help="1 is the paper's")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--block", type=int, default=10, help="steps between two changes")
+    parser.add_argument("--block", type=int, default=10, help="steps of a loop in each round")
     arguments = parser.parse_args()
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch 100, "

@@ -186,9 +186,9 @@ def main() -> None:
     parser.add_argument("--latent", type=int, nargs="*", default=[128, 1024])
     parser.add_argument("--width", type=float, default=1.0, help="1 is the paper's")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--block", type=int, default=3, help="steps between two changes")
-    parser.add_argument("--no-pythae", action="store_true", help="leave pythae out")
-    parser.add_argument("--compiled", action="store_true", help="add that; it needs a C++ compiler")
+    parser.add_argument("--block", type=int, default=3, help="steps of a loop in each round")
+    parser.add_argument("--no-pythae", action="store_true", help="skip pythae")
+    parser.add_argument("--compiled", action="store_true", help="needs a C++ compiler")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
