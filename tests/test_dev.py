@@ -76,7 +76,9 @@ def ready(clone, dev):
 
 def call(clone, *arguments, **variables):
     """Run the clone's dev.py and return the finished process."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
+    env = {
+        key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "PYTHON"))
+    }
     return subprocess.run(
         [sys.executable, str(clone / "dev.py"), *arguments],
         env=env | variables,
@@ -320,7 +322,7 @@ def test_lint_runs_every_check_and_fails_if_one_does(ready):
 
 @posix
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_the_command(ready, sent):
+def test_a_signal_reaches_the_command(ready, sent, monkeypatch):
     (packages,) = (ready / ".venv").rglob("site-packages")
     (packages / "lorae" / "__main__.py").write_text(
         "import signal, sys, time\n"
@@ -329,6 +331,7 @@ def test_a_signal_reaches_the_command(ready, sent):
         "time.sleep(60)\n"
     )
     command = [sys.executable, str(ready / "dev.py"), "lorae"]
+    monkeypatch.delenv("PYTHONPATH", raising=False)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
