@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from launcher import needs_fork, start
@@ -13,6 +14,11 @@ from lorae.training.loop import Stepper
 pytest_plugins = ["commands"]
 
 SMOKE = ("--scale", "smoke", "--seeds", "1")
+OLD_CELLS = Path(__file__).with_name("old_cells.json")
+OLD_RECIPES = {
+    ("theorem1", "theorem2", "table6", "table7", "proposition1"): "lorae",
+    ("table6", "table7"): "authors",
+}
 
 
 def test_list_tells_the_claims(lorae):
@@ -82,6 +88,23 @@ def test_a_signal_stops_it_and_the_same_command_goes_on(lorae, monkeypatch):
     status, out, _ = lorae(*asked)
     assert status == 0
     assert "4 of 4 cells measured" in out
+
+
+def test_cells_of_the_first_layout_are_not_measured_again(lorae, tmp_path, monkeypatch):
+    """Records of version 0.1.0 with keys that hold `lorae.recipes`; no run may be trained."""
+    cells = tmp_path / "runs" / "reproduce" / "cells"
+    cells.mkdir(parents=True)
+    for key, record in json.loads(OLD_CELLS.read_text()).items():
+        (cells / f"{key}.json").write_text(json.dumps(record))
+    monkeypatch.setattr("lorae.__version__", "0.1.0")
+    for function in ("train", "build_objective"):
+        monkeypatch.delattr(f"lorae.training.train.{function}")
+    for names, protocol in OLD_RECIPES.items():
+        status, out, err = lorae("reproduce", *names, *SMOKE, "--protocol", protocol)
+        assert status == 0, err
+        done, _, total = out.split(" cells")[0].partition(" of ")
+        assert done == total
+    assert len(list(cells.iterdir())) == len(json.loads(OLD_CELLS.read_text()))
 
 
 def without_clock(text: str) -> dict:

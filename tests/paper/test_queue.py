@@ -1,4 +1,4 @@
-"""Sweeps: nothing measured twice, nothing lost, nothing shared that should not be."""
+"""The work queue: nothing is measured twice or lost, and no two cells share a key."""
 
 import dataclasses
 import json
@@ -13,9 +13,10 @@ import pytest
 from launcher import needs_fork, start
 from small import SMALL, load
 
-from lorae.paper import queue as sweeping
-from lorae.paper.queue import Cell, Sweep, distinct
+from lorae.paper import queue as queue_module
+from lorae.paper.queue import Cell, Queue, unique
 from lorae.training.options import Options
+from lorae.utils.files import write_json
 
 TRAINING = replace(SMALL, steps=4, evaluate_every=2)
 
@@ -23,7 +24,7 @@ TRAINING = replace(SMALL, steps=4, evaluate_every=2)
 @pytest.fixture(autouse=True)
 def cached_data(monkeypatch):
     monkeypatch.setattr(Options, "load", load)
-    monkeypatch.setattr(sweeping, "_loaded", load)
+    monkeypatch.setattr(queue_module, "_loaded", load)
 
 
 @pytest.fixture
@@ -39,21 +40,21 @@ def lines(path: Path) -> list[str]:
 
 def test_a_cell_is_measured_once(tmp_path, trace):
     cells = [Cell(counting.traced, {"trace": str(trace), "value": k}) for k in range(3)]
-    sweep = Sweep(tmp_path / "sweep")
-    assert sweep.work(cells) == {}
-    assert Sweep(tmp_path / "sweep").work(cells) == {}
+    queue = Queue(tmp_path / "sweep")
+    assert queue.work(cells) == {}
+    assert Queue(tmp_path / "sweep").work(cells) == {}
     assert lines(trace) == ["0", "1", "2"]
-    assert [sweep.result(cell)["value"] for cell in cells] == [0, 1, 2]
-    assert sweep.done(cells) == 3
+    assert [queue.result(cell)["value"] for cell in cells] == [0, 1, 2]
+    assert queue.done(cells) == 3
 
 
-def test_a_record_tells_what_when_and_where(tmp_path, trace):
+def test_a_record_holds_definition_cost_and_origin(tmp_path, trace):
     cell = Cell(counting.traced, {"trace": str(trace)}, TRAINING)
-    sweep = Sweep(tmp_path / "sweep")
-    sweep.work([cell])
-    record = sweep.record(cell)
+    queue = Queue(tmp_path / "sweep")
+    queue.work([cell])
+    record = queue.record(cell)
     assert record["cell"]["training"]["model"] == "lorae"
-    assert record["cell"]["measure"] == "counting.traced"
+    assert record["cell"]["measure"] == "traced"
     assert record["data"] == load(TRAINING).checksum
     assert {"seconds", "commit", "environment"} <= set(record)
     json.dumps(record)
@@ -62,11 +63,11 @@ def test_a_record_tells_what_when_and_where(tmp_path, trace):
 def test_cells_of_one_training_share_its_run(tmp_path, trace):
     cells = [Cell(counting.traced, {"trace": str(trace), "value": k}, TRAINING) for k in range(2)]
     other = Cell(counting.traced, {"trace": str(trace)}, replace(TRAINING, seed=1))
-    sweep = Sweep(tmp_path / "sweep")
-    sweep.work([*cells, other])
-    runs = [sweep.result(cell)["run"] for cell in (*cells, other)]
+    queue = Queue(tmp_path / "sweep")
+    queue.work([*cells, other])
+    runs = [queue.result(cell)["run"] for cell in (*cells, other)]
     assert runs[0] == runs[1] != runs[2]
-    assert len(list((sweep.folder / "trainings").iterdir())) == 2
+    assert len(list((queue.folder / "trainings").iterdir())) == 2
 
 
 CHANGES = {
@@ -80,7 +81,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("changed", CHANGES.values(), ids=CHANGES)
-def test_whatever_changes_a_result_changes_its_key(changed):
+def test_everything_that_changes_a_result_changes_its_key(changed):
     cell = Cell(counting.traced, {"trace": "a"}, TRAINING)
     assert replace(cell, **changed).key != cell.key
 
@@ -91,28 +92,28 @@ def test_the_version_of_the_package_is_part_of_the_key(monkeypatch):
     assert Cell(counting.traced).key != before
 
 
-def test_where_it_is_trained_is_not_part_of_the_key():
+def test_the_device_is_not_part_of_the_key():
     cell = Cell(counting.traced, {}, TRAINING)
     assert replace(cell, options=replace(TRAINING, device="cpu")).key == cell.key
 
 
 def test_a_diverged_training_is_a_result(tmp_path, trace):
     cell = Cell(counting.diverging, {"trace": str(trace)})
-    sweep = Sweep(tmp_path / "sweep")
-    sweep.work([cell])
-    sweep.work([cell])
-    assert sweep.result(cell) == {"failed": "the loss is no longer finite"}
+    queue = Queue(tmp_path / "sweep")
+    queue.work([cell])
+    queue.work([cell])
+    assert queue.result(cell) == {"failed": "the loss is no longer finite"}
     assert lines(trace) == ["1"]
 
 
-def test_data_that_cannot_be_had_leave_their_cells_out(tmp_path, trace):
+def test_cells_of_missing_data_are_left_out(tmp_path, trace):
     gone = replace(TRAINING, data="gone.npy")
     cells = [Cell(counting.traced, {"trace": str(trace)}, one) for one in (gone, TRAINING)]
-    sweep = Sweep(tmp_path / "sweep")
-    missing = sweep.work(cells)
+    queue = Queue(tmp_path / "sweep")
+    missing = queue.work(cells)
     assert list(missing) == ["gone.npy"]
     assert "gone.npy" in missing["gone.npy"]
-    assert sweep.done(cells) == 1
+    assert queue.done(cells) == 1
 
 
 def test_results_of_data_that_have_changed_are_measured_again(tmp_path, trace, monkeypatch):
@@ -123,25 +124,47 @@ def test_results_of_data_that_have_changed_are_measured_again(tmp_path, trace, m
         {"trace": str(trace)},
         Options(data=str(path), steps=2, batch_size=10, latent=2, width=0.1),
     )
-    sweep = Sweep(tmp_path / "sweep")
+    queue = Queue(tmp_path / "sweep")
     for seed in (0, 0, 1):
         np.save(path, np.random.default_rng(seed).normal(size=(60, 5)).astype("float32"))
-        sweeping._loaded.cache_clear()
-        sweep.work([cell])
+        queue_module._loaded.cache_clear()
+        queue.work([cell])
     assert lines(trace) == ["1", "1"]
-    assert len(list((sweep.folder / "trainings").iterdir())) == 2
+    assert len(list((queue.folder / "trainings").iterdir())) == 2
 
 
 def test_an_error_of_the_program_is_not_a_result(tmp_path):
     cell = Cell(counting.traced, {"no such argument": 1})
     with pytest.raises(TypeError):
-        Sweep(tmp_path).work([cell])
-    assert Sweep(tmp_path).result(cell) is None
+        Queue(tmp_path).work([cell])
+    assert Queue(tmp_path).result(cell) is None
 
 
-def test_distinct_keeps_the_order():
+def test_unique_keeps_the_order():
     a, b = (Cell(counting.traced, {"trace": name}) for name in "ab")
-    assert list(distinct([b, a, dataclasses.replace(b)])) == [b, a]
+    assert list(unique([b, a, dataclasses.replace(b)])) == [b, a]
+
+
+def test_keys_do_not_depend_on_where_the_measure_is(monkeypatch):
+    before = Cell(counting.traced).key
+    monkeypatch.setattr(counting.traced, "__module__", "elsewhere")
+    monkeypatch.setattr(counting.traced, "__qualname__", "renamed")
+    assert Cell(counting.traced).key == before
+
+
+def test_names_of_measures_are_unique():
+    names = list(queue_module._NAMES.values())
+    assert len(set(names)) == len(names)
+    assert not any("." in name for name in names)
+
+
+def test_records_with_a_module_path_are_converted_once(tmp_path):
+    cell, folder = Cell(counting.traced, {"trace": "a"}), tmp_path / "cells"
+    old = {"cell": cell.about | {"measure": "some.module.traced"}, "result": {"value": 1}}
+    write_json(folder / "0123456789abcdef.json", old)
+    for _ in range(2):
+        assert Queue.open(tmp_path).record(cell) == {"cell": cell.about, "result": {"value": 1}}
+        assert [path.stem for path in folder.iterdir()] == [cell.key]
 
 
 WORK = """
@@ -149,10 +172,10 @@ import sys
 sys.path.insert(0, {tests!r})
 import counting
 from pathlib import Path
-from lorae.paper.queue import Cell, Sweep
+from lorae.paper.queue import Cell, Queue
 settings = {{"trace": {trace!r}, "seconds": 0.15}}
 cells = [Cell(counting.traced, settings | {{"value": k}}) for k in range(8)]
-Sweep(Path({folder!r})).work(cells)
+Queue(Path({folder!r})).work(cells)
 """
 
 
@@ -169,7 +192,7 @@ def cells_in(folder: Path) -> dict[str, dict]:
 
 @needs_fork
 @pytest.mark.slow
-def test_a_killed_sweep_repeats_no_finished_cell(tmp_path, trace):
+def test_a_killed_worker_repeats_no_finished_cell(tmp_path, trace):
     child = working(tmp_path, trace)
     while len(lines(trace)) < 3:
         time.sleep(0.01)
@@ -188,7 +211,7 @@ def test_a_killed_sweep_repeats_no_finished_cell(tmp_path, trace):
 
 @needs_fork
 @pytest.mark.slow
-def test_two_sweeps_in_one_folder_divide_the_work(tmp_path, trace):
+def test_two_workers_on_one_folder_divide_the_work(tmp_path, trace):
     both = [working(tmp_path, trace) for _ in range(2)]
     assert [child.wait() for child in both] == [0, 0]
     assert sorted(lines(trace)) == [str(k) for k in range(8)]

@@ -12,7 +12,7 @@ from small import SMALL
 from lorae.objectives.registry import METHODS
 from lorae.paper import measures, results
 from lorae.paper.common import MODELS
-from lorae.paper.queue import Sweep, told
+from lorae.paper.queue import Queue, portable_options
 from lorae.paper.rank import falls
 from lorae.paper.recipe import Entry, Plan, Table, verdict
 from lorae.paper.recipes import RECIPES
@@ -169,14 +169,14 @@ def test_the_best_epoch_on_the_test_set_flatters(run):
 
 
 def test_supervised_trains_no_run(tmp_path):
-    options = told(Plan(SCALES["smoke"]).options("MNIST", "ae", 0))
+    options = portable_options(Plan(SCALES["smoke"]).options("MNIST", "ae", 0))
     found = measures.supervised_classification(options=options, labels=[20], draws=1, epochs=1)
     assert 0 <= found["20"] <= 100
 
 
 def test_results_with_more_cells_stay(tmp_path):
     plan, recipe = Plan(SCALES["smoke"], (0,)), RECIPES["table7"]
-    empty = Sweep(tmp_path / "empty")
+    empty = Queue(tmp_path / "empty")
     path = results.write(tmp_path / "out", recipe, plan, empty)
     told = json.loads(path.read_text())
     assert told["seconds"] == {}
@@ -190,7 +190,7 @@ def test_results_with_more_cells_stay(tmp_path):
 def test_the_page_folds_what_was_not_run(tmp_path):
     plan = Plan(SCALES["paper"], (0,))
     for name in ("table3", "table7"):
-        results.write(tmp_path, RECIPES[name], plan, Sweep(tmp_path / "empty"))
+        results.write(tmp_path, RECIPES[name], plan, Queue(tmp_path / "empty"))
     text = results.write_page(tmp_path).read_text()
     assert text.count("<details>") == 2
     assert text.index("Table 3.") < text.index("Table 7.")

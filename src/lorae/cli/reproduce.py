@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from lorae.paper.cluster import Job
-    from lorae.paper.queue import Cell, Sweep
+    from lorae.paper.queue import Cell, Queue
 
 _LOOK = 1.0  # seconds between two looks at how far the workers are
 
@@ -62,7 +62,7 @@ class Reproduce:
 
     def __call__(self) -> None:
         """Measure what is missing, and write the results."""
-        from lorae.paper.queue import Sweep, distinct
+        from lorae.paper.queue import Queue, unique
         from lorae.paper.recipe import Plan
         from lorae.paper.recipes import RECIPES
         from lorae.paper.results import write, write_page
@@ -77,18 +77,18 @@ class Reproduce:
         chosen = [recipe for recipe in chosen if self.protocol in recipe.protocols]
         if not chosen:
             raise InputError(f"none of {', '.join(self.names)} has a protocol {self.protocol!r}")
-        cells = list(distinct(cell for one in chosen for cell in one.cells(plan).values()))
-        sweep = Sweep(self.work)
+        cells = list(unique(cell for one in chosen for cell in one.cells(plan).values()))
+        queue = Queue.open(self.work)
         if not self.only_write:
-            self._measure(sweep, cells)
+            self._measure(queue, cells)
         if self.only_work:
             return
-        written = [write(self.out, recipe, plan, sweep) for recipe in chosen]
+        written = [write(self.out, recipe, plan, queue) for recipe in chosen]
         page = write_page(self.out)
         if self.as_json:
             print_answer({"page": str(page), "results": [str(path) for path in written]})
         else:
-            print_answer(f"{sweep.done(cells)} of {len(cells)} cells measured; written to {page}")
+            print_answer(f"{queue.done(cells)} of {len(cells)} cells measured; written to {page}")
 
     def _list(self) -> None:
         from lorae.paper.recipes import RECIPES
@@ -124,15 +124,15 @@ class Reproduce:
                 raise unknown_name("recipe", name, (*known, "all"))
         return list(known) if "all" in self.names else list(dict.fromkeys(self.names))
 
-    def _measure(self, sweep: "Sweep", cells: "Sequence[Cell]") -> None:
-        """Work on the cells, alone or with workers beside, and show how far that is."""
+    def _measure(self, queue: "Queue", cells: "Sequence[Cell]") -> None:
+        """Measure the cells, with worker processes if there are any, and show progress."""
         from tqdm import tqdm
 
         with ExitStack() as stack:
             bar = stack.enter_context(
                 tqdm(
                     total=len(cells),
-                    initial=sweep.done(cells),
+                    initial=queue.done(cells),
                     unit="cell",
                     desc=f"{self.scale} scale",
                     disable=self.only_work,
@@ -140,29 +140,29 @@ class Reproduce:
                 )
             )
             if self.processes > 1 or self.cluster is not None:
-                self._watch(sweep, cells, bar)
+                self._watch(queue, cells, bar)
             try:
-                missing = sweep.work(cells, lambda cell, seconds: _tell(bar, cell, seconds))
+                missing = queue.work(cells, lambda cell, seconds: _show(bar, cell, seconds))
             except Interrupted as stop:
                 raise Interrupted(stop.step, stop.signal, "the same command") from None
-        if missing and sweep.done(cells) == 0:
+        if missing and queue.done(cells) == 0:
             raise InputError("; ".join(missing.values()))
         for why in missing.values():
             print_warning(f"cells were left out: {why}")
 
-    def _watch(self, sweep: "Sweep", cells: "Sequence[Cell]", bar: "tqdm[None]") -> None:
-        """Let workers do the cells; what one of them could not do is then tried here."""
+    def _watch(self, queue: "Queue", cells: "Sequence[Cell]", bar: "tqdm[None]") -> None:
+        """Wait for the workers; this process then measures the cells that they left."""
         workers = self._workers()
         try:
             while any(worker.poll() is None for worker in workers):
                 time.sleep(_LOOK)
-                bar.update(sweep.done(cells) - bar.n)
+                bar.update(queue.done(cells) - bar.n)
         finally:
             for worker in workers:
                 worker.terminate()
             for worker in workers:
                 worker.wait()
-        bar.update(sweep.done(cells) - bar.n)
+        bar.update(queue.done(cells) - bar.n)
 
     def _workers(self) -> "Sequence[subprocess.Popen[bytes] | Job]":
         """Start this command again, as workers on this machine or on a cluster."""
@@ -178,9 +178,12 @@ class Reproduce:
         return submit(command, self.processes, jobs, cluster=self.cluster, parameters=options)
 
     def _worker(self, command: Sequence[str], number: int) -> "subprocess.Popen[bytes]":
-        """Start a worker with its share of this machine."""
-        threads = max(1, (os.cpu_count() or 1) // self.processes)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} | _gpu(number)
+        """Start a worker with its share of the cores that this process may use."""
+        import joblib
+
+        threads = max(1, joblib.cpu_count() // self.processes)
+        shares = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        environment = {**os.environ, **shares, **_gpu(number)}
         log = self.work / "logs" / f"worker-{number}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
@@ -190,7 +193,7 @@ class Reproduce:
 
 
 def _gpu(number: int) -> dict[str, str]:
-    """Return the environment that gives a worker its one of the GPUs, in turn."""
+    """Return the environment variables that give a worker one of the GPUs, in turn."""
     import torch
 
     count = torch.cuda.device_count()
@@ -199,8 +202,8 @@ def _gpu(number: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": str(number % count)}
 
 
-def _tell(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:
-    """Say which cell has been measured, in what time."""
+def _show(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:
+    """Show which cell has been measured, and how long it took."""
     of = "" if cell.options is None else f" of {cell.options.model}, seed {cell.options.seed}"
     bar.update()
-    bar.set_postfix_str(f"{cell.measure.__name__}{of}: {seconds:.0f} s")
+    bar.set_postfix_str(f"{cell.name}{of}: {seconds:.0f} s")

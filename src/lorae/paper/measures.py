@@ -31,7 +31,7 @@ from lorae.metrics.subject import Subject, build_extractor
 from lorae.nn import networks
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all
-from lorae.paper.queue import Result, loaded
+from lorae.paper.queue import Result, load_data, measure
 from lorae.report.image_grids import image_grid
 from lorae.sampling.interpolation import interpolate
 from lorae.sampling.registry import FITTED, fit_density
@@ -42,12 +42,14 @@ from lorae.utils.intervals import Interval
 from lorae.utils.samples import subsample
 
 
+@measure("spectrum")
 def spectrum(run: Run) -> Result:
     """Return error and singular values over all test samples, as training left them."""
     test: Result = run.last["test"]
     return test
 
 
+@measure("spectra")
 def spectra(run: Run) -> Result:
     """Return the same of every evaluation along the training, by the number of its step.
 
@@ -57,6 +59,7 @@ def spectra(run: Run) -> Result:
     return {str(line["step"]): line["test"] for line in run.metrics() if not line["final"]}
 
 
+@measure("generation")
 def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: str) -> Result:
     """Return the scores of images decoded from densities fitted to training codes.
 
@@ -78,6 +81,7 @@ def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: s
     return found | {"extractor": subject.extractor.identity, "images": len(subject.test)}
 
 
+@measure("authors-generation")
 def authors_generated(
     run: Run, *, densities: Sequence[str], samples: int, extractor: str
 ) -> Result:
@@ -112,6 +116,7 @@ def wrapped(images: Tensor) -> Tensor:
     return (images * 255).trunc().long().remainder(256).to(torch.uint8)
 
 
+@measure("samples")
 def drawn(run: Run, *, density: str, count: int) -> Result:
     """Return images decoded from a density fitted to training codes, as one PNG in base64."""
     data, model = _data(run), run.model()
@@ -125,6 +130,7 @@ def training_codes(model: Autoencoder, data: Data) -> Tensor:
     return encode_all(model, subsample(data.train, FITTED))
 
 
+@measure("interpolation")
 def interpolated(run: Run, *, rows: int, steps: int) -> Result:
     """Return straight paths between test images, decoded, as one PNG in base64.
 
@@ -143,6 +149,7 @@ def _picture(images: Tensor, columns: int, data: Data) -> Result:
     return {"png": base64.b64encode(png).decode()}
 
 
+@measure("distance-ratios")
 def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) -> Result:
     """Return quantiles of the min-max distance ratio of test codes to training codes.
 
@@ -166,6 +173,7 @@ def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) ->
     }
 
 
+@measure("classification")
 def classification(
     run: Run, *, labels: Sequence[int], draws: int, epochs: int, inputs: str = "codes"
 ) -> Result:
@@ -185,6 +193,7 @@ def classification(
     return _accuracies(codes, probe, labels, run.options["seed"], draws)
 
 
+@measure("authors-classification")
 def authors_classification(run: Run, *, labels: Sequence[int], draws: int, epochs: int) -> Result:
     """Return the same by the protocol of the authors' code: E(x), and the best epoch on the test.
 
@@ -196,6 +205,7 @@ def authors_classification(run: Run, *, labels: Sequence[int], draws: int, epoch
     return _accuracies(codes, probe, labels, run.options["seed"], draws)
 
 
+@measure("supervised-classification")
 def supervised_classification(
     *, options: dict[str, Any], labels: Sequence[int], draws: int, epochs: int
 ) -> Result:
@@ -208,7 +218,7 @@ def supervised_classification(
         epochs: as there.
     """
     given = Options.from_dict(options)
-    data = loaded(given)
+    data = load_data(given)
     built = given.resolve(data).architecture(data)
     shape = built.network, built.shape, built.latent, built.width
     probe = partial(supervised, encoder=lambda: networks.build(*shape).encoder, epochs=epochs)
@@ -228,7 +238,7 @@ def _accuracies(
 
 def _data(run: Run) -> Data:
     """Return the data that a run was trained on, read once for all runs of a set."""
-    data = loaded(Options.from_dict(run.options))
+    data = load_data(Options.from_dict(run.options))
     run.check_data(data.checksum)
     return data
 

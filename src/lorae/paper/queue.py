@@ -1,17 +1,16 @@
-"""Many trainings and measurements in one folder, of which none is lost or done twice.
+"""A work queue of trainings and measurements in a folder: nothing is lost or computed twice.
 
-A sweep is a folder, and a worker is a loop over cells. A cell is one measurement, mostly of one
-training; its result is a file named by what the cell is: the measurement, its settings, the
-options of the training and the version of the package. A cell that has its file is done. Before
-a worker begins one, it takes the lock of the training that the cell needs, which the operating
-system frees if the worker is killed; so any number of workers, on one machine or on several that
-share the folder, divide the work among themselves, and two sweeps in one folder help each other.
-A training that was cut off is gone on with from its last checkpoint.
+A cell is one measurement, usually of one training. Its result is a file named by a digest of the
+measure, its settings, the options of the training and the version of the package; a cell is done
+when it has this file. Before a worker starts on a cell, it takes the lock of the training that the
+cell needs. The operating system releases the lock if the worker is killed. So any number of
+workers, on one machine or on several that share the folder, divide the work, and two commands on
+one folder help each other. A training that was stopped resumes from its last checkpoint.
 
 ========================= ==================================================================
-`cells/KEY.json`          the result of a cell, with what it is, its cost, machine and commit
+`cells/KEY.json`          the result of a cell, its definition, cost, machine and commit
 `trainings/NAME-KEY/`     run folders, shared by all cells that need them
-`locks/KEY.lock`          held while somebody works on a training and its cells
+`locks/KEY.lock`          held while a worker is busy with a training and its cells
 ========================= ==================================================================
 """
 
@@ -26,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -39,6 +38,41 @@ from lorae.utils.files import read_json, write_json
 _PAUSE = 1.0  # seconds between two looks at what others are working on
 
 Result = dict[str, Any]
+Measure = Callable[..., Result]
+_Registered = TypeVar("_Registered", bound=Measure)
+
+_NAMES: dict[Measure, str] = {}
+_RENAMED = {
+    "authors_generated": "authors-generation",
+    "authors_classification": "authors-classification",
+    "contrasts": "distance-ratios",
+    "descents": "descent",
+    "drawn": "samples",
+    "interpolated": "interpolation",
+    "supervised_classification": "supervised-classification",
+}
+"""Names of measures by their functions in the records that identified a measure by its module."""
+
+
+def measure(name: str) -> Callable[[_Registered], _Registered]:
+    """Name a measure in the keys of its cells, so that its function may be renamed or moved.
+
+    Args:
+        name: unique and without dots. A measure that computes something else needs another name.
+
+    Example:
+        >>> @measure("example-length")
+        ... def length(*, text):
+        ...     return {"length": len(text)}
+        >>> Cell(length, {"text": "abc"}).name
+        'example-length'
+    """
+
+    def register(function: _Registered) -> _Registered:
+        _NAMES[function] = name
+        return function
+
+    return register
 
 
 @dataclass(frozen=True)
@@ -46,69 +80,85 @@ class Cell:
     """One measurement, of one training or of none.
 
     Args:
-        measure: a function of a module, which takes the finished run, where there is a training,
-            and the settings by name, and returns values that JSON can hold.
-        settings: its further arguments, as values that JSON can hold.
-        options: the training whose run is measured, None where there is none.
+        measure: a function registered by :func:`measure`. It takes the finished run, if there is a
+            training, and the settings by name, and returns values that JSON can hold.
+        settings: its other arguments, as values that JSON can hold.
+        options: the training whose run is measured, or None.
     """
 
-    measure: Callable[..., Result]
+    measure: Measure
     settings: Mapping[str, Any] = field(default_factory=dict)
     options: Options | None = None
 
+    @property
+    def name(self) -> str:
+        """The name of the measure."""
+        return _NAMES[self.measure]
+
     @cached_property
     def about(self) -> dict[str, Any]:
-        """All that the result depends on, apart from the data's content."""
+        """Everything that the result depends on, except the content of the data."""
         from lorae import __version__
 
-        measure = f"{self.measure.__module__}.{self.measure.__qualname__}"
-        training = None if self.options is None else told(self.options)
         return {
-            "measure": measure,
+            "measure": self.name,
             "settings": dict(self.settings),
-            "training": training,
+            "training": None if self.options is None else portable_options(self.options),
             "version": __version__,
         }
 
     @cached_property
     def key(self) -> str:
-        """The name of the result: a digest of what it depends on."""
+        """The name of the result: a digest of everything that it depends on."""
         return _digest(self.about)
 
     @property
     def job(self) -> str:
-        """The name of the lock under which the cell is worked on."""
-        return self.key if self.options is None else _digest(told(self.options))
+        """The name of the lock that a worker on the cell holds."""
+        return self.key if self.options is None else _digest(portable_options(self.options))
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Queue:
     """A folder of results and trainings.
 
     Args:
-        folder: new, or that of the same or another sweep.
+        folder: new, or the folder of this or another queue.
 
     Example:
         >>> from tempfile import mkdtemp
-        >>> sweep = Sweep(Path(mkdtemp()))
-        >>> cell = Cell(dict, {"answer": 42})
-        >>> sweep.result(cell) is None
+        >>> @measure("example-sum")
+        ... def total(*, numbers):
+        ...     return {"total": sum(numbers)}
+        >>> queue = Queue(Path(mkdtemp()))
+        >>> cell = Cell(total, {"numbers": [40, 2]})
+        >>> queue.result(cell) is None
         True
-        >>> sweep.work([cell])
+        >>> queue.work([cell])
         {}
-        >>> sweep.result(cell)["answer"]
+        >>> queue.result(cell)["total"]
         42
     """
 
     folder: Path
 
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Return the queue in a folder, and convert records whose keys hold a module's path."""
+        if (folder / "cells").is_dir():
+            (folder / "locks").mkdir(exist_ok=True)
+            with FileLock(folder / "locks" / "convert.lock"):
+                for path in list((folder / "cells").glob("*.json")):
+                    _convert(path)
+        return cls(folder)
+
     def result(self, cell: Cell) -> Result | None:
-        """Return what a cell has given, None where it is not done."""
+        """Return the result of a cell, or None if it is not done."""
         record = self.record(cell)
         return None if record is None else record["result"]
 
     def record(self, cell: Cell) -> dict[str, Any] | None:
-        """Return a cell's result with what it is, its cost, machine and commit."""
+        """Return a cell's result with its definition, cost, machine and commit."""
         path = self._path(cell)
         if not path.is_file():
             return None
@@ -120,17 +170,16 @@ class Sweep:
         return sum(self._path(cell).is_file() for cell in cells)
 
     def work(
-        self, cells: Sequence[Cell], watched: Callable[[Cell, float], None] | None = None
+        self, cells: Sequence[Cell], on_measured: Callable[[Cell, float], None] | None = None
     ) -> dict[str, str]:
-        """Measure every cell that has no result, and wait for those that others work on.
+        """Measure every cell that has no result, and wait for those of other workers.
 
         Args:
-            cells: in the order in which they are wanted.
-            watched: called after each cell that was measured here, with the seconds it took.
+            cells: in the order of measurement.
+            on_measured: called after each cell that was measured here, with the seconds it took.
 
         Returns:
-            Of the data that could not be had, by their name, the sentence that says why; the
-            cells that need them are left out.
+            The data sets that could not be loaded, with the reason; their cells are left out.
         """
         jobs: dict[str, list[Cell]] = {}
         for cell in cells:
@@ -138,46 +187,44 @@ class Sweep:
             jobs.setdefault(cell.job, []).append(cell)
         missing: dict[str, str] = {}
         while jobs:
-            ended = {
-                key for key, job in jobs.items() if self._attempted(key, job, missing, watched)
-            }
+            ended = {key for key, job in jobs.items() if self._try(key, job, missing, on_measured)}
             jobs = {key: job for key, job in jobs.items() if key not in ended}
             if jobs and not ended:
                 time.sleep(_PAUSE)
         return missing
 
     def _drop_if_stale(self, cell: Cell) -> None:
-        """Drop a result of data that have changed since; where they are gone, it stays."""
+        """Delete a result whose data have changed; it stays if the data cannot be loaded."""
         record = None if cell.options is None else self.record(cell)
         if record is None or cell.options is None:
             return
         with contextlib.suppress(InputError):
-            if loaded(cell.options).checksum != record["data"]:
+            if load_data(cell.options).checksum != record["data"]:
                 self._path(cell).unlink(missing_ok=True)
 
-    def _attempted(
+    def _try(
         self,
         key: str,
         cells: Sequence[Cell],
         missing: dict[str, str],
-        watched: Callable[[Cell, float], None] | None,
+        on_measured: Callable[[Cell, float], None] | None,
     ) -> bool:
-        """Work on the cells of a training unless somebody else does; return whether it is done."""
+        """Measure the cells of a training unless another worker does; return whether it is done."""
         if self.done(cells) == len(cells):
             return True
         with ExitStack() as held:
-            if not self._locked(key, held):
+            if not self._lock(key, held):
                 return False
             for cell in cells:
                 if self._path(cell).is_file():
                     continue
                 start = time.perf_counter()
-                if self._measure(cell, missing, start) and watched is not None:
-                    watched(cell, time.perf_counter() - start)
+                if self._measure(cell, missing, start) and on_measured is not None:
+                    on_measured(cell, time.perf_counter() - start)
         return True
 
-    def _locked(self, key: str, held: ExitStack) -> bool:
-        """Take the lock of a job until the end of a context, unless somebody else has it."""
+    def _lock(self, key: str, held: ExitStack) -> bool:
+        """Take the lock of a job until the context ends, unless another worker holds it."""
         lock = self.folder / "locks" / f"{key}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -187,14 +234,14 @@ class Sweep:
         return True
 
     def _measure(self, cell: Cell, missing: dict[str, str], start: float) -> bool:
-        """Train where need be, measure, and write the result; tell whether that was possible."""
+        """Train if necessary, measure and write the result; return False if data are missing."""
         data, arguments = None, []
         try:
             if cell.options is not None:
-                data = loaded(cell.options)
-                arguments = [self._trained(cell.options, data)]
+                data = load_data(cell.options)
+                arguments = [self._train(cell.options, data)]
             result = cell.measure(*arguments, **cell.settings)
-        except Diverged as error:  # the same would come of it again
+        except Diverged as error:  # it would diverge again
             result = {"failed": str(error)}
         except InputError as error:
             name = "" if cell.options is None else cell.options.data
@@ -213,9 +260,9 @@ class Sweep:
         write_json(self._path(cell), record)
         return True
 
-    def _trained(self, options: Options, data: Data) -> Run:
-        """Return the finished run of a training, which may be there, whole or in part."""
-        from lorae.training.train import train  # seconds, which a finished sweep need not spend
+    def _train(self, options: Options, data: Data) -> Run:
+        """Return the finished run of a training: start it, resume it or find it."""
+        from lorae.training.train import train  # slow import, not needed if all is done
 
         run = self._run(options, data)
         if run.finished:
@@ -223,15 +270,15 @@ class Sweep:
         return train(options, run.path, resume=run.exists, show=False)
 
     def _run(self, options: Options, data: Data) -> Run:
-        key = _digest([told(options), data.checksum])
+        key = _digest([portable_options(options), data.checksum])
         return Run(self.folder / "trainings" / f"{data.name}-{options.model}-{key}")
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.key}.json"
 
 
-def loaded(options: DataOptions) -> Data:
-    """Return the data of options; sets are kept, so that many trainings read them once."""
+def load_data(options: DataOptions) -> Data:
+    """Return the data set of some options, cached so that many trainings read it once."""
     names = [field.name for field in dataclasses.fields(DataOptions)]
     return _loaded(DataOptions(**{name: getattr(options, name) for name in names}))
 
@@ -243,9 +290,9 @@ def _loaded(options: DataOptions) -> Data:
 
 @cache
 def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, None where there is none.
+    """Return the commit of the checkout that this package runs from, or None without a checkout.
 
-    A plus sign after it says that files had been changed since.
+    A plus sign after it means that files have been changed since.
     """
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
@@ -262,7 +309,7 @@ def _output(command: Sequence[str]) -> str:
     return done.stdout.strip()
 
 
-def distinct(cells: Iterable[Cell]) -> Iterator[Cell]:
+def unique(cells: Iterable[Cell]) -> Iterator[Cell]:
     """Yield each cell once, in order."""
     seen: set[str] = set()
     for cell in cells:
@@ -271,9 +318,22 @@ def distinct(cells: Iterable[Cell]) -> Iterator[Cell]:
             yield cell
 
 
-def told(options: Options) -> dict[str, Any]:
-    """Return all of the options that a result depends on, as values that JSON can hold."""
+def portable_options(options: Options) -> dict[str, Any]:
+    """Return the options that a result depends on, all except devices, as JSON values."""
     return {k: v for k, v in dataclasses.asdict(options).items() if k not in MACHINES}
+
+
+def _convert(path: Path) -> None:
+    """Name the measure of a record by its name instead of its function, and file it again."""
+    record = read_json(path)
+    module, _, function = record["cell"]["measure"].rpartition(".")
+    if not module:
+        return
+    cell = record["cell"] | {"measure": _RENAMED.get(function, function)}
+    target = path.with_name(f"{_digest(cell)}.json")
+    if not target.is_file():
+        write_json(target, record | {"cell": cell})
+    path.unlink()
 
 
 def _digest(content: object) -> str:

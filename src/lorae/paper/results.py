@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from lorae.paper.queue import Cell, Sweep
+from lorae.paper.queue import Cell, Queue
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table
 from lorae.paper.recipes import RECIPES
 from lorae.utils.files import read_json, write_atomic, write_json
@@ -25,10 +25,10 @@ def folder_of(plan: Plan) -> str:
     return plan.scale.name + ("" if plan.protocol == "lorae" else f"-{plan.protocol}")
 
 
-def write(out: Path, recipe: Recipe, plan: Plan, sweep: Sweep) -> Path:
+def write(out: Path, recipe: Recipe, plan: Plan, queue: Queue) -> Path:
     """Write a recipe's JSON and pictures, unless those there hold more cells, and return it."""
     cells = recipe.cells(plan)
-    records = {key: record for key, cell in cells.items() if (record := sweep.record(cell))}
+    records = {key: record for key, cell in cells.items() if (record := queue.record(cell))}
     target = out / folder_of(plan) / f"{recipe.name}.json"
     if target.is_file() and len(read_json(target)["seconds"]) > len(records):
         return target

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from lorae.paper import measures
 from lorae.paper.common import MODELS
-from lorae.paper.queue import Cell, Result, told
+from lorae.paper.queue import Cell, Result, portable_options
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values, verdict
 
 _DATA = "MNIST"
@@ -58,7 +58,7 @@ class Table6(Recipe):
         return Cell(measure, _asked(plan), plan.options(_DATA, MODELS[row], seed))
 
     def _supervised(self, plan: Plan, seed: int) -> Cell:
-        options = told(plan.options(_DATA, "ae", seed))
+        options = portable_options(plan.options(_DATA, "ae", seed))
         asked = _asked(plan) | {"epochs": min(plan.scale.head_epochs, 20)}
         return Cell(measures.supervised_classification, {"options": options} | asked)
 
