@@ -157,5 +157,5 @@ class TestExponent:
         [([1.0], [1.0]), ([1.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [0.0, 1.0]), ([1, 2], [1])],
     )
     def test_needs_positive_numbers_that_differ(self, x, y):
-        with pytest.raises(InputError, match="fitted to positive numbers"):
+        with pytest.raises(InputError, match="must be positive numbers"):
             fitted_exponent(x, y)

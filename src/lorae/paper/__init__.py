@@ -1,1 +1,1 @@
-"""The paper, regenerated: one recipe for each table, figure and theorem."""
+"""The paper, reproduced: one recipe for each table, figure and theorem."""

@@ -1,4 +1,4 @@
-"""The paper, regenerated: one recipe for each table, figure and theorem."""
+"""The paper, reproduced: one recipe for each table, figure and theorem."""
 
 from lorae.paper.figure2 import Figure2
 from lorae.paper.figure3 import Figure3

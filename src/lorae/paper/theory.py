@@ -1,4 +1,4 @@
-r"""The paper's Theorem 1 and Proposition 1, as functions to hold against what is measured.
+r"""The paper's Theorem 1 and Proposition 1, as functions to compare with measurements.
 
 Theorem 1 is about Algorithm 1 over the whole training set. With :math:`\|\nabla L\| \le \gamma`, a
 gradient of Lipschitz constant K, :math:`\delta = \gamma / \epsilon` and
@@ -21,7 +21,7 @@ and for :math:`\beta_1 = 0`, where :math:`m_t = \nabla L(\theta_t)` and
 
 a gradient that falls like :math:`T^{-1/4}`, as the paper says.
 
-The statement as printed needs mending. It bounds :math:`\|L\|` where it means
+The printed statement has to be corrected. It bounds :math:`\|L\|` where it means
 :math:`\|\nabla L\|`. It calls the loss K-Lipschitz, where a rate needs it of the gradient. It uses
 :math:`\sigma` both for the bound of the gradient and for the accuracy sought, and :math:`\gamma`
 for the former. Its :math:`\alpha` is
@@ -39,6 +39,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -51,7 +52,7 @@ Loss = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Descent:
-    """What was seen along a run.
+    """Losses and gradients along a run.
 
     Attributes:
         losses: before each step.
@@ -134,7 +135,7 @@ def learning_rate(
 def bound(
     gap: float, lipschitz: float, gradient: float, steps: int, epsilon: float = 1e-8
 ) -> float:
-    r"""Return what :math:`\min_t \|\nabla L(\theta_t)\|` is at most, at that rate.
+    r"""Return the upper bound of :math:`\min_t \|\nabla L(\theta_t)\|` at that rate.
 
     It holds for :math:`\beta_1 = 0`, by the proof above; with momentum,
     :math:`\langle \nabla L, A_t m_t \rangle` may be negative, and the order :math:`T^{-1/4}` is
@@ -246,19 +247,17 @@ def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
     """
     if len(x) != len(y) or len(set(x)) < 2 or not all(0 < v < math.inf for v in (*x, *y)):
         raise InputError(
-            f"an exponent is fitted to positive numbers, at least two of x that differ and as many "
-            f"of y, got {list(x)} and {list(y)}"
+            f"x and y must be positive numbers, equally many and at least two different x, got "
+            f"{list(x)} and {list(y)}"
         )
-    u, w = ([math.log(v) for v in values] for values in (x, y))
-    n, mean_u, mean_w = len(u), math.fsum(u) / len(u), math.fsum(w) / len(w)
-    spread = math.fsum((a - mean_u) ** 2 for a in u)
-    slope = math.fsum((a - mean_u) * (b - mean_w) for a, b in zip(u, w, strict=True)) / spread
-    if n == 2:
-        return Exponent(slope, None)
-    from scipy.stats import t  # half a second, which most commands can do without
+    u, w = np.log(x), np.log(y)
+    if len(x) == 2:
+        return Exponent(float((w[1] - w[0]) / (u[1] - u[0])), None)
+    from scipy.stats import t  # a slow import, which most commands do not need
 
-    rest = math.fsum((b - mean_w - slope * (a - mean_u)) ** 2 for a, b in zip(u, w, strict=True))
-    return Exponent(slope, float(t.ppf(0.975, n - 2)) * math.sqrt(rest / (n - 2) / spread))
+    coefficients, covariance = np.polyfit(u, w, 1, cov=True)
+    half = t.ppf(0.975, len(x) - 2) * math.sqrt(covariance[0, 0])
+    return Exponent(float(coefficients[0]), float(half))
 
 
 def _norm(tensors: Sequence[Tensor]) -> Tensor:
