@@ -27,6 +27,17 @@ def test_sweep_answers_with_every_run_and_is_resumed(lorae):
     assert all(len(row["covariance"]) == SMALL.latent for row in rows)
 
 
+def test_ctrl_c_while_processes_train_says_how_to_continue(lorae, monkeypatch):
+    def interrupt(self, calls):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("joblib.Parallel.__call__", interrupt)
+    small = flags(dataclasses.replace(SMALL, steps=2))
+    status, _, err = lorae("sweep", *small, "--seeds", "0", "1", "--processes", "2", "--out", "s")
+    assert status == 130
+    assert "stopped; continue with: lorae sweep --resume s" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

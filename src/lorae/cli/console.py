@@ -58,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(str(error), 2)
     except Interrupted as stopped:
         return _failed(str(stopped), 128 + stopped.signal)
-    except KeyboardInterrupt:
-        return _failed("stopped", 130)
+    except KeyboardInterrupt as stopped:
+        return _failed("; ".join(["stopped", *map(str, stopped.args)]), 130)
     except BrokenPipeError:  # whoever read the output has gone: spare the interpreter its flush
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

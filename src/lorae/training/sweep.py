@@ -76,7 +76,8 @@ def train_sweep(
     Raises:
         InputError: if an option, the data or the folder is unsuitable.
         Diverged: if the loss of a run is not finite, after the other runs have ended.
-        Interrupted: after Ctrl-C or SIGTERM.
+        Interrupted: after Ctrl-C or SIGTERM in a training; a KeyboardInterrupt while this process
+            waits for others.
     """
     check_range("processes", processes, 1)
     if not resume:
@@ -85,18 +86,20 @@ def train_sweep(
     count = process_count(processes, len(members))
     threads = None if count == 1 else max(1, joblib.cpu_count() // count)
     train_all = joblib.Parallel(count, return_as="generator")
-    results = train_all(
+    calls = [
         joblib.delayed(_train_member)(options, out / name, threads, show=show and count == 1)
         for name, options in members.items()
-    )
+    ]
     diverged = []
     try:
-        for name, failure in zip(members, results, strict=True):
+        for name, failure in zip(members, train_all(calls), strict=True):
             diverged += [failure] if failure else []
             if show and count > 1:
                 tqdm.write(failure or f"{name}: trained", file=sys.stderr)
     except Interrupted as stop:
         raise Interrupted(stop.step, stop.signal, f"lorae sweep --resume {out}") from None
+    except KeyboardInterrupt:  # while this process waits for the others
+        raise KeyboardInterrupt(f"continue with: lorae sweep --resume {out}") from None
     if diverged:
         ended = len(members) - len(diverged)
         raise Diverged(f"{'; '.join(diverged)}; {ended} of {len(members)} runs have ended")
