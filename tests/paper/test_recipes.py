@@ -116,7 +116,7 @@ def test_a_fall_is_told_from_a_rise():
 def test_bytes_wrap_as_a_cast_of_numpy_does(value):
     image = torch.full((1, 1, 1, 1), value)
     cast = (image.numpy() * np.float32(255)).astype(np.int64).astype(np.uint8)
-    assert torch.equal(measures.wrapped(image), torch.from_numpy(cast))
+    assert torch.equal(measures.cast_to_bytes(image), torch.from_numpy(cast))
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +133,8 @@ def test_spectra_are_those_along_the_training(run):
 
 def test_pictures_are_pngs(run):
     for found in (
-        measures.drawn(run, density="gaussian", count=8),
-        measures.interpolated(run, rows=2, steps=4),
+        measures.sample_images(run, density="gaussian", count=8),
+        measures.interpolation(run, rows=2, steps=4),
     ):
         assert base64.b64decode(found["png"]).startswith(b"\x89PNG")
 
@@ -150,7 +150,7 @@ def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeyp
 
     monkeypatch.setattr(densities, "Gaussian", Recording)
     asked = {"densities": ["gaussian"], "samples": 60, "extractor": "classifier"}
-    for measure in (measures.generation, measures.authors_generated):
+    for measure in (measures.generation, measures.authors_generation):
         measure(run, **asked)
     data = measures._data(run)
     theirs = measures.encode_all(run.model(), subsample(data.test, 60))

@@ -1,7 +1,7 @@
 """Workers on a cluster, through submitit: each job runs one command to its end.
 
-What the command is worked on with must lie where all machines see it. A job that runs out of its
-time is queued again and starts the command anew, which is to go on where it stopped, as sweeps do.
+The files of the command must be on a disk that all machines see. A job that reaches its time limit
+is queued again and repeats the command, which has to resume by itself, as `lorae reproduce` does.
 """
 
 import subprocess
@@ -36,7 +36,7 @@ class Command:
         subprocess.run(self.words, check=True)  # noqa: S603 - this package's own command
 
     def checkpoint(self) -> Any:
-        """Return what is to be queued when a job runs out of its time: the same again."""
+        """Return the job to queue when this one reaches its time limit: the same command."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -44,7 +44,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Job:
-    """A job of submitit, with the manners of `subprocess.Popen`."""
+    """A job of submitit with the interface of `subprocess.Popen`."""
 
     job: Any
 
@@ -55,12 +55,12 @@ class Job:
         return int(self.job.exception() is not None)
 
     def terminate(self) -> None:
-        """Call the job off, unless it has ended."""
+        """Cancel the job, unless it has ended."""
         if not self.job.done():
             self.job.cancel()
 
     def wait(self) -> int:
-        """Wait for the end, and return 0, or 1 if the job failed or was called off."""
+        """Wait for the end, and return 0, or 1 if the job failed or was cancelled."""
         return int(self.job.exception() is not None)
 
 

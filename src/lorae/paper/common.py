@@ -1,4 +1,4 @@
-"""What several recipes share: cells of sets of images, and the tables of their distances."""
+"""Shared by several recipes: cells of generated images, and tables of their distances."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ MODELS = {
     "LoRAE, proximal": "lorae-proximal",
     "LoRAE, scale-free": "lorae-scale-free",
 }
-"""The models of the package by the paper's names for them, and ours for its two new forms."""
+"""Models of the package by their names in the paper; the last two are ours."""
 
 OURS = "LoRAE"
 
 
 def generation(plan: Plan, data: str, seed: int, model: str, **changes: object) -> Cell:
-    """Return the cell of the images that a model makes, under both of the paper's densities."""
+    """Return the cell of the images that a model generates under both of the paper's densities."""
     setting = plan.scale.sets[data]
-    measure = measures.generation if plan.protocol == "lorae" else measures.authors_generated
+    measure = measures.generation if plan.protocol == "lorae" else measures.authors_generation
     asked = {
         "densities": list(setting.densities.values()),
         "samples": setting.samples,
@@ -89,13 +89,13 @@ def distances(
         "model",
         tuple(columns),
         entries,
-        {row: judged(entries, row) for row in rows} if OURS in rows else {},
+        {row: compare_rows(entries, row) for row in rows} if OURS in rows else {},
         caption(plan, sets) if score is None else "",
     )
 
 
-def judged(entries: Mapping[str, Mapping[str, Entry]], row: str, ours: str = OURS) -> str:
-    """Say of each column whether LoRAE's distance is below that of a row."""
+def compare_rows(entries: Mapping[str, Mapping[str, Entry]], row: str, ours: str = OURS) -> str:
+    """Return, for each column, whether LoRAE's distance is below that of a row."""
     if row == ours:
         return ""
     said = {column: verdict(entries[ours][column], entry) for column, entry in entries[row].items()}
@@ -105,7 +105,7 @@ def judged(entries: Mapping[str, Mapping[str, Entry]], row: str, ours: str = OUR
 
 
 def caption(plan: Plan, sets: Sequence[str]) -> str:
-    """Return what the figures of a table of distances are."""
+    """Return the caption of a table of distances."""
     told = []
     for data in dict.fromkeys(sets):
         setting = plan.scale.sets[data]
@@ -121,7 +121,7 @@ def caption(plan: Plan, sets: Sequence[str]) -> str:
 
 
 def images(found: Mapping[Key, Result], places: Mapping[str, Key], stem: str) -> list[Image]:
-    """Return the pictures at places, by what each shows; those not there are left out."""
+    """Return the pictures at places, by their descriptions; missing ones are left out."""
     return [
         Image(
             f"{stem}-{alt.lower().replace(', ', '-').replace(' ', '-')}.png",

@@ -27,7 +27,7 @@ class Figure3(Recipe):
         """Return a picture for each model, of the first seed."""
         return {
             (row, seed): Cell(
-                measures.interpolated,
+                measures.interpolation,
                 {"rows": 6, "steps": 10},
                 plan.options(_DATA, MODELS[row], seed),
             )

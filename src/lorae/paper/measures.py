@@ -1,7 +1,7 @@
-"""What recipes measure of a run: functions from a run, and settings, to values that JSON can hold.
+"""Measures of a run: functions of a run and settings that return values that JSON can hold.
 
-Their names and settings are part of a cell's key: a change of what one of them computes asks for
-another name, or for a setting that tells the two apart.
+The registered name and the settings are part of a cell's key. If a measure changes what it
+computes, it needs a new name or a further setting.
 """
 
 import base64
@@ -44,17 +44,17 @@ from lorae.utils.samples import subsample
 
 @measure("spectrum")
 def spectrum(run: Run) -> Result:
-    """Return error and singular values over all test samples, as training left them."""
+    """Return error and singular values over all test samples at the end of training."""
     test: Result = run.last["test"]
     return test
 
 
 @measure("spectra")
 def spectra(run: Run) -> Result:
-    """Return the same of every evaluation along the training, by the number of its step.
+    """Return error and singular values of every evaluation during training, by its step.
 
-    The learning rate does not change, so what a training was after some steps is what a training
-    of that length is. The samples are those that the run looked at along the way.
+    The learning rate is constant, so the state after some steps equals the end of a training of
+    that length. The samples are those of the evaluations during training.
     """
     return {str(line["step"]): line["test"] for line in run.metrics() if not line["final"]}
 
@@ -82,14 +82,14 @@ def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: s
 
 
 @measure("authors-generation")
-def authors_generated(
+def authors_generation(
     run: Run, *, densities: Sequence[str], samples: int, extractor: str
 ) -> Result:
-    """Return the same by the protocol of the authors' code, whose densities see the real images.
+    """Return the scores by the authors' protocol, whose densities are fitted to the real images.
 
     A density is fitted to the codes of the very images that its samples are compared with: of
     MNIST the training images, else the test images. Colours are cast to bytes without clipping,
-    so that what is a little below 0 becomes almost full; images are resized without antialiasing.
+    so that values slightly below 0 become almost 255; images are resized without antialiasing.
     """
     data, model = _data(run), run.model()
     images = subsample(data.train if data.name == "mnist" else data.test, samples)
@@ -100,24 +100,24 @@ def authors_generated(
     for name in densities:
         density = fit_density(model, lambda: codes, name)
         new = density.sample(len(images), torch.Generator().manual_seed(run.options["seed"]))
-        cast = wrapped if data.shape[0] == 3 else as_bytes
+        cast = cast_to_bytes if data.shape[0] == 3 else as_bytes
         made = extract_features(look, cast(data.unit(decode_all(model, new))), name)
         found[name] = compare_features(real, made, look)
     return found
 
 
-def wrapped(images: Tensor) -> Tensor:
+def cast_to_bytes(images: Tensor) -> Tensor:
     """Return images as bytes by a cast alone, which takes values modulo 256.
 
     Example:
-        >>> wrapped(torch.tensor([-0.01, 0.5, 1.01])).tolist()
+        >>> cast_to_bytes(torch.tensor([-0.01, 0.5, 1.01])).tolist()
         [254, 127, 1]
     """
     return (images * 255).trunc().long().remainder(256).to(torch.uint8)
 
 
 @measure("samples")
-def drawn(run: Run, *, density: str, count: int) -> Result:
+def sample_images(run: Run, *, density: str, count: int) -> Result:
     """Return images decoded from a density fitted to training codes, as one PNG in base64."""
     data, model = _data(run), run.model()
     fitted = fit_density(model, lambda: training_codes(model, data), density)
@@ -131,7 +131,7 @@ def training_codes(model: Autoencoder, data: Data) -> Tensor:
 
 
 @measure("interpolation")
-def interpolated(run: Run, *, rows: int, steps: int) -> Result:
+def interpolation(run: Run, *, rows: int, steps: int) -> Result:
     """Return straight paths between test images, decoded, as one PNG in base64.
 
     The pairs are the same for every model of one data set and seed.

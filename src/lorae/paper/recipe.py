@@ -1,9 +1,9 @@
-"""What a recipe is: the cells it needs, and the page that it makes of their results.
+"""The protocol of a recipe: the cells that it needs, and the page made of their results.
 
-A recipe regenerates one table, figure or theorem of the paper. Its cells depend on a plan: at
-which scale, with how many seeds, by whose protocol. Its page holds tables in which the published
-figure stands beside the measured one, and whose last column says whether the claim held. A cell
-that was not measured stays empty and says so; nothing is ever filled in from the paper.
+A recipe regenerates one table, figure or theorem of the paper. Its cells depend on a plan: the
+scale, the seeds and the protocol of the evaluation. Its page holds tables with the published figure
+beside the measured one; their last column states whether the claim held. A cell that was not
+measured reads "not run"; nothing is ever filled in from the paper.
 """
 
 from abc import ABC, abstractmethod
@@ -21,15 +21,15 @@ Key = tuple[str | float | int, ...]
 
 @dataclass(frozen=True)
 class Setting:
-    """How one data set is trained on and measured at one scale.
+    """Options of training and measurement for one data set at one scale.
 
     Args:
         options: fields of :class:`lorae.Options`, the same for every model.
-        changes: by the name of a model, the fields that are its own.
-        samples: images that are made, and test images that they are compared with.
-        features: "inception" or "classifier", what sets of images are compared by.
+        changes: fields that differ for a model, by its name.
+        samples: number of generated images, and of test images that they are compared with.
+        features: "inception" or "classifier", the features that sets of images are compared by.
         mixture: components of the Gaussian mixture of codes.
-        seeds: seeds that this data set is run with, at most.
+        seeds: maximum number of seeds for this data set.
     """
 
     options: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Setting:
 
     @property
     def densities(self) -> dict[str, str]:
-        """The two densities of the paper, by its name for them."""
+        """The two densities of the paper, by the paper's names."""
         return {"MVG": "gaussian", "GMM": f"mixture-{self.mixture}"}
 
     @property
@@ -52,14 +52,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of the paper's recipe is run.
+    """The size of a reproduction.
 
     Args:
         name: smoke, cpu or paper.
-        about: what it shrinks, in a sentence or two.
+        about: what is reduced, in a sentence or two.
         sets: the settings by data set, "MNIST" and "CelebA".
-        weights: of the penalty, for Table 7 and what belongs to it.
-        lengths: training lengths, in steps, at which a rank is looked at.
+        weights: of the penalty, for Table 7, Theorem 2 and Proposition 1.
+        lengths: training lengths, in steps, at which the rank is measured.
         latents: latent dimensions, for Table 8.
         labels: numbers of labels, for Table 6.
         head_epochs: of the classification head.
@@ -82,7 +82,7 @@ class Plan:
     """A scale, seeds and a protocol.
 
     Args:
-        scale: how much is run.
+        scale: the size of the reproduction.
         seeds: of weights, batches and draws.
         protocol: "lorae", or "authors" for the evaluation of the authors' code.
     """
@@ -104,20 +104,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a table: what was measured, one value for each seed, and what was published."""
+    """A cell of a table: the measured values, one for each seed, and the published one."""
 
     values: tuple[float, ...] = ()
     published: float | None = None
 
     @property
     def interval(self) -> Interval | None:
-        """Mean and 95% interval, None where nothing was measured."""
+        """Mean and 95% interval, or None if nothing was measured."""
         return Interval(self.values) if self.values else None
 
     def __str__(self) -> str:
         """Return the measured figure, and the published one in brackets."""
-        told = "not run" if self.interval is None else str(self.interval)
-        return told if self.published is None else f"{told} ({self.published:g})"
+        text = "not run" if self.interval is None else str(self.interval)
+        return text if self.published is None else f"{text} ({self.published:g})"
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,11 @@ class Table:
     """Rows of entries, each with a verdict in words.
 
     Args:
-        corner: what the rows are.
-        columns: their names, in order.
-        rows: by name, the entries by column; one that is absent stays blank.
-        verdicts: by the name of a row, whether the claim held; may be empty.
-        caption: what the figures are.
+        corner: heading of the column of row names.
+        columns: names of the columns, in order.
+        rows: entries by column, by the name of the row; missing entries stay blank.
+        verdicts: whether the claim held, by the name of a row; may be empty.
+        caption: description of the figures.
     """
 
     corner: str
@@ -176,9 +176,9 @@ class Image:
     """A picture of a page.
 
     Args:
-        name: of its file, with its suffix.
+        name: of its file, with the suffix.
         content: of the file.
-        alt: what it shows, in words.
+        alt: description of the picture.
     """
 
     name: str
@@ -188,12 +188,12 @@ class Image:
 
 @dataclass(frozen=True)
 class Page:
-    """What a recipe makes of its results.
+    """The results of a recipe, for readers.
 
     Args:
         tables: in order.
-        images: rows of pictures that stand side by side, in order.
-        words: what follows from them.
+        images: rows of pictures side by side, in order.
+        words: conclusions, one paragraph each.
     """
 
     tables: Sequence[Table] = ()
@@ -205,10 +205,10 @@ class Recipe(ABC):
     """One table, figure or theorem of the paper.
 
     Attributes:
-        name: as the command takes it.
-        title: what it shows.
-        claim: what the paper says it shows.
-        protocols: whose evaluation it can follow.
+        name: its name on the command line.
+        title: of its section in the results.
+        claim: the paper's claim.
+        protocols: the evaluations that it supports.
     """
 
     name: ClassVar[str]
@@ -218,41 +218,41 @@ class Recipe(ABC):
 
     @abstractmethod
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the cells it needs, by their place."""
+        """Return the cells that the recipe needs, by their place."""
 
     @abstractmethod
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Return what the results make, of which any may be missing."""
+        """Return the page of the results, any of which may be missing."""
 
 
 def values(
     found: Mapping[Key, Result], place: Key, seeds: Sequence[int], *path: str
 ) -> tuple[float, ...]:
-    """Return a figure of the cells at a place, one for each seed that has it.
+    """Return a value of the cells at a place, one for each seed that has it.
 
     Args:
         found: the results.
-        place: all of a cell's place but the seed, which comes last.
+        place: a cell's place without the seed, which comes last.
         seeds: in order.
-        path: the names under which the figure lies in the result.
+        path: the keys of the value in the result.
     """
-    told = []
+    collected = []
     for seed in seeds:
         value: Any = found.get((*place, seed), {})
         for name in path:
             value = value.get(name) if isinstance(value, dict) else None
         if isinstance(value, int | float):
-            told.append(float(value))
-    return tuple(told)
+            collected.append(float(value))
+    return tuple(collected)
 
 
 def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
-    """Say whether our figure is better than another, and whether their intervals are apart.
+    """Return whether one figure is better than another, and whether their intervals overlap.
 
     Args:
-        ours: the figure of which the paper claims that it is better.
-        other: the one it is compared with.
-        lower: whether the lower one is better.
+        ours: the figure that is better according to the paper.
+        other: the figure that it is compared with.
+        lower: whether lower is better.
     """
     a, b = ours.interval, other.interval
     if a is None or b is None:

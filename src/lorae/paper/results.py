@@ -1,6 +1,6 @@
-"""What a reproduction leaves to be read: a JSON file for each recipe, its pictures, one page.
+"""Results of a reproduction: a JSON file and pictures for each recipe, and one page.
 
-The page is made of the JSON files alone, of every scale and protocol in the folder, so results
+The page is made only from the JSON files, of every scale and protocol in the folder, so results
 of one machine stay when another adds its own.
 """
 
@@ -17,7 +17,7 @@ from lorae.paper.recipes import RECIPES
 from lorae.utils.files import read_json, write_atomic, write_json
 
 PAGE = "RESULTS.md"
-_LAST = "smoke"  # its figures mean nothing, so it comes after the others
+_LAST = "smoke"  # its figures mean nothing, so it comes last
 
 
 def folder_of(plan: Plan) -> str:
@@ -36,14 +36,14 @@ def write(out: Path, recipe: Recipe, plan: Plan, queue: Queue) -> Path:
     for row in page.images:
         for image in row:
             write_atomic(target.with_name(image.name), image.content)
-    write_json(target, _about(recipe, plan, cells, records) | _told(page))
+    write_json(target, _about(recipe, plan, cells, records) | _page_to_dict(page))
     return target
 
 
 def _about(
     recipe: Recipe, plan: Plan, cells: Mapping[Key, Cell], records: Mapping[Key, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return what is to be known of a recipe's results beside the results."""
+    """Return the origin of a recipe's results: plan, cost, commits, data and machine."""
     seconds = {"/".join(map(str, key)): record["seconds"] for key, record in records.items()}
     failed = {
         "/".join(map(str, key)): record["result"]["failed"]
@@ -69,7 +69,7 @@ def _about(
 
 
 def machine() -> dict[str, Any]:
-    """Return what ran: processors and accelerators, by their kind and number."""
+    """Return the processor, the number of cores and the names of the GPUs."""
     import os
 
     cuda = torch.cuda.is_available()
@@ -82,7 +82,7 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _told(page: Page) -> dict[str, Any]:
+def _page_to_dict(page: Page) -> dict[str, Any]:
     return {
         "tables": [table.to_dict() for table in page.tables],
         "images": [[{"name": i.name, "alt": i.alt} for i in row] for row in page.images],
@@ -115,7 +115,7 @@ def _claim(one: Mapping[str, Any]) -> str:
 
 
 def _section(one: Mapping[str, Any]) -> str:
-    """Return the part of the page that one scale of a recipe makes, folded where it is empty."""
+    """Return the section of one scale of a recipe, folded if nothing was run."""
     folder = one["scale"] + ("" if one["protocol"] == "lorae" else f"-{one['protocol']}")
     body = [_provenance(one)]
     body += [_table(table).markdown() for table in one["tables"]]
@@ -147,14 +147,16 @@ def _provenance(one: Mapping[str, Any]) -> str:
     )
 
 
-def _table(told: Mapping[str, Any]) -> Table:
+def _table(fields: Mapping[str, Any]) -> Table:
     rows = {
         name: {
             column: Entry(tuple(one["values"]), one["published"]) for column, one in entries.items()
         }
-        for name, entries in told["rows"].items()
+        for name, entries in fields["rows"].items()
     }
-    return Table(told["corner"], tuple(told["columns"]), rows, told["verdicts"], told["caption"])
+    return Table(
+        fields["corner"], tuple(fields["columns"]), rows, fields["verdicts"], fields["caption"]
+    )
 
 
 def _pictures(row: Sequence[Mapping[str, str]], folder: str) -> str:

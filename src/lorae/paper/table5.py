@@ -11,7 +11,7 @@ Published: GAN 65.2, LS-GAN 54.1, NS-GAN 57.3, VAE+Flow 65.7, LoRAE 56.3.
 from collections.abc import Mapping
 
 from lorae.paper import measures
-from lorae.paper.common import MODELS, caption, judged
+from lorae.paper.common import MODELS, caption, compare_rows
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values
 
@@ -63,5 +63,5 @@ class Table5(Recipe):
             }
             for row, figure in _PUBLISHED.items()
         }
-        verdicts = {row: judged(rows, row) for row in rows}
+        verdicts = {row: compare_rows(rows, row) for row in rows}
         return Page([Table("model", (_DATA,), rows, verdicts, caption(plan, [_DATA]))])

@@ -77,7 +77,7 @@ class Table6(Recipe):
             }
             for row in _ROWS
         }
-        verdicts = {row: _judged(rows, row) for row in rows}
+        verdicts = {row: _compare(rows, row) for row in rows}
         columns = tuple(f"{n:,} labels" for n in labels)
         return Page([Table("codes of", columns, rows, verdicts, self._caption(plan))])
 
@@ -94,7 +94,7 @@ def _asked(plan: Plan) -> dict[str, object]:
     return {"labels": list(scale.labels), "draws": scale.draws, "epochs": scale.head_epochs}
 
 
-def _judged(rows: Mapping[str, Mapping[str, Entry]], row: str) -> str:
+def _compare(rows: Mapping[str, Mapping[str, Entry]], row: str) -> str:
     if row == "LoRAE":
         return ""
     ours = rows["LoRAE"]

@@ -29,7 +29,7 @@ class Table1(Recipe):
         """Return a picture for each model and data set, of the first seed."""
         return {
             (row, data, seed): Cell(
-                measures.drawn,
+                measures.sample_images,
                 {"density": setting.densities[self.density], "count": _COUNT},
                 plan.options(data, MODELS[row], seed),
             )
