@@ -50,7 +50,7 @@ def loss(objective: Objective, x: torch.Tensor) -> torch.Tensor:
 
 def train_on(objective: Objective, x: torch.Tensor, steps: int = 30) -> list[float]:
     """Train on one batch in a plain loop, and return the losses."""
-    optimizer = torch.optim.Adam(objective.groups(3e-3))
+    optimizer = torch.optim.Adam(objective.parameter_groups(3e-3))
     losses = []
     for _ in range(steps):
         value = loss(objective, x)

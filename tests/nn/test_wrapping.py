@@ -209,7 +209,7 @@ def test_every_objective_trains_them(name):
         prior=traits.get("prior", False),
     )
     objective = row.build_objective(model)
-    optimizer = torch.optim.Adam(objective.groups(1e-2))
+    optimizer = torch.optim.Adam(objective.parameter_groups(1e-2))
     before = copy.deepcopy(model.state_dict())
     for _ in range(3):
         loss = torch.stack(list(objective(x).values())).sum()

@@ -12,7 +12,8 @@ from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.base import NoBridge
 from lorae.nn.bridges.low_rank import Factored, LowRank
 from lorae.nn.bridges.scale_free import ScaleFree
-from lorae.objectives.base import DecayedAE, FactoredLoRAE, LoRAE, ProximalLoRAE
+from lorae.objectives.base import DecayedAE
+from lorae.objectives.lorae import FactoredLoRAE, LoRAE, ProximalLoRAE
 
 
 @pytest.mark.parametrize("name", ["lorae", "lorae-scale-free"])
@@ -89,11 +90,11 @@ def test_proximal_steps_may_gather():
     due = 0.5 * (0.5 * 0.1 + 0.2 + 0.1)
     np.testing.assert_allclose(weight.detach(), spectral.soft_threshold(start, due), atol=1e-6)
     objective.after_step(learning_rate=0.1)
-    objective.settle()
+    objective.apply_pending()
     settled = weight.detach().clone()
     expected = spectral.soft_threshold(start, due + 0.05).detach()
     np.testing.assert_allclose(settled, expected, atol=1e-6)
-    objective.settle()
+    objective.apply_pending()
     assert torch.equal(weight, settled)
 
 

@@ -101,7 +101,7 @@ class TestEveryGame:
 
     def test_asks_for_a_rate_and_a_momentum_for_each_player(self, name):
         objective, _ = make_objective(name, momentum=0.3, critic_rate=0.25)
-        generator, critic = objective.groups(1e-2)
+        generator, critic = objective.parameter_groups(1e-2)
         assert (generator["lr"], critic["lr"]) == (1e-2, 0.25e-2)
         assert generator["betas"] == critic["betas"] == (0.3, 0.999)
         every = {id(p) for group in (generator, critic) for p in group["params"]}

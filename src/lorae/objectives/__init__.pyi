@@ -1,12 +1,12 @@
 from .base import AE as AE
 from .base import DecayedAE as DecayedAE
-from .base import FactoredLoRAE as FactoredLoRAE
-from .base import LoRAE as LoRAE
 from .base import Objective as Objective
-from .base import ProximalLoRAE as ProximalLoRAE
 from .gan import GAN as GAN
 from .gan import LSGAN as LSGAN
 from .gan import NSGAN as NSGAN
+from .lorae import FactoredLoRAE as FactoredLoRAE
+from .lorae import LoRAE as LoRAE
+from .lorae import ProximalLoRAE as ProximalLoRAE
 from .registry import METHODS as METHODS
 from .registry import Method as Method
 from .registry import method as method

@@ -1,21 +1,21 @@
-r"""Generative adversarial networks, in the one training loop.
+r"""Generative adversarial networks as objectives of one training loop.
 
 The generator is the model's decoder D, from noise :math:`z \sim N(0, I)` to samples. The critic is
-the model's encoder E with a leaky ReLU and one linear layer behind it,
+the model's encoder E followed by a leaky ReLU and one linear layer,
 :math:`C(x) = w^\top \text{leaky}(E(x)) + b`, so that both have the architecture of the autoencoders
-they are compared with. The loss of a batch is
+that they are compared with. The loss of a batch is
 
 .. math:: L = c(C(x), C(\overline{D(z)})) + g(\overline{C}(D(z))),
 
-where a bar stops the gradient: the critic's parameters see the first term only, the generator's
-the second only, and one step of the optimizer moves both players at once. The codes of such a
-model are the critic's features; the decoder does not undo them.
+where a bar stops the gradient: the first term trains the critic, the second the generator, and one
+optimizer step moves both players at once. The codes of such a model are the critic's features; the
+decoder does not invert them.
 
 Reference:
     Goodfellow et al., Generative Adversarial Nets (NeurIPS 2014).
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import Any
 
 from jaxtyping import Float
@@ -23,17 +23,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
-from lorae.objectives.base import Objective
+from lorae.objectives.base import Objective, Terms
 from lorae.utils import distributed
+from lorae.utils.validation import check_range
 
 WON = 0.02
-"""The critic's loss below which it counts as having won: it is right with a probability of 0.99."""
+"""The critic's loss below which it has won: it is right with a probability of 0.99."""
 
 
-class Adversarial(Objective, ABC):
-    """What the games have in common; each says what its two players want.
+class Adversarial(Objective):
+    """The two players; subclasses define their losses.
 
     Args:
         model: its decoder is the generator, its encoder the critic's features.
@@ -44,10 +44,8 @@ class Adversarial(Objective, ABC):
 
     def __init__(self, model: Autoencoder, momentum: float = 0.5, critic_rate: float = 0.1) -> None:
         super().__init__(model)
-        if not 0 <= momentum < 1:
-            raise InputError(f"momentum must be at least 0 and below 1, got {momentum:g}")
-        if not 0 < critic_rate < float("inf"):
-            raise InputError(f"critic_rate must be a number above 0, got {critic_rate:g}")
+        check_range("momentum", momentum, 0, 1, open_high=True)
+        check_range("critic_rate", critic_rate, 0, open_low=True)
         self.momentum = momentum
         self.critic_rate = critic_rate
         latent = model.bridge.latent
@@ -55,28 +53,28 @@ class Adversarial(Objective, ABC):
 
     @abstractmethod
     def critic_loss(
-        self, real: Float[Tensor, " n"], made: Float[Tensor, " n"]
+        self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """Return what the critic minimises, given its scores of samples and of generated ones."""
+        """Return the critic's loss, given its scores of real and of generated samples."""
 
     @abstractmethod
-    def generator_loss(self, made: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return what the generator minimises, given the critic's scores of its samples."""
+    def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the generator's loss, given the critic's scores of its samples."""
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the loss of each player."""
         noise = distributed.normal(x.new_empty(len(x), self.model.bridge.latent))
-        made = self.model.decoder(noise)
+        generated = self.model.decoder(noise)
         encoder, head = self.model.encoder, self.head
-        real, seen = head(encoder(self.model.scaled(x))), head(encoder(made.detach()))
-        judged = _frozen(head, _frozen(encoder, made))
+        real, fake = head(encoder(self.model.scaled(x))), head(encoder(generated.detach()))
+        frozen = _run_frozen(head, _run_frozen(encoder, generated))
         return {
-            "critic": self.critic_loss(real, seen),
-            "generator": self.generator_loss(judged),
+            "critic": self.critic_loss(real, fake),
+            "generator": self.generator_loss(frozen),
         }
 
-    def groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return the parameters of either player, with its learning rate and momentum."""
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return the parameters of each player, with its learning rate and momentum."""
         critic = [*self.model.encoder.parameters(), *self.head.parameters()]
         both = {"betas": (self.momentum, 0.999)}
         return [
@@ -85,18 +83,17 @@ class Adversarial(Objective, ABC):
         ]
 
     def warnings(self, means: dict[str, float]) -> list[str]:
-        """Tell when the critic has won."""
+        """Return a warning if the critic has won."""
         if means["critic"] >= WON:
             return []
-        told = (
-            f"the critic's loss is {means['critic']:.2g}: it tells real from generated without "
-            "fail, and the generator has little left to learn from"
-        )
-        return [told]
+        return [
+            f"the critic's loss is {means['critic']:.2g}: it separates real from generated samples "
+            "without error, and the generator has little left to learn from"
+        ]
 
 
 class GAN(Adversarial):
-    r"""The original game: both players bet on the same number.
+    r"""The original game, in which the generator maximises the critic's loss.
 
     With the logit C, and the probability :math:`\sigma(C)` that a sample is real,
 
@@ -108,18 +105,18 @@ class GAN(Adversarial):
     """
 
     def critic_loss(
-        self, real: Float[Tensor, " n"], made: Float[Tensor, " n"]
+        self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Return the cross-entropy."""
-        return _cross_entropy(real, made)
+        return _cross_entropy(real, fake)
 
-    def generator_loss(self, made: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the mean logarithm of the probability of being found out."""
-        return -functional.softplus(made).mean()
+    def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the mean of log(1 - sigma(C(D(z))))."""
+        return -functional.softplus(fake).mean()
 
 
 class NSGAN(Adversarial):
-    r"""The non-saturating game: the generator's gradient does not vanish while it loses.
+    r"""The non-saturating game: the generator's gradient does not vanish where the critic wins.
 
     .. math:: g = -\text{mean} \log \sigma(C(D(z))),
 
@@ -130,14 +127,14 @@ class NSGAN(Adversarial):
     """
 
     def critic_loss(
-        self, real: Float[Tensor, " n"], made: Float[Tensor, " n"]
+        self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Return the cross-entropy."""
-        return _cross_entropy(real, made)
+        return _cross_entropy(real, fake)
 
-    def generator_loss(self, made: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the mean surprise of the critic's taking its samples for real."""
-        return functional.softplus(-made).mean()
+    def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the mean of -log sigma(C(D(z)))."""
+        return functional.softplus(-fake).mean()
 
 
 class LSGAN(Adversarial):
@@ -151,23 +148,23 @@ class LSGAN(Adversarial):
     """
 
     def critic_loss(
-        self, real: Float[Tensor, " n"], made: Float[Tensor, " n"]
+        self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
         """Return the squared distances from the critic's targets."""
-        return (real - 1).square().mean() / 2 + made.square().mean() / 2
+        return (real - 1).square().mean() / 2 + fake.square().mean() / 2
 
-    def generator_loss(self, made: Float[Tensor, " n"]) -> Float[Tensor, ""]:
+    def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         """Return the squared distance from the critic's target for real samples."""
-        return (made - 1).square().mean() / 2
+        return (fake - 1).square().mean() / 2
 
 
-def _cross_entropy(real: Tensor, made: Tensor) -> Tensor:
-    """Return -mean log sigma(real) - mean log(1 - sigma(made)), finite for any logits."""
-    return functional.softplus(-real).mean() + functional.softplus(made).mean()
+def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
+    """Return -mean log sigma(real) - mean log(1 - sigma(fake)), finite for any logits."""
+    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
 
-def _frozen(module: nn.Module, x: Tensor) -> Tensor:
-    """Return a module's output, with a gradient to its input but none to its parameters."""
+def _run_frozen(module: nn.Module, x: Tensor) -> Tensor:
+    """Return the output of a module, with gradients of its input but not of its parameters."""
     parameters = {name: p.detach() for name, p in module.named_parameters()}
     output: Tensor = functional_call(module, parameters, (x,))
     return output

@@ -23,7 +23,8 @@ from torch import Tensor
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.low_rank import LowRank
-from lorae.objectives.base import Objective, at_least
+from lorae.objectives.base import Objective
+from lorae.utils.validation import check_range
 
 EVERY = 5
 """Steps between two uses of the threshold, which is as many times as large."""
@@ -55,10 +56,12 @@ class RankDescent(Objective):
         self, model: Autoencoder, rank: int, steps: int, weight: float | None = None
     ) -> None:
         super().__init__(model)
-        self.target = int(at_least("rank", rank, 1))
-        self.steps = int(at_least("steps", steps, 1))
+        check_range("rank", rank, 1)
+        check_range("steps", steps, 1)
+        check_range("weight", weight, 0)
+        self.target, self.steps = rank, steps
         self.controlled = weight is None
-        self.weight = math.nan if weight is None else at_least("weight", weight, 0)
+        self.weight = math.nan if weight is None else weight
         self.rank = self.start = self._bridge().latent
         self.step, self.applied = 0, 0.0
         self.arrived: int | None = 0 if self.rank <= self.target else None

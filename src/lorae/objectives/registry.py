@@ -206,7 +206,7 @@ METHODS: dict[str, Method] = {
         weight=1e-6,
     ),
     "lorae": Method(
-        objective="lorae.objectives.base:LoRAE",
+        objective="lorae.objectives.lorae:LoRAE",
         bridge="low-rank",
         summary="the paper's low-rank autoencoder: nuclear norm of M",
         purpose="the paper's results; the rank depends on threshold, weight and length of training",
@@ -215,7 +215,7 @@ METHODS: dict[str, Method] = {
         objective_settings=_EVERY,
     ),
     "lorae-proximal": Method(
-        objective="lorae.objectives.base:ProximalLoRAE",
+        objective="lorae.objectives.lorae:ProximalLoRAE",
         bridge="low-rank",
         summary="LoRAE by proximal steps: an exact rank",
         purpose="a rank that is the same at every threshold, for the singular values become zeros",
@@ -224,7 +224,7 @@ METHODS: dict[str, Method] = {
         objective_settings=_EVERY,
     ),
     "lorae-scale-free": Method(
-        objective="lorae.objectives.base:LoRAE",
+        objective="lorae.objectives.lorae:LoRAE",
         bridge="scale-free",
         summary="LoRAE on M / ‖M‖_F, which no scaling of the networks evades",
         purpose="a count of dimensions with a sharp edge, at little cost in error",
@@ -233,7 +233,7 @@ METHODS: dict[str, Method] = {
         objective_settings=_EVERY,
     ),
     "lorae-factored": Method(
-        objective="lorae.objectives.base:FactoredLoRAE",
+        objective="lorae.objectives.lorae:FactoredLoRAE",
         bridge="factored",
         summary="LoRAE by the sum of squares of two factors of M",
         purpose="the paper's penalty without a decomposition, for very large codes",

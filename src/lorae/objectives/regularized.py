@@ -1,11 +1,11 @@
-r"""Deterministic autoencoders with a penalty: on the codes, on the decoder, or on both.
+r"""Deterministic autoencoders with a penalty on the codes, on the decoder, or on both.
 
-Each is the mean squared error over all elements plus its own terms. For what is published as a sum
-over the d elements of a sample (WAE), the penalty is divided by d like the error.
+Each is the mean squared error over all elements plus its own terms. A penalty published beside a
+sum over the d elements of a sample (WAE) is divided by d like the error.
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 
 import torch
 from jaxtyping import Float
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from lorae.errors import InputError
 from lorae.linalg.kernels import mmd
 from lorae.nn.autoencoder import Autoencoder
-from lorae.objectives.base import Objective, at_least
+from lorae.objectives.base import Objective, Penalized, Terms, squared_norm
 from lorae.utils import distributed
+from lorae.utils.validation import check_range
 
 
-class WAE(Objective):
+class WAE(Penalized):
     r"""The Wasserstein autoencoder with the maximum mean discrepancy, WAE-MMD.
 
     .. math:: \text{mean}\,(D(z) - x)^2 + \frac{\lambda}{d} \mathrm{MMD}^2(\{z_i\}, \{g_i\}),
@@ -38,22 +39,21 @@ class WAE(Objective):
     min_batch_size = 2
 
     def __init__(self, model: Autoencoder, weight: float = 10.0) -> None:
-        super().__init__(model)
-        self.weight = at_least("weight", weight, 0)
+        super().__init__(model, weight)
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the reconstruction error and the discrepancy of codes and prior."""
         target, z = self.codes(x)
-        everything = distributed.gather(z.float() if z.dtype.itemsize < 4 else z)
-        prior = distributed.gather(distributed.normal(z)).to(everything.dtype)
-        weight = self.strength * self.weight / target[0].numel()
+        codes = _global_codes(z)
+        prior = distributed.gather(distributed.normal(z)).to(codes.dtype)
+        weight = self.current_weight / target[0].numel()
         return {
             "reconstruction": self.error(z, target),
-            "discrepancy": weight * mmd(everything, prior),
+            "discrepancy": weight * mmd(codes, prior),
         }
 
 
-class RAE(Objective, ABC):
+class RAE(Penalized):
     r"""A regularized autoencoder: small codes and a smooth decoder.
 
     .. math:: \text{mean}\,(D(z) - x)^2 + \tfrac{\beta}{2} \text{mean}_i \|z_i\|^2
@@ -70,20 +70,20 @@ class RAE(Objective, ABC):
     """
 
     def __init__(self, model: Autoencoder, weight: float = 1e-4, smoothness: float = 1e-7) -> None:
-        super().__init__(model)
-        self.weight = at_least("weight", weight, 0)
-        self.smoothness = at_least("smoothness", smoothness, 0)
+        super().__init__(model, weight)
+        check_range("smoothness", smoothness, 0)
+        self.smoothness = smoothness
 
     @abstractmethod
     def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
-        """Return R(D), given the codes of a batch."""
+        """Return R(D) for the codes of a batch."""
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the reconstruction error and the two penalties."""
         target, z = self.codes(x)
         return {
             "reconstruction": self.error(z, target),
-            "codes": self.strength * self.weight / 2 * z.square().sum(1).mean(),
+            "codes": self.current_weight / 2 * z.square().sum(1).mean(),
             "decoder": self.strength * self.smoothness * self.roughness(z),
         }
 
@@ -93,7 +93,7 @@ class RAEL2(RAE):
 
     def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:  # noqa: ARG002
         """Return the sum of squares."""
-        return torch.stack([p.square().sum() for p in self.model.decoder.parameters()]).sum()
+        return squared_norm(self.model.decoder)
 
 
 class RAEGP(RAE):
@@ -114,8 +114,8 @@ class RAEGP(RAE):
         return slope.square().sum(1).mean()
 
 
-class RAESN(Objective):
-    r"""RAE-SN: small codes, and a decoder whose every layer has spectral norm 1.
+class RAESN(Penalized):
+    r"""RAE-SN: small codes, and a decoder whose layers all have spectral norm 1.
 
     .. math:: \text{mean}\,(D(z) - x)^2 + \tfrac{\beta}{2} \text{mean}_i \|z_i\|^2.
 
@@ -129,27 +129,26 @@ class RAESN(Objective):
     """
 
     def __init__(self, model: Autoencoder, weight: float = 1e-4) -> None:
-        super().__init__(model)
-        self.weight = at_least("weight", weight, 0)
-        require_lipschitz(model)
+        super().__init__(model, weight)
+        check_lipschitz(model)
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the reconstruction error and the penalty on the codes."""
         target, z = self.codes(x)
         return {
             "reconstruction": self.error(z, target),
-            "codes": self.strength * self.weight / 2 * z.square().sum(1).mean(),
+            "codes": self.current_weight / 2 * z.square().sum(1).mean(),
         }
 
 
-class LeastVolume(Objective):
-    r"""Least Volume: the codes' box is made small, by a decoder that cannot stretch it again.
+class LeastVolume(Penalized):
+    r"""Least Volume: codes in a box of small volume, under a decoder that cannot stretch it.
 
     .. math:: \text{mean}\,(D(z) - x)^2
         + \lambda \exp \Big( \frac1l \sum_j \log (\text{std}(z_j) + \eta) \Big),
 
-    with the standard deviations over the global batch, and every layer of the decoder of spectral
-    norm 1. Directions that the data can spare shrink to nothing one after the other.
+    with the standard deviations over the global batch, and spectral norm 1 in every layer of the
+    decoder. Coordinates that the reconstruction does not need shrink to zero one after the other.
 
     Reference:
         Chen and Fuge, Compressing Latent Space via Least Volume (ICLR 2024), equation 2; the
@@ -158,45 +157,45 @@ class LeastVolume(Objective):
     Args:
         model: a deterministic autoencoder with a Lipschitz decoder.
         weight: lambda, at least 0.
-        eta: eta, at least 0.
+        eta: :math:`\eta`, at least 0.
     """
 
     min_batch_size = 2
 
     def __init__(self, model: Autoencoder, weight: float = 1e-4, eta: float = 1.0) -> None:
-        super().__init__(model)
-        self.weight = at_least("weight", weight, 0)
-        self.eta = at_least("eta", eta, 0)
-        require_lipschitz(model)
+        super().__init__(model, weight)
+        check_range("eta", eta, 0)
+        check_lipschitz(model)
+        self.eta = eta
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the reconstruction error and the volume."""
         target, z = self.codes(x)
-        weight = self.strength * self.weight
+        weight = self.current_weight
         return {"reconstruction": self.error(z, target), "volume": weight * self.volume(z)}
 
     def volume(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
         """Return the geometric mean of the deviations plus eta."""
-        everything = distributed.gather(z.float() if z.dtype.itemsize < 4 else z)
-        if len(everything) < 2:
-            raise InputError("the volume needs a batch of at least 2 samples, got 1")
-        tiny = torch.finfo(everything.dtype).tiny  # for a gradient at a deviation of 0
-        deviations = (everything.var(0) + tiny).sqrt()
+        codes = _global_codes(z)
+        if len(codes) < 2:
+            raise InputError(f"batch must have at least 2 samples, got {len(codes)}")
+        tiny = torch.finfo(codes.dtype).tiny  # for a finite gradient at a deviation of 0
+        deviations = (codes.var(0) + tiny).sqrt()
         return (deviations + self.eta + tiny).log().mean().exp()
 
 
 class NestedDropout(Objective):
-    r"""Nested dropout: each code is cut after a random number of coordinates.
+    r"""Nested dropout: each code is truncated after a random number of coordinates.
 
     .. math:: \text{mean}\,(D(z_1, \dots, z_b, 0, \dots, 0) - x)^2, \qquad
         P(b) = (1 - \rho) \rho^{b - 1},
 
-    with a b for each sample (from l on, nothing is cut). So the coordinates are ordered by what
-    they are worth, as those of PCA are, and a code may be cut at any length afterwards.
+    with one b for each sample. So the coordinates are ordered by importance, like those of PCA, and
+    a code may be truncated at any length.
 
     Reference:
         Rippel, Gelbart and Adams, Learning Ordered Representations with Nested Dropout (ICML
-        2014). They do not state their rho; the default here makes 20 the mean of b.
+        2014). Their rho is not stated; the default makes the mean of b 20.
 
     Args:
         model: a deterministic autoencoder.
@@ -205,12 +204,11 @@ class NestedDropout(Objective):
 
     def __init__(self, model: Autoencoder, rho: float = 0.95) -> None:
         super().__init__(model)
-        if not 0 < rho < 1:
-            raise InputError(f"rho must be above 0 and below 1, got {rho:g}")
+        check_range("rho", rho, 0, 1, open_low=True, open_high=True)
         self.rho = rho
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> dict[str, Float[Tensor, ""]]:
-        """Return the error of what the cut codes decode to."""
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
+        """Return the error of the decoded truncated codes."""
         target, z = self.codes(x)
         u = 1 - distributed.uniform(z[:, :1])  # in (0, 1]
         lengths = 1 + (u.log() / math.log(self.rho)).floor()
@@ -218,15 +216,20 @@ class NestedDropout(Objective):
         return {"reconstruction": self.error(z * kept, target)}
 
 
-def require_lipschitz(model: Autoencoder) -> None:
-    """Refuse a model whose decoder is not normalized.
+def check_lipschitz(model: Autoencoder) -> None:
+    """Check that the layers of a decoder are normalised.
 
     Raises:
-        InputError: naming what to do.
+        InputError: if none is.
     """
     parametrized = nn.utils.parametrize.is_parametrized
     if not any(parametrized(module, "weight") for module in model.decoder.modules()):
         raise InputError(
-            "the decoder must be spectrally normal: build the model with lipschitz=True, or call "
-            "lorae.nn.blocks.add_spectral_norm on its decoder"
+            "decoder must have layers of spectral norm 1: build the model with lipschitz=True, or "
+            "call lorae.nn.blocks.add_spectral_norm on the decoder"
         )
+
+
+def _global_codes(z: Float[Tensor, "n l"]) -> Float[Tensor, "m l"]:
+    """Return the codes of the global batch, in float32 or wider."""
+    return distributed.gather(z.float() if z.dtype.itemsize < 4 else z)

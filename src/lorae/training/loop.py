@@ -62,7 +62,7 @@ def optimize(
         if stepper.fabric.device.type == "cpu" or stepper.steps % LOG_EVERY == 0:
             stepper.check_loss()
         yield stepper.steps
-    stepper.objective.settle()
+    stepper.objective.apply_pending()
     stepper.check_weights()
 
 
@@ -91,7 +91,7 @@ class Stepper:
         self.objective = objective.to(fabric.device)
         use_channels_last(objective)
         self.learning_rate = options.learning_rate
-        groups = objective.groups(options.learning_rate)
+        groups = objective.parameter_groups(options.learning_rate)
         self.adam = torch.optim.Adam(groups, weight_decay=options.weight_decay, fused=True)
         self._rates = [group["lr"] for group in self.adam.param_groups]
         self.wrapped, self.optimizer = fabric.setup(objective, self.adam)

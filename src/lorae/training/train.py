@@ -242,7 +242,7 @@ class Session:
     def _evaluate(self) -> None:
         """Write a line of metrics and a checkpoint."""
         stepper, progress, held_out = self.stepper, self.progress, self.sampler.held_out
-        stepper.objective.settle()
+        stepper.objective.apply_pending()
         stepper.check_loss()
         stepper.totals.synchronize(self.fabric)
         means = stepper.totals.means()
