@@ -106,7 +106,7 @@ def test_the_volume_has_a_finite_gradient_where_nothing_varies():
     z = torch.zeros(6, 3, requires_grad=True)
     objective.volume(z).backward()
     assert z.grad.isfinite().all()
-    with pytest.raises(InputError, match="batch of at least 2"):
+    with pytest.raises(InputError, match="batch must have at least 2 samples, got 1"):
         objective.volume(z[:1])
 
 

@@ -19,7 +19,7 @@ def scripted(error_at, rank: int = 6, patience: int = 30, tolerance: float = 0.1
     objective = AdaptiveRRAE(model, patience, tolerance)
     ranks = []
     for step in range(steps):
-        objective._follow(torch.tensor(float(error_at(bridge.rank, step))))
+        objective._update_running(torch.tensor(float(error_at(bridge.rank, step))))
         objective.after_step(1e-3)
         ranks.append(bridge.rank)
     return ranks, objective

@@ -7,7 +7,7 @@ import torch
 from models import make_objective
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
-from lorae.objectives.vae import VAE, posterior_of
+from lorae.objectives.vae import VAE
 
 WEIGHTS = [0.0, 1.0, 4.0]
 
@@ -21,7 +21,7 @@ def bound(objective: VAE, x: torch.Tensor, likelihood) -> torch.Tensor:
     q = Independent(Normal(mean, (log_variance / 2).exp()), 1)
     p = Independent(Normal(torch.zeros_like(mean), torch.ones_like(mean)), 1)
     torch.manual_seed(0)
-    z, _ = posterior_of(model).draw(e)
+    z, _ = model.bridge.draw(e)
     log_likelihood = likelihood(model.decoder(z)).log_prob(target).flatten(1).sum(1)
     divergence = objective.weight * kl_divergence(q, p)
     return (divergence - log_likelihood).mean() / target[0].numel()

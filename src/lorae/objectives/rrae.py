@@ -50,7 +50,7 @@ class AdaptiveRRAE(Objective):
         super().__init__(model)
         check_range("patience", patience, 1)
         check_range("tolerance", tolerance, 0, 1, open_high=True)
-        self.max_rank = self._bridge.rank
+        self.max_rank = _truncated_bridge(model).rank
         self.patience = patience
         self.tolerance = tolerance
         start = {"running": nan, "mark": inf, "goal": nan, "since": 0, "settled": False}
@@ -85,15 +85,6 @@ class AdaptiveRRAE(Objective):
             self._change_rank(+1)
             self.settled.fill_(1)
 
-    @property
-    def _bridge(self) -> Truncated:
-        bridge = self.model.bridge
-        if not isinstance(bridge, Truncated):
-            raise InputError(
-                f"bridge must be truncated for an adaptive RRAE, got {type(bridge).__name__}"
-            )
-        return bridge
-
     @torch.no_grad()
     def _update_running(self, error: Tensor) -> None:
         start = torch.where(self.running.isnan(), error, self.running)
@@ -101,6 +92,14 @@ class AdaptiveRRAE(Objective):
 
     def _change_rank(self, by: int) -> None:
         """Change the rank, between 1 and the initial one, and restart the running error."""
-        self._bridge.kept.add_(by).clamp_(1, self.max_rank)
+        _truncated_bridge(self.model).kept.add_(by).clamp_(1, self.max_rank)
         self.since.zero_()
         self.running.fill_(nan)
+
+
+def _truncated_bridge(model: Autoencoder) -> Truncated:
+    if not isinstance(model.bridge, Truncated):
+        raise InputError(
+            f"bridge must be truncated for an adaptive RRAE, got {type(model.bridge).__name__}"
+        )
+    return model.bridge

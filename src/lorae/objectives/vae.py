@@ -89,8 +89,8 @@ class BernoulliVAE(Variational):
         value_range = (0.0, 1.0) if model.architecture is None else model.architecture.value_range
         if value_range != (0.0, 1.0):
             raise InputError(
-                f"data must be from 0 to 1 for a Bernoulli likelihood, got a range of "
-                f"{value_range or 'any size'}: use vae"
+                f"data must be from 0 to 1 for a Bernoulli likelihood, got "
+                f"{value_range or 'an unbounded range'}: use vae"
             )
 
     def likelihood(self, z: Float[Tensor, "n l"], target: Float[Tensor, "n *shape"]) -> Terms:
