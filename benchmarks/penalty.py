@@ -136,11 +136,11 @@ def errors(latent: int) -> dict[str, tuple[float, float]]:
     U, sigma, Vh = torch.linalg.svd(T)
     alive = sigma > 0.05
     found = {}
-    for way in polar.WAYS:
-        error = polar.nuclear_norm(M, way).double() / norm - 1
-        P = polar.polar_factor(T.float(), way).double()
+    for algorithm in polar.ALGORITHMS:
+        error = polar.nuclear_norm(M, algorithm).double() / norm - 1
+        P = polar.polar_factor(T.float(), algorithm).double()
         part = U[:, alive].mT @ P @ Vh[alive].mT - torch.eye(int(alive.sum()), device=DEVICE)
-        found[way] = (float(error.abs()), float(torch.linalg.matrix_norm(part, 2)))
+        found[algorithm] = (float(error.abs()), float(torch.linalg.matrix_norm(part, 2)))
     A = nn.Parameter(M)
     (Q,) = torch.autograd.grad(torch.linalg.matrix_norm(A, "nuc"), A)
     found["torch"] = (float(((Q * M).sum().double() / norm - 1).abs()), float("nan"))
@@ -148,13 +148,13 @@ def errors(latent: int) -> dict[str, tuple[float, float]]:
 
 
 def main() -> None:
-    """Print a row for each latent dimension and way."""
+    """Print a row for each latent dimension and algorithm."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--latent", type=int, nargs="*", default=[64, 128, 256, 512, 1024])
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     print(f"{machine()}; medians of {arguments.rounds} rounds\n")
-    print("| l | way | ms a step | of torch's | of a step | error of norm | of factor |")
+    print("| l | algorithm | ms a step | of torch's | of a step | error of norm | of factor |")
     print("|---|---|---|---|---|---|---|")
     for latent in arguments.latent:
         times = in_turns(ways(latent, max(1, 256 // latent)), arguments.rounds)

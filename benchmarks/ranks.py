@@ -24,14 +24,14 @@ import lorae
 from lorae.linalg import polar, spectral
 from lorae.utils.intervals import Interval
 
-SLOW: dict[str, Any] = {"way": "svd", "every": 1, "precision": "32-true"}
+SLOW: dict[str, Any] = {"algorithm": "svd", "every": 1, "precision": "32-true"}
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "lorae-scale-free": {
         "svd": {},
-        "gram": {"way": "gram"},
-        "minimax": {"way": "minimax"},
-        "gram/8": {"way": "gram", "every": 8},
-        "gram, bf16": {"way": "gram", "precision": "bf16-mixed"},
+        "gram": {"algorithm": "gram"},
+        "minimax": {"algorithm": "minimax"},
+        "gram/8": {"algorithm": "gram", "every": 8},
+        "gram, bf16": {"algorithm": "gram", "precision": "bf16-mixed"},
     },
     "lorae-proximal": {
         "every step": {},
@@ -44,8 +44,8 @@ WEIGHTS = {"lorae-scale-free": 1e-3, "lorae-proximal": 0.3}
 
 def result(model: str, seed: int, steps: int, **row: Any) -> tuple[float, list[int]]:
     """Return test error, rank of the codes' covariance at 1e-2 and 1e-4, rank of M at 1e-2."""
-    way = (SLOW | row)["way"]
-    polar.choose = lambda _: way  # a benchmark of what is otherwise no option
+    algorithm = (SLOW | row)["algorithm"]
+    polar.default_algorithm = lambda _: algorithm  # a benchmark of what is otherwise no option
     options = lorae.Options(
         data="mnist",
         model=model,
@@ -76,13 +76,13 @@ def ratio(errors: Sequence[float], others: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Print a row for each model and way, with a figure for each seed."""
+    """Print a row for each model and algorithm, with a figure for each seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     print(f"{machine()}; {arguments.steps} steps, {arguments.seeds} seeds\n")
-    print("| model | way | test error | of the first way's | rank 1e-2 | 1e-4 | of M, 1e-2 |")
+    print("| model | algorithm | test error | ratio to the first | rank 1e-2 | 1e-4 | of M, 1e-2 |")
     print("|---|---|---|---|---|---|---|")
     for model, rows in ROWS.items():
         first: list[float] = []

@@ -98,7 +98,7 @@ BAD_TRAIN = {
     "data-folder": (["--data", "nowhere/"], "data must be a path that exists .*got nowhere/"),
     "model": (["--model", "lorea"], r"unknown model 'lorea' \(did you mean 'lorae'\?\)"),
     "network": (["--network", "conf"], r"unknown network 'conf' \(did you mean 'conv'\?\)"),
-    "network-shape": (["--network", "mnist"], r"takes samples of shape \(1, 32, 32\)"),
+    "network-shape": (["--network", "mnist"], r"shape must be \(1, 32, 32\) for the network"),
     "weight": (["--weight", "-0.1"], r"weight must be .* at least 0, got -0\.1"),
     "weight-nan": (["--weight", "nan"], "weight must be .*finite.* got nan"),
     "weight-ae": (["--model", "ae", "--weight", "1"], "weight must be None for a model without"),

@@ -263,19 +263,13 @@ def test_second_derivatives_of_matrix_functions_are_refused_rather_than_wrong() 
         torch.func.grad(lambda B: torch.func.grad(square)(B).sum())(gaussian(3, 3))
 
 
-# Transforms and precision
+# Batches and precision
 
 
 @every_function
-def test_vmap_is_the_loop(function: Callable[[Tensor], Tensor]) -> None:
+def test_a_batch_is_the_loop(function: Callable[[Tensor], Tensor]) -> None:
     A = gaussian(3, 4, 5)
-    derivative = torch.func.grad(lambda B: function(B).square().sum())
-    for mapped in (function, derivative):
-        loop = torch.stack([mapped(a) for a in A])
-        close(torch.func.vmap(mapped)(A), loop)
-        close(torch.func.vmap(mapped, in_dims=2)(A.movedim(0, 2)), loop)
-    through = torch.func.grad(lambda B: torch.func.vmap(function)(B).square().sum())(A)
-    close(through, torch.stack([derivative(a) for a in A]))
+    close(function(A), torch.stack([function(a) for a in A]))
 
 
 @every_function
@@ -427,12 +421,12 @@ def test_counts_of_half_precision_are_float32(count: Callable[[Tensor], Tensor])
 
 @pytest.mark.parametrize("t", [-1.0, math.nan, torch.tensor(-1.0), torch.tensor([1.0, -1.0])])
 def test_negative_thresholds_are_refused(t: float | Tensor) -> None:
-    with pytest.raises(InputError, match="threshold must not be negative"):
+    with pytest.raises(InputError, match="threshold must be at least 0"):
         spectral.soft_threshold(gaussian(2, 3, 3), t)
 
 
 def test_impossible_ranks_are_refused() -> None:
-    with pytest.raises(InputError, match="rank must not be negative, and was -1"):
+    with pytest.raises(InputError, match="rank must be at least 0, got -1"):
         spectral.truncate(gaussian(3, 3), -1)
     for threshold in (-0.1, 1.0, math.nan):
         with pytest.raises(InputError, match="threshold must be in"):

@@ -262,14 +262,14 @@ def test_latent_is_bounded_by_the_sample(
     name: str, shape: tuple[int, ...], excess: int | None
 ) -> None:
     latent = 0 if excess is None else math.prod(shape) + excess
-    with pytest.raises(InputError, match=f"latent must be 1 to {math.prod(shape)}.*not {latent}"):
+    with pytest.raises(InputError, match=f"latent must be 1 to {math.prod(shape)}.*got {latent}"):
         networks.build(name, shape, latent, NARROW)
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
 @pytest.mark.parametrize("width", [0.0, -1.0, math.nan, math.inf])
 def test_width_is_positive(name: str, shape: tuple[int, ...], width: float) -> None:
-    with pytest.raises(InputError, match=f"width must be a positive number, not {width}"):
+    with pytest.raises(InputError, match=f"width must be finite, greater than 0, got {width:g}"):
         networks.build(name, shape, 1, width)
 
 
@@ -278,7 +278,7 @@ def test_width_is_positive(name: str, shape: tuple[int, ...], width: float) -> N
 def test_value_range_is_known(
     name: str, shape: tuple[int, ...], value_range: tuple[float, float]
 ) -> None:
-    with pytest.raises(InputError, match=r"value_range must be \(0, 1\), \(-1, 1\) or None, not"):
+    with pytest.raises(InputError, match=r"value_range must be \(0, 1\), \(-1, 1\) or None, got"):
         networks.build(name, shape, 1, NARROW, value_range)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lorae.errors import InputError
 from lorae.nn import networks
-from lorae.nn.residual import Added, Beside, decoder, encoder, start_from_components
+from lorae.nn.residual import AddCorrection, AppendFeatures, decoder, encoder, start_from_components
 
 HIDDEN = (16, 8)
 SAMPLES = {
@@ -106,9 +106,9 @@ def test_training_reaches_every_part_but_what_lies_behind_a_zero():
 def test_the_parts_are_what_their_formulas_say():
     x, v = torch.randn(5, 3), torch.randn(5, 4)
     f = nn.Linear(3, 4)
-    torch.testing.assert_close(Beside(f)(x), torch.cat([x, f(x)], 1))
+    torch.testing.assert_close(AppendFeatures(f)(x), torch.cat([x, f(x)], 1))
     g = nn.Linear(4, 3)
-    torch.testing.assert_close(Added(3, g)(torch.cat([x, v], 1)), x + g(v))
+    torch.testing.assert_close(AddCorrection(3, g)(torch.cat([x, v], 1)), x + g(v))
 
 
 @pytest.mark.parametrize(("dim", "latent"), [(1, 1), (13, 4), (300, 64)])

@@ -371,11 +371,11 @@ def test_what_does_not_fit_a_file_is_told(tmp_path):
     made("dense").save(tmp_path / "own")
     lorae.build(lorae.Architecture("mlp", (6,), 3)).save(tmp_path / "built")
     cases = [
-        ("own", {}, "modules of its author's own: give some like them"),
-        ("own", {"encoder": dense(6, L)}, "give some like them"),
+        ("own", {}, "must be given for a model of the user's own modules"),
+        ("own", {"encoder": dense(6, L)}, "must be given"),
         ("own", {"encoder": dense(6, 9, L), "decoder": dense(L, 8, 6)}, r"encoder\.0\.weight"),
         ("own", {"encoder": dense(6, L), "decoder": dense(L, 8, 6)}, "can build"),
-        ("built", {"encoder": dense(6, L)}, "not to be given, it holds its own"),
+        ("built", {"encoder": dense(6, L)}, "must not be given, the file has its own"),
     ]
     for file, given, pattern in cases:
         with pytest.raises(InputError, match=pattern) as error:

@@ -119,7 +119,7 @@ def test_the_penalty_on_factors_starts_as_that_on_the_norm(weight, strength):
 
 def test_the_penalty_on_factors_needs_a_factored_bridge():
     objective = FactoredLoRAE(Autoencoder(nn.Linear(5, 3), LowRank(3), nn.Linear(3, 5)))
-    with pytest.raises(InputError, match="bridge must be factored .* got LowRank"):
+    with pytest.raises(InputError, match=r"bridge must be factored .* got LowRank"):
         objective(torch.zeros(2, 5))
 
 

@@ -12,7 +12,7 @@ in memory that does not depend on :math:`n`, and two of them merge exactly:
     \mu = \mu_a + \frac{n_b}{n} \delta, \qquad
     S = S_a + S_b + \frac{n_a n_b}{n} \delta \delta^\top.
 
-Nothing is subtracted that is large, so a mean far from the origin costs no accuracy.
+No large numbers are subtracted, so a mean far from the origin costs no accuracy.
 
 Reference: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing
 sample variances, COMPSTAT 1982.
@@ -27,7 +27,7 @@ from torch import Tensor
 from lorae.errors import InputError
 
 ROWS = 8192
-"""Rows of a batch that are taken at a time, whose float64 copy is all the memory it costs."""
+"""Rows of a batch that are converted to float64 at a time."""
 
 
 class Moments:
@@ -54,7 +54,7 @@ class Moments:
 
     def __init__(self, dimension: int) -> None:
         if dimension < 1:
-            raise InputError(f"dimension must be positive, and was {dimension}")
+            raise InputError(f"dimension must be at least 1, got {dimension}")
         self._count = 0
         self._mean = torch.zeros(dimension, dtype=torch.float64)
         self._scatter = torch.zeros(dimension, dimension, dtype=torch.float64)
@@ -84,7 +84,7 @@ class Moments:
     def spectrum(self) -> Float[Tensor, " d"]:
         """Return the eigenvalues of the covariance, descending, none negative.
 
-        They are its singular values too: what is below zero is rounding and counts as zero.
+        They are also its singular values. Negative ones are rounding errors and become zero.
 
         Raises:
             InputError: There are fewer than 2 samples.
@@ -100,7 +100,7 @@ class Moments:
         """
         if batch.ndim != 2 or batch.shape[1] != self.dimension:
             shape = tuple(batch.shape)
-            raise InputError(f"batch must have shape (n, {self.dimension}), and had {shape}")
+            raise InputError(f"batch must have shape (n, {self.dimension}), got {shape}")
         if len(batch) == 0:
             return self
         for part in torch.split(batch.detach(), ROWS):
@@ -111,15 +111,14 @@ class Moments:
         return self
 
     def merge(self, other: "Moments") -> "Moments":
-        """Add the samples that another has seen, and return self; the other is left as it is.
+        """Add the samples of other moments, and return self; the other is not changed.
 
         Raises:
             InputError: The dimensions differ.
         """
         if other.dimension != self.dimension:
             raise InputError(
-                f"only moments of one dimension merge, and these had {self.dimension} "
-                f"and {other.dimension}"
+                f"other must have the dimension {self.dimension}, got {other.dimension}"
             )
         state = other.tensors()
         return self._add(other.count, state["mean"], state["scatter"]) if other.count else self
@@ -134,7 +133,7 @@ class Moments:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Moments":
-        """Return the moments with the state that :meth:`tensors` gave.
+        """Return the moments with a state from :meth:`tensors`.
 
         Example:
             >>> moments = Moments(3).update(torch.ones(4, 3))
@@ -161,7 +160,7 @@ class Moments:
 
     def _require(self, count: int, what: str) -> None:
         if self._count < count:
-            raise InputError(f"{what} needs at least {count} samples, and there were {self._count}")
+            raise InputError(f"{what} needs at least {count} samples, got {self._count}")
 
 
 def _float64_device(device: torch.device) -> torch.device:

@@ -1,31 +1,30 @@
-r"""Faster ways to the polar factor, and with it to the nuclear norm and its gradient.
+r"""Fast algorithms for the polar factor, and with it for the nuclear norm and its gradient.
 
-For :math:`A = U \operatorname{diag}(\sigma) V^\top` the norm and the factor
-:math:`P = U V^\top` belong together,
+For :math:`A = U \operatorname{diag}(\sigma) V^\top` the polar factor :math:`P = U V^\top` gives
+both the norm and a subgradient,
 
-.. math:: \|A\|_* = \langle P, A \rangle, \qquad P \in \partial \|A\|_*,
+.. math:: \|A\|_* = \langle P, A \rangle, \qquad P \in \partial \|A\|_*.
 
-so whoever has P has both. A *way* is how it is had:
+The algorithms are
 
 `svd`
-    the singular value decomposition of :mod:`lorae.linalg.spectral`, against which the others are held;
+    the singular value decomposition of :mod:`lorae.linalg.spectral`, the reference;
 `gram`
     the eigenvectors of :math:`A^\top A`, half the work (:func:`_by_gram`);
 `minimax`
-    a polynomial in A, products of matrices and nothing else, as a GPU likes it
-    (:func:`_by_minimax`).
+    a polynomial in A, by matrix products alone, which suits a GPU (:func:`_by_minimax`).
 
-Since P changes slowly while A is trained, it need not be had at every step. For *any* Q with
+Since P changes slowly while A is trained, it can be reused for several steps. For *any* Q with
 :math:`\|Q\|_2 \le 1`, such as the polar factor of an earlier A',
 
-.. math:: 0 \le \|A\|_* - \langle Q, A \rangle \le 2 \|A - A'\|_*
+.. math:: 0 \le \|A\|_* - \langle Q, A \rangle \le 2 \|A - A'\|_*.
 
-where the left side holds for any such Q because the spectral norm is dual to the nuclear one, and
-the right for the factor of A' because both terms are 1-Lipschitz in that norm: Q is an
-:math:`\epsilon`-subgradient, and :math:`\epsilon` is that gap.
+The left side holds for any such Q because the spectral norm is dual to the nuclear norm, the right
+for the factor of A' because both terms are 1-Lipschitz in that norm: Q is an
+:math:`\epsilon`-subgradient, and :math:`\epsilon` is the difference.
 
-As in :mod:`lorae.linalg.spectral`, everything is batched over leading dimensions and runs in float32 or
-wider.
+As in :mod:`lorae.linalg.spectral`, everything is batched over leading dimensions and runs in
+float32 or wider.
 """
 
 # ruff: noqa: ARG004 - torch.autograd.Function fixes the signatures of its methods.
@@ -42,41 +41,39 @@ from torch import Tensor
 from lorae.linalg import spectral
 from lorae.linalg.spectral import once, wide
 
-Way = Literal["svd", "gram", "minimax"]
+Algorithm = Literal["svd", "gram", "minimax"]
 
 FLOOR = 1e-3
-"""The share of the largest singular value from which the polynomial counts one as not zero."""
+"""The share of the largest singular value below which `minimax` treats one as zero."""
 
 TOLERANCE = 1e-3
-"""How far the polynomial may be from 1 on the values that it counts."""
+"""The largest distance of the polynomial of `minimax` from 1 on the other values."""
 
 
-def choose(matrix: Float[Tensor, "*batch m n"]) -> Way:
-    """Return the way that is fastest for a matrix of this size on this device.
+def default_algorithm(matrix: Float[Tensor, "*batch m n"]) -> Algorithm:
+    """Return the fastest algorithm for a matrix of this type on this device.
 
-    Measured on one thread of a CPU (`benchmarks/README.md`): from 256 on the eigenvectors of the
-    Gram matrix take about 0.6 of the time of the singular value decomposition, and products of
-    matrices take longer than they do; below, all are within half a millisecond or so of each
-    other, a few thousandths of a training step. In float64, where the eigenvectors would resolve
-    more, they take as long as the decomposition. Accelerators are chosen for by what is known of
-    them, not measured: their decompositions wait for milliseconds where products take
-    microseconds.
+    On one thread of a CPU (`benchmarks/README.md`), `gram` takes about 0.6 of the time of `svd`
+    from 256 dimensions on, and `minimax` longer; below, all take about the same, a few thousandths
+    of a training step. In float64, where the eigenvectors would be more accurate, they take as
+    long as the singular value decomposition. The choice for accelerators is not measured: there a
+    decomposition takes milliseconds and a product microseconds.
     """
     if matrix.dtype == torch.float64:
         return "svd"
     return "gram" if matrix.device.type == "cpu" else "minimax"
 
 
-def interval(latent: int) -> int:
-    """Return the number of steps for which one polar factor, or one proximal step, is to serve.
+def update_interval(latent: int) -> int:
+    """Return the number of steps for which a polar factor, or a proximal step, is used.
 
-    1 below 512 latent dimensions, where it costs a few hundredths of a step of the paper's MNIST
-    network at most; 4 from there and 8 from 1024 on, where it would cost a tenth and more than
-    half of one. The price of a factor that serves for k steps of length r is that singular values
-    on their way to zero stop at a noise of about k r, not r, so k is no larger than it has to be.
+    It is 1 below 512 latent dimensions, where the factor costs at most a few hundredths of a step
+    of the paper's MNIST network; 4 from 512 and 8 from 1024 on, where it would cost more than a
+    tenth and more than half of a step. With steps of length r, singular values that decrease to
+    zero stop at a noise of about k r for an interval k, so k is no larger than necessary.
 
     Example:
-        >>> interval(128), interval(512), interval(1024)
+        >>> update_interval(128), update_interval(512), update_interval(1024)
         (1, 4, 8)
     """
     if latent < 512:
@@ -85,34 +82,34 @@ def interval(latent: int) -> int:
 
 
 def polar_factor(
-    matrix: Float[Tensor, "*batch m n"], way: Way | None = None
+    matrix: Float[Tensor, "*batch m n"], algorithm: Algorithm | None = None
 ) -> Float[Tensor, "*batch m n"]:
     r"""Return :math:`U V^\top` over the nonzero singular values, as a constant.
 
-    Unlike :func:`lorae.linalg.spectral.polar_factor` it passes no gradient on.
+    Unlike :func:`lorae.linalg.spectral.polar_factor` it has no gradient.
 
     Args:
         matrix: :math:`A`.
-        way: how; by default as :func:`choose` says.
+        algorithm: by default :func:`default_algorithm`.
 
     Example:
         >>> polar_factor(torch.diag(torch.tensor([3.0, -2.0, 0.0])), "gram").diagonal()
         tensor([ 1., -1.,  0.])
     """
     with wide(matrix.detach()) as A:
-        return WAYS[way or choose(A)](A)
+        return ALGORITHMS[algorithm or default_algorithm(A)](A)
 
 
 def nuclear_norm(
-    matrix: Float[Tensor, "*batch m n"], way: Way | None = None
+    matrix: Float[Tensor, "*batch m n"], algorithm: Algorithm | None = None
 ) -> Float[Tensor, "*batch"]:
-    r"""Return :math:`\|A\|_* = \langle P, A \rangle`, with P for a gradient.
+    r"""Return :math:`\|A\|_* = \langle P, A \rangle`, with the gradient P.
 
-    Only the `svd` has a second derivative; the others refuse it.
+    Only `svd` has a second derivative; the others raise a NotImplementedError.
 
     Args:
         matrix: :math:`A`.
-        way: how; by default as :func:`choose` says.
+        algorithm: by default :func:`default_algorithm`.
 
     Example:
         >>> A = torch.diag(torch.tensor([3.0, 0.0])).requires_grad_()
@@ -122,10 +119,10 @@ def nuclear_norm(
                 [0., 0.]])
     """
     with wide(matrix) as A:
-        way = way or choose(A)
-        if way == "svd":
+        algorithm = algorithm or default_algorithm(A)
+        if algorithm == "svd":
             return spectral.nuclear_norm(A)
-        norm: Tensor = _Norm.apply(A, WAYS[way](A.detach()))  # type: ignore[no-untyped-call]
+        norm: Tensor = _Norm.apply(A, ALGORITHMS[algorithm](A.detach()))  # type: ignore[no-untyped-call]
         return norm
 
 
@@ -137,12 +134,12 @@ def _by_gram(A: Tensor) -> Tensor:
     r"""Return :math:`\sum_i \frac{A v_i}{\|A v_i\|} v_i^\top` for eigenvectors of the Gram matrix.
 
     For any orthonormal :math:`v_i`, :math:`\sum_i \|A v_i\| \ge \|A\|_*`, with equality for
-    singular vectors, so the value errs upwards, and by the square of what the vectors err by. The
-    Gram matrix squares the spectrum: on the direction of :math:`\sigma_i` the factor errs by about
-    :math:`\epsilon\,(\sigma_1 / \sigma_i)^2`, and what lies below :math:`\sqrt\epsilon\,\sigma_1`
-    (3e-4 of the largest value in float32) is noise to it. There the :math:`v_i` are a mixture;
-    each is still mapped to a vector of length 1, for the lengths are taken from A itself, so that
-    such a direction keeps its pull, if a rougher one.
+    singular vectors, so the value is too large, by the square of the error of the vectors. The
+    Gram matrix squares the spectrum: in the direction of :math:`\sigma_i` the error of the factor
+    is about :math:`\epsilon\,(\sigma_1 / \sigma_i)^2`. Below :math:`\sqrt\epsilon\,\sigma_1`
+    (3e-4 of the largest value in float32) the :math:`v_i` are a mixture of singular vectors. Each
+    is still mapped to a vector of length 1, since the lengths are computed from A itself, so the
+    gradient keeps shrinking such directions, if less accurately.
     """
     if A.shape[-2] < A.shape[-1]:
         return _by_gram(A.mT).mT
@@ -166,14 +163,14 @@ def _by_minimax(A: Tensor) -> Tensor:
         f \text{ increasing from } 0 \text{ to } 1 - \delta \quad (0 \le \sigma \le \ell s),
 
     for the floor :math:`\ell` and the tolerance :math:`\delta` of this module, up to rounding. It
-    is the gradient of a nuclear norm that is smooth below the floor, as Huber's loss is: small
-    values are pulled in proportion to their size. The value :math:`\langle f(A), A\rangle` errs
-    by :math:`\delta \|A\|_* + k \ell s` at most.
+    is the gradient of a nuclear norm that is smooth below the floor, like the Huber loss: small
+    singular values shrink in proportion to their size. The error of
+    :math:`\langle f(A), A\rangle` is at most :math:`\delta \|A\|_* + k \ell s`.
     """
     if A.shape[-2] < A.shape[-1]:
         return _by_minimax(A.mT).mT
     size = _largest(A.abs(), (-2, -1))
-    X: Tensor = A / size.where(size > 0, 1.0)  # so that no fourth power overflows
+    X: Tensor = A / size.where(size > 0, 1.0)  # no fourth power overflows
     G = X.mT @ X
     square = G @ G
     bound = torch.linalg.matrix_norm(square).pow(0.25)[..., None, None]
@@ -187,12 +184,12 @@ def _by_minimax(A: Tensor) -> Tensor:
     return X
 
 
-WAYS: dict[Way, Callable[[Tensor], Tensor]] = {
+ALGORITHMS: dict[Algorithm, Callable[[Tensor], Tensor]] = {
     "svd": _by_svd,
     "gram": _by_gram,
     "minimax": _by_minimax,
 }
-"""The polar factor of a constant matrix by each way."""
+"""The functions that compute the polar factor of a constant matrix, by name."""
 
 
 def _largest(values: Tensor, dim: int | tuple[int, int]) -> Tensor:
@@ -203,14 +200,13 @@ def _largest(values: Tensor, dim: int | tuple[int, int]) -> Tensor:
 def compositions(floor: float, tolerance: float) -> tuple[tuple[float, float, float], ...]:
     r"""Return the coefficients of :math:`a x + b x^3 + c x^5`, one triple for each step.
 
-    Applied in turn they take [floor, 1] into [1 - tolerance, 1 + tolerance]. Each step is the
-    best approximation of 1 of its degree, in the maximum norm, on the interval into which the
-    steps before it have taken [floor, 1]; no other composition of as many such polynomials comes
-    nearer to 1.
+    Applied in turn they map [floor, 1] into [1 - tolerance, 1 + tolerance]. Each is the best
+    approximation of 1 of its degree, in the maximum norm, on the image of [floor, 1] under the
+    previous ones; no other composition of as many such polynomials is closer to 1.
 
     Reference: Amsel, Persson, Musco and Gower, The Polar Express: optimal matrix sign methods and
-    their application to the Muon algorithm, arXiv 2505.16932, 2025, for that optimality; the best
-    approximations are found by exchange, as Remez did in 1934.
+    their application to the Muon algorithm, arXiv 2505.16932, 2025, for the optimality; the best
+    approximations are found by the exchange algorithm of Remez (1934).
 
     Args:
         floor: the lower end of the interval, in (0, 1).
@@ -232,11 +228,11 @@ def compositions(floor: float, tolerance: float) -> tuple[tuple[float, float, fl
 
 
 def _best_near_one(low: float, high: float) -> tuple[tuple[float, float, float], float]:
-    """Return a, b, c of the odd polynomial of degree 5 nearest to 1 on [low, high], and how near.
+    """Return a, b, c of the odd polynomial of degree 5 nearest to 1 on [low, high], and its error.
 
-    Its error takes its greatest size, with signs that alternate, at both ends of the interval and
-    at the two places inside where the slope is zero. Guess these, solve for the polynomial, move
-    them to where its slope is zero.
+    The error equioscillates: it has its largest size, with alternating signs, at both ends and at
+    two interior points where the slope is zero. Guess these points, solve for the polynomial, move
+    them to where its slope is zero, and repeat.
     """
     inside = np.array([low + (high - low) * share for share in (0.25, 0.75)])
     error = 0.0
@@ -254,9 +250,7 @@ def _best_near_one(low: float, high: float) -> tuple[tuple[float, float, float],
 
 
 class _Norm(torch.autograd.Function):
-    """<P, A>, with P for a gradient and no second derivative."""
-
-    generate_vmap_rule = True
+    """<P, A>, with the gradient P and no second derivative."""
 
     @staticmethod
     def forward(A: Tensor, polar: Tensor) -> Tensor:
@@ -270,6 +264,6 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         A, polar = ctx.saved_tensors
         gradient = grads[0][..., None, None] * polar
-        if torch.is_grad_enabled():  # somebody is to differentiate this
+        if torch.is_grad_enabled():  # a second derivative is asked for
             gradient, _ = once(gradient, grads[0], A)
         return gradient, None

@@ -7,18 +7,18 @@ A matrix :math:`A = U \operatorname{diag}(\sigma) V^\top` with
     \|A\|_* = \sum_i \sigma_i, \qquad
     f(A) = U \operatorname{diag}(f(\sigma)) V^\top,
 
-and this module holds the three :math:`f` that low-rank autoencoders need, each affine on the
-singular values it keeps and zero on those it drops: :func:`soft_threshold`
+and this module has the three :math:`f` that low-rank autoencoders need, each affine on the
+singular values it keeps and zero on the others: :func:`soft_threshold`
 (:math:`\sigma - t` on :math:`\sigma > t`), :func:`truncate` (:math:`\sigma` on the :math:`r`
 largest) and :func:`polar_factor` (1 on the nonzero ones). Their derivative is the one of
 Daleckii and Krein, which divides differences of :math:`f`, never by :math:`\sigma_i - \sigma_j`
 alone, and is therefore finite at the zero matrix, at the identity and at repeated values.
 
-The rest counts directions, given a spectrum: :func:`rank`, :func:`effective_rank`,
+The rest are definitions of a rank, given a spectrum: :func:`rank`, :func:`effective_rank`,
 :func:`stable_rank`, :func:`participation_ratio`.
 
 Everything is batched over leading dimensions, stays on the device of its argument and runs in
-float32 or wider, whatever autocast says: half precision goes in, float32 comes out.
+float32 or wider with autocast off: inputs of half precision give results in float32.
 """
 
 # ruff: noqa: ARG004 - torch.autograd.Function fixes the signatures of its methods.
@@ -96,7 +96,7 @@ def soft_threshold(
         \operatorname{prox}_{t \|\cdot\|_*}(A)
         = \operatorname{argmin}_X \tfrac12 \|X - A\|_F^2 + t \|X\|_*
 
-    Directions with :math:`\sigma_i \le t` leave no trace, so the rank of the result is exact.
+    Directions with :math:`\sigma_i \le t` become exactly zero, so the rank of the result is exact.
     Differentiable in both arguments; at a kink, :math:`\sigma_i = t > 0`, a direction counts as
     dropped. For :math:`t = 0` this is the identity map, and so is its derivative.
 
@@ -118,7 +118,7 @@ def soft_threshold(
     with wide(matrix) as A:
         t = torch.as_tensor(threshold, dtype=A.dtype, device=A.device)
         if not bool((t >= 0).all()):
-            raise InputError(f"threshold must not be negative, and was {threshold}")
+            raise InputError(f"threshold must be at least 0, got {threshold}")
         t = t.expand(A.shape[:-2]).unsqueeze(-1)
         svd = _, sigma, _ = _svd(A)
         kept = (sigma > t) | (t == 0)
@@ -148,7 +148,7 @@ def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*
                 [0., 0.]])
     """
     if rank < 0:
-        raise InputError(f"rank must not be negative, and was {rank}")
+        raise InputError(f"rank must be at least 0, got {rank}")
     with wide(matrix) as A:
         svd = _, sigma, _ = _svd(A)
         kept = (torch.arange(sigma.shape[-1], device=A.device) < rank).expand_as(sigma)
@@ -171,7 +171,7 @@ def rank(singular_values: Float[Tensor, "*batch k"], threshold: float) -> Int[Te
         tensor(2)
     """
     if not 0 <= threshold < 1:
-        raise InputError(f"threshold must be in [0, 1), and was {threshold}")
+        raise InputError(f"threshold must be in [0, 1), got {threshold}")
     with wide(singular_values) as sigma:
         return (sigma > threshold * sigma.amax(-1, keepdim=True)).sum(-1)
 
@@ -240,7 +240,7 @@ def participation_ratio(eigenvalues: Float[Tensor, "*batch k"]) -> Float[Tensor,
 
 @contextmanager
 def wide(values: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
-    """Hand out the values in float32 or wider, with autocast off."""
+    """Yield values in float32 or wider, with autocast off."""
     with torch.autocast(values.device.type, enabled=False):
         yield values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -270,8 +270,6 @@ def _polar(A: Tensor, svd: _SVD) -> Tensor:
 
 class _NuclearNorm(torch.autograd.Function):
     """The sum of the singular values, with the polar factor for a gradient."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(A: Tensor, sigma: Tensor, polar: Tensor) -> Tensor:
@@ -321,8 +319,6 @@ class _SpectralMap(torch.autograd.Function):
     Fréchet derivative of a generalized matrix function, SIMAX 38(2), 2017.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(  # noqa: PLR0917 - autograd sees tensors only where they are arguments
         A: Tensor,
@@ -361,7 +357,7 @@ class _SpectralMap(torch.autograd.Function):
 
 
 def once(by_matrix: Tensor, by_value: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two derivatives of a function of A, which refuse to be differentiated again.
+    """Return two derivatives of a function of A that cannot be differentiated again.
 
     Singular vectors are constants here, and `once_differentiable` is silent under `torch.func`.
     """
@@ -370,8 +366,6 @@ def once(by_matrix: Tensor, by_value: Tensor, A: Tensor) -> tuple[Tensor, Tensor
 
 
 class _Once(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
     def forward(by_matrix: Tensor, by_value: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
         return by_matrix.clone(), by_value.clone()

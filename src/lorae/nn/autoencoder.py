@@ -216,7 +216,8 @@ class Autoencoder(nn.Module):
         if device.type == "mps":  # which has no float64
             model = model.cpu()
         at = model.shift.device
-        samples = model._random_samples()
+        noise = self._random_samples()
+        samples = None if noise is None else noise.to(at)
         model.encoder = folding.fold_output(model.encoder, A.to(at), b.to(at), samples)
         if U is not None:
             offset = None if d is None else d.to(at)

@@ -1,7 +1,6 @@
-"""What the networks are built of: runs of layers, and the checks that all of them share.
+"""Building blocks of the networks, and the checks that they share.
 
-A pair of networks is a map from samples to latents and one back. `width` multiplies every hidden
-number of channels or units (rounded, at least 1).
+`width` multiplies every hidden number of channels or units (rounded, at least 1).
 """
 
 import math
@@ -12,73 +11,78 @@ from typing import NamedTuple
 from torch import nn
 
 from lorae.errors import InputError
+from lorae.utils.validation import check_range
 
 Shape = tuple[int, ...]
 ValueRange = tuple[float, float] | None
 
 
 class Pair(NamedTuple):
-    """An encoder N x s -> N x l and the decoder N x l -> N x s that belongs to it."""
+    """An encoder n x s -> n x l and its decoder n x l -> n x s."""
 
     encoder: nn.Sequential
     decoder: nn.Sequential
 
 
-def scaled(channels: Sequence[int], width: float) -> list[int]:
-    """Return the numbers of channels times the width, each at least 1."""
+def scale_widths(channels: Sequence[int], width: float) -> list[int]:
+    """Return numbers of channels times the width, each at least 1."""
     return [max(1, round(width * c)) for c in channels]
 
 
 def dense(*units: int) -> list[nn.Module]:
-    """Return linear layers between neighbouring numbers of units, with a ReLU between them."""
+    """Return linear layers between consecutive numbers of units, with a ReLU between them."""
     layers: list[nn.Module] = []
     for a, b in pairwise(units):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return layers[:-1]
 
 
-def halvings(inputs: int, channels: Sequence[int]) -> list[nn.Module]:
-    """Return a convolution that halves the sides, and a ReLU, for each number of channels."""
+def downsampling(inputs: int, channels: Sequence[int]) -> list[nn.Module]:
+    """Return, for each number of channels, a convolution that halves the sides and a ReLU."""
     layers: list[nn.Module] = []
     for a, b in pairwise([inputs, *channels]):
         layers += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
     return layers
 
 
-def doubling(inputs: int, outputs: int, size: tuple[int, int] = (0, 0)) -> nn.ConvTranspose2d:
-    """Return the transposed convolution from floor(H/2) x floor(W/2) to the size H x W.
+def upsample(inputs: int, outputs: int, size: tuple[int, int] = (0, 0)) -> nn.ConvTranspose2d:
+    """Return a transposed convolution from floor(H/2) x floor(W/2) to the size H x W.
 
-    Without output padding it doubles both sides, so an odd side lacks one row.
+    Odd sides get one row or column of output padding.
     """
     padding = (size[0] % 2, size[1] % 2)
     return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, output_padding=padding)
 
 
-def doublings(
+def upsampling(
     channels: Sequence[int], sizes: Sequence[tuple[int, int]] | None = None
 ) -> list[nn.Module]:
-    """Return `doubling` and a ReLU for each step between channels; without sizes, all even."""
+    """Return :func:`upsample` and a ReLU for each step between channels.
+
+    Args:
+        channels: the number of channels before and after each step.
+        sizes: the size H x W after each step; even by default.
+    """
     steps = list(pairwise(channels))
     layers: list[nn.Module] = []
     for (a, b), size in zip(steps, sizes or [(0, 0)] * len(steps), strict=True):
-        layers += [doubling(a, b, size), nn.ReLU()]
+        layers += [upsample(a, b, size), nn.ReLU()]
     return layers
 
 
-def check_size(shape: Shape, latent: int, width: float) -> None:
-    """Check the latent size and the width of networks for samples of this shape.
+def check_sizes(shape: Shape, latent: int, width: float) -> None:
+    """Check the latent dimension and the width of networks for samples of this shape.
 
     Raises:
-        InputError: naming the one that is outside its range.
+        InputError: if one is out of range.
     """
     values = math.prod(shape)
     if not 1 <= latent <= values:
         raise InputError(
             f"latent must be 1 to {values}, the number of values of a sample of shape "
-            f"{tuple(shape)}, not {latent}"
+            f"{tuple(shape)}, got {latent}"
         )
-    if not 0 < width < math.inf:
-        raise InputError(f"width must be a positive number, not {width}")
+    check_range("width", width, 0, open_low=True)
 
 
 def add_spectral_norm(network: nn.Module) -> nn.Module:

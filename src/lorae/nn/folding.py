@@ -232,7 +232,8 @@ def _copy_with(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Any:
     kind: Any = parametrize.type_before_parametrizations(layer)
     other = kind.__new__(kind)  # a deepcopy would share the class of the parametrized layer
     other.__dict__.update(copy.deepcopy(layer.__dict__))
-    other._modules.pop("parametrizations", None)
+    if parametrize.is_parametrized(layer):
+        del other.parametrizations
     other.register_parameter("weight", nn.Parameter(weight.detach().clone()))
     other.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
     if isinstance(other, nn.Linear):

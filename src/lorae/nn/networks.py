@@ -1,18 +1,17 @@
 r"""Encoders and decoders, as plain sequences of layers.
 
-A pair is a map from samples to latents and one back,
+A pair of networks maps samples to codes and back,
 
 .. math:: E_\phi : \mathbb{R}^s \to \mathbb{R}^l, \qquad D_\theta : \mathbb{R}^l \to \mathbb{R}^s,
 
 where the shape `s` of a sample is C x H x W for an image and D for a vector. Both take a batch
 along the first axis. An encoder ends in a linear map without activation (`Linear`, or `Conv2d`
-over what is left of the image and a `Flatten`), so that a linear map behind it, such as the
-matrix M of LoRAE, can be folded into that last layer. A decoder ends in the activation whose
-image is the range of the values it is to reproduce.
+over the remaining image and a `Flatten`), so that a linear map after it, such as the matrix M of
+LoRAE, can be folded into that layer. A decoder ends in an activation with the range of the data.
 
 The paper's networks are in :mod:`lorae.nn.paper_networks`; `convolutional`, `fully_connected` and
-`residual` fit any other shape, and `build` knows all by name. `width` multiplies every hidden
-number of channels or units (rounded, at least 1). Parameters have PyTorch's default
+`residual` fit any other shape, and `build` makes all of them by name. `width` multiplies every
+hidden number of channels or units (rounded, at least 1). Parameters have PyTorch's default
 initialization, drawn from its global generator.
 """
 
@@ -26,19 +25,19 @@ from lorae.nn.blocks import (
     Pair,
     Shape,
     ValueRange,
-    check_size,
+    check_sizes,
     dense,
-    doubling,
-    doublings,
-    halvings,
-    scaled,
+    downsampling,
+    scale_widths,
+    upsample,
+    upsampling,
 )
 from lorae.nn.paper_networks import PAPER_SHAPES, celeba, mnist, shapes
 
 SMALLEST_SIDE = 8
 
 
-# Networks inferred from the shape of a sample
+# Networks for any shape of sample
 
 
 def convolutional(
@@ -48,18 +47,18 @@ def convolutional(
 
     The encoder halves the sides, rounding down, until the smaller is 4 to 7, with
     :math:`\min(32 \cdot 2^i, 256)` channels (times `width`) after halving i = 0, 1, ...; a linear
-    map follows. The decoder mirrors it; a side that was odd before a halving gets the lost row
-    back from the output padding, so the output has exactly the shape of the input.
+    map follows. The decoder mirrors it, with output padding where a side was odd, so that its
+    output has exactly the shape of the input.
 
     Args:
         shape: shape C x H x W of a sample, without the batch; C >= 1, H and W >= 8.
         latent: number l of latent dimensions, 1 to C H W.
         width: factor on the hidden numbers of channels, positive.
-        value_range: what the decoder's values lie in: (0, 1) by a sigmoid, (-1, 1) by tanh, or
-            None for no bounds.
+        value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
+            None if unbounded.
 
     Raises:
-        InputError: if an argument is outside its range.
+        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -69,18 +68,18 @@ def convolutional(
         (torch.Size([5, 16]), torch.Size([5, 3, 37, 64]))
     """
     _check_image(shape)
-    check_size(shape, latent, width)
+    check_sizes(shape, latent, width)
     sides = _halved(*shape[1:])
     h, w = sides[-1]
-    down = scaled([min(32 * 2**i, 256) for i in range(len(sides) - 1)], width)
+    down = scale_widths([min(32 * 2**i, 256) for i in range(len(sides) - 1)], width)
     seed = down[-1] * h * w
-    encoder = nn.Sequential(*halvings(shape[0], down), nn.Flatten(), nn.Linear(seed, latent))
+    encoder = nn.Sequential(*downsampling(shape[0], down), nn.Flatten(), nn.Linear(seed, latent))
     decoder = nn.Sequential(
         nn.Linear(latent, seed),
         nn.ReLU(),
         nn.Unflatten(1, (down[-1], h, w)),
-        *doublings(down[::-1], sides[-2:0:-1]),
-        doubling(down[0], shape[0], sides[0]),
+        *upsampling(down[::-1], sides[-2:0:-1]),
+        upsample(down[0], shape[0], sides[0]),
         _activation(value_range),
     )
     return Pair(encoder, decoder)
@@ -98,11 +97,11 @@ def fully_connected(
         shape: shape (D,) of a sample, without the batch; D >= 1.
         latent: number l of latent dimensions, 1 to D.
         width: factor on the hidden numbers of units, positive.
-        value_range: what the decoder's values lie in: (0, 1) by a sigmoid, (-1, 1) by tanh, or
-            None for no bounds.
+        value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
+            None if unbounded.
 
     Raises:
-        InputError: if an argument is outside its range.
+        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -112,7 +111,7 @@ def fully_connected(
         (torch.Size([5, 4]), torch.Size([5, 13]))
     """
     _check_vector(shape)
-    check_size(shape, latent, width)
+    check_sizes(shape, latent, width)
     dim, (outer, inner) = shape[0], _units(shape[0], width)
     return Pair(
         nn.Sequential(*dense(dim, outer, inner, latent)),
@@ -123,10 +122,10 @@ def fully_connected(
 def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = None) -> Pair:
     """Return networks for vectors with a linear path beside the layers (:mod:`lorae.nn.residual`).
 
-    The layers are those of :func:`fully_connected`, and so are the arguments.
+    Hidden layers and arguments are those of :func:`fully_connected`.
 
     Raises:
-        InputError: if an argument is outside its range.
+        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -135,7 +134,7 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
         torch.Size([5, 13])
     """
     _check_vector(shape)
-    check_size(shape, latent, width)
+    check_sizes(shape, latent, width)
     dim, hidden = shape[0], _units(shape[0], width)
     decoder = linear_path.decoder(latent, hidden, dim)
     return Pair(
@@ -154,7 +153,7 @@ NETWORKS: dict[str, Callable[..., Pair]] = {
     "mlp": fully_connected,
     "residual": residual,
 }
-"""The functions that make networks, under the names that `build` knows."""
+"""The functions that make networks, by the names that :func:`build` takes."""
 
 
 def build(
@@ -167,12 +166,12 @@ def build(
         shape: shape of a sample, without the batch.
         latent: number l of latent dimensions, 1 to the number of values of a sample.
         width: factor on the hidden numbers of channels or units, positive.
-        value_range: (0, 1), (-1, 1) or None for no bounds: what the decoder's values lie in. The
-            paper's networks end in tanh, as published, whatever it is.
+        value_range: the range of the decoder's outputs, (0, 1), (-1, 1) or None if unbounded. The
+            paper's networks always end in tanh, as published.
 
     Raises:
         InputError: if the name is unknown, the network does not take this shape, or an argument
-            is outside its range.
+            is out of range.
 
     Example:
         >>> encoder, decoder = build("conv", (1, 28, 28), 16, width=0.25, value_range=(0.0, 1.0))
@@ -180,22 +179,22 @@ def build(
         Sigmoid()
         >>> build("mnist", (1, 28, 28), 16)
         Traceback (most recent call last):
-        lorae.errors.InputError: network 'mnist' takes samples of shape (1, 32, 32), not (1, 28, 28)
+        lorae.errors.InputError: shape must be (1, 32, 32) for the network 'mnist', got (1, 28, 28)
     """
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
-    _activation(value_range)  # refuses a wrong range before the paper's networks ignore it
+    _activation(value_range)  # checks the range, which the paper's networks ignore
     if name not in PAPER_SHAPES:
         return NETWORKS[name](shape, latent, width, value_range)
     if shape != PAPER_SHAPES[name]:
         raise InputError(
-            f"network {name!r} takes samples of shape {PAPER_SHAPES[name]}, not {tuple(shape)}"
+            f"shape must be {PAPER_SHAPES[name]} for the network {name!r}, got {tuple(shape)}"
         )
     return NETWORKS[name](latent, width)
 
 
 def choose(shape: Shape) -> str:
-    """Return the name of the general networks for samples of this shape.
+    """Return the name of the default networks for samples of this shape.
 
     Args:
         shape: shape of a sample, without the batch: C x H x W or (D,).
@@ -212,7 +211,7 @@ def choose(shape: Shape) -> str:
     """
     if len(shape) not in (1, 3):
         raise InputError(
-            f"shape of a sample is (C, H, W) for images or (D,) for vectors, not {tuple(shape)}"
+            f"shape must be (C, H, W) for images or (D,) for vectors, got {tuple(shape)}"
         )
     if len(shape) == 1:
         _check_vector(shape)
@@ -225,14 +224,14 @@ def choose(shape: Shape) -> str:
 
 
 def _units(dim: int, width: float) -> tuple[int, int]:
-    """Return the numbers of units of the outer and the inner hidden layer for D values."""
+    """Return the numbers of units of the outer and the inner hidden layer."""
     h = min(max(1 << (4 * dim - 1).bit_length(), 128), 1024)
-    outer, inner = scaled([h, max(h // 2, 128)], width)
+    outer, inner = scale_widths([h, max(h // 2, 128)], width)
     return outer, inner
 
 
 def _halved(h: int, w: int) -> list[tuple[int, int]]:
-    """Return the sizes of the image from the first to the one with its smaller side in 4 to 7."""
+    """Return the sizes of the image down to the one whose smaller side is 4 to 7."""
     sides = [(h, w)]
     while min(sides[-1]) >= SMALLEST_SIDE:
         sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
@@ -246,7 +245,7 @@ def _activation(value_range: ValueRange) -> nn.Module:
         return nn.Sigmoid()
     if value_range == (-1.0, 1.0):
         return nn.Tanh()
-    raise InputError(f"value_range must be (0, 1), (-1, 1) or None, not {value_range!r}")
+    raise InputError(f"value_range must be (0, 1), (-1, 1) or None, got {value_range!r}")
 
 
 # Checks
@@ -256,10 +255,10 @@ def _check_image(shape: Shape) -> None:
     if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < SMALLEST_SIDE:
         raise InputError(
             f"shape of an image must be (C, H, W) with C at least 1 and H and W at least "
-            f"{SMALLEST_SIDE}, not {tuple(shape)}"
+            f"{SMALLEST_SIDE}, got {tuple(shape)}"
         )
 
 
 def _check_vector(shape: Shape) -> None:
     if len(shape) != 1 or shape[0] < 1:
-        raise InputError(f"shape of a vector must be (D,) with D at least 1, not {tuple(shape)}")
+        raise InputError(f"shape of a vector must be (D,) with D at least 1, got {tuple(shape)}")

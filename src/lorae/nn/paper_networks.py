@@ -10,7 +10,7 @@ References:
 
 from torch import nn
 
-from lorae.nn.blocks import Pair, Shape, check_size, doublings, halvings, scaled
+from lorae.nn.blocks import Pair, Shape, check_sizes, downsampling, scale_widths, upsampling
 
 PAPER_SHAPES: dict[str, Shape] = {
     "mnist": (1, 32, 32),
@@ -31,7 +31,7 @@ def mnist(latent: int, width: float = 1.0) -> Pair:
         width: factor on the hidden numbers of channels, positive; the paper's is 1.
 
     Raises:
-        InputError: if an argument is outside its range.
+        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -40,14 +40,16 @@ def mnist(latent: int, width: float = 1.0) -> Pair:
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 128]), torch.Size([5, 1, 32, 32]))
     """
-    check_size(PAPER_SHAPES["mnist"], latent, width)
-    down, up = scaled((32, 64, 128, 256), width), scaled((128, 64, 32), width)
-    encoder = nn.Sequential(*halvings(1, down), nn.Flatten(), nn.Linear(down[-1] * 2 * 2, latent))
+    check_sizes(PAPER_SHAPES["mnist"], latent, width)
+    down, up = scale_widths((32, 64, 128, 256), width), scale_widths((128, 64, 32), width)
+    encoder = nn.Sequential(
+        *downsampling(1, down), nn.Flatten(), nn.Linear(down[-1] * 2 * 2, latent)
+    )
     decoder = nn.Sequential(
         nn.Linear(latent, up[0] * 8 * 8),
         nn.Unflatten(1, (up[0], 8, 8)),
         nn.ReLU(),
-        *doublings(up),
+        *upsampling(up),
         nn.ConvTranspose2d(up[-1], 1, 1),
         nn.Tanh(),
     )
@@ -58,15 +60,15 @@ def celeba(latent: int, width: float = 1.0) -> Pair:
     """Return the paper's networks for CelebA, for images of 3 x 64 x 64.
 
     The encoder halves the image four times, to 1024 x 4 x 4; the decoder doubles a seed of
-    1024 x 8 x 8 three times and mixes its 128 channels into three in (-1, 1). Unlike that of
-    MNIST, the seed has no activation, so the decoder's first two layers are one linear map.
+    1024 x 8 x 8 three times and mixes its 128 channels into three in (-1, 1). Unlike for
+    MNIST there is no activation before the first transposed convolution.
 
     Args:
         latent: number l of latent dimensions, 1 to 12288; the paper's is 128.
         width: factor on the hidden numbers of channels, positive; the paper's is 1.
 
     Raises:
-        InputError: if an argument is outside its range.
+        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -75,13 +77,18 @@ def celeba(latent: int, width: float = 1.0) -> Pair:
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 128]), torch.Size([5, 3, 64, 64]))
     """
-    check_size(PAPER_SHAPES["celeba"], latent, width)
-    down, up = scaled((128, 256, 512, 1024), width), scaled((1024, 512, 256, 128), width)
-    encoder = nn.Sequential(*halvings(3, down), nn.Flatten(), nn.Linear(down[-1] * 4 * 4, latent))
+    check_sizes(PAPER_SHAPES["celeba"], latent, width)
+    down, up = (
+        scale_widths((128, 256, 512, 1024), width),
+        scale_widths((1024, 512, 256, 128), width),
+    )
+    encoder = nn.Sequential(
+        *downsampling(3, down), nn.Flatten(), nn.Linear(down[-1] * 4 * 4, latent)
+    )
     decoder = nn.Sequential(
         nn.Linear(latent, up[0] * 8 * 8),
         nn.Unflatten(1, (up[0], 8, 8)),
-        *doublings(up),
+        *upsampling(up),
         nn.ConvTranspose2d(up[-1], 3, 1),
         nn.Tanh(),
     )
@@ -91,15 +98,15 @@ def celeba(latent: int, width: float = 1.0) -> Pair:
 def shapes(latent: int, width: float = 1.0) -> Pair:
     """Return the paper's networks for the synthetic shapes, for images of 3 x 32 x 32.
 
-    The encoder halves the image four times, to 256 x 2 x 2, and a convolution over what is
-    left gives the latent; the decoder is its mirror image, with values in (-1, 1).
+    The encoder halves the image four times, to 256 x 2 x 2, and a convolution over the
+    rest gives the code; the decoder mirrors it, with values in (-1, 1).
 
     Args:
         latent: number l of latent dimensions, 1 to 3072; the paper's is 32.
         width: factor on the hidden numbers of channels, positive; the paper's is 1.
 
     Raises:
-        InputError: if an argument is outside its range.
+        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -108,15 +115,15 @@ def shapes(latent: int, width: float = 1.0) -> Pair:
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 32]), torch.Size([5, 3, 32, 32]))
     """
-    check_size(PAPER_SHAPES["shapes"], latent, width)
-    down = scaled((32, 64, 128, 256), width)
+    check_sizes(PAPER_SHAPES["shapes"], latent, width)
+    down = scale_widths((32, 64, 128, 256), width)
     up = down[::-1]
-    encoder = nn.Sequential(*halvings(3, down), nn.Conv2d(down[-1], latent, 2), nn.Flatten())
+    encoder = nn.Sequential(*downsampling(3, down), nn.Conv2d(down[-1], latent, 2), nn.Flatten())
     decoder = nn.Sequential(
         nn.Unflatten(1, (latent, 1, 1)),
         nn.ConvTranspose2d(latent, up[0], 2),
         nn.ReLU(),
-        *doublings(up),
+        *upsampling(up),
         nn.ConvTranspose2d(up[-1], 3, 4, 2, 1),
         nn.Tanh(),
     )

@@ -3,11 +3,10 @@ r"""Fully connected networks with a linear path beside the layers, for vectors.
 .. math::
     E(x) = W x + V f(x) + c, \qquad D(z) = A z + g(B z + b) + a,
 
-with f and g of two layers with ReLU, whose sizes are those of
-:func:`lorae.nn.networks.fully_connected`. With V and the last layer of g at 0 the pair is linear, so
-it can start from principal components (:func:`start_from_components`) and go on from there: what
-training then adds, it adds because it lowers the error. On tables, where a sample has few values
-and there are few samples, that is most of the way.
+with f and g of two layers with ReLU, of the sizes of :func:`lorae.nn.networks.fully_connected`.
+With V and the last layer of g at 0 the pair is linear, so training can start from principal
+components (:func:`start_from_components`) and adds to them what lowers the error. On tables with
+few columns and few samples these are already close to the best.
 
 The encoder ends in one linear layer, over x and f(x) together, and the decoder begins with one, so
 both absorb a linear map of the codes exactly.
@@ -21,11 +20,11 @@ from lorae.errors import InputError
 from lorae.nn.blocks import dense
 
 
-class Beside(nn.Module):
+class AppendFeatures(nn.Module):
     """x -> (x, f(x)).
 
     Example:
-        >>> Beside(nn.Linear(3, 5))(torch.zeros(2, 3)).shape
+        >>> AppendFeatures(nn.Linear(3, 5))(torch.zeros(2, 3)).shape
         torch.Size([2, 8])
     """
 
@@ -34,15 +33,15 @@ class Beside(nn.Module):
         self.features = features
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Return samples with their features beside them."""
+        """Return (x, f(x))."""
         return torch.cat([x, self.features(x)], 1)
 
 
-class Added(nn.Module):
+class AddCorrection(nn.Module):
     """(u, v) -> u + g(v), where u has d values.
 
     Example:
-        >>> Added(3, nn.Linear(5, 3))(torch.zeros(2, 8)).shape
+        >>> AddCorrection(3, nn.Linear(5, 3))(torch.zeros(2, 8)).shape
         torch.Size([2, 3])
     """
 
@@ -52,7 +51,7 @@ class Added(nn.Module):
         self.correction = correction
 
     def forward(self, both: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
-        """Return the linear part with its correction."""
+        """Return u + g(v)."""
         corrected: Tensor = both[:, : self.values] + self.correction(both[:, self.values :])
         return corrected
 
@@ -60,13 +59,13 @@ class Added(nn.Module):
 def encoder(values: int, hidden: tuple[int, int], latent: int) -> nn.Sequential:
     """Return the encoder of a vector, with PyTorch's default initialization."""
     features = nn.Sequential(*dense(values, *hidden), nn.ReLU())
-    return nn.Sequential(Beside(features), nn.Linear(values + hidden[1], latent))
+    return nn.Sequential(AppendFeatures(features), nn.Linear(values + hidden[1], latent))
 
 
 def decoder(latent: int, hidden: tuple[int, int], values: int) -> nn.Sequential:
     """Return the decoder of a vector, with PyTorch's default initialization."""
     correction = nn.Sequential(nn.ReLU(), *dense(hidden[1], hidden[0], values))
-    return nn.Sequential(nn.Linear(latent, values + hidden[1]), Added(values, correction))
+    return nn.Sequential(nn.Linear(latent, values + hidden[1]), AddCorrection(values, correction))
 
 
 @torch.no_grad()
@@ -76,12 +75,12 @@ def start_from_components(
     """Make the pair, in place, the projection on the principal components of scaled samples.
 
     Args:
-        encoder: of :func:`encoder`.
-        decoder: of :func:`decoder`; of the latent size of the encoder.
+        encoder: made by :func:`encoder`.
+        decoder: made by :func:`decoder`, of the same latent dimension.
         samples: n of them, at least 1.
 
     Raises:
-        InputError: if the networks are others.
+        InputError: if the networks have no linear path.
 
     Example:
         >>> pair = encoder(3, (8, 8), 2), decoder(2, (8, 8), 3)
@@ -92,9 +91,11 @@ def start_from_components(
     """
     last, first, added = encoder[-1], decoder[0], decoder[1]
     if not (
-        isinstance(last, nn.Linear) and isinstance(first, nn.Linear) and isinstance(added, Added)
+        isinstance(last, nn.Linear)
+        and isinstance(first, nn.Linear)
+        and isinstance(added, AddCorrection)
     ):
-        raise InputError("only networks with a linear path can start from principal components")
+        raise InputError("encoder and decoder must have a linear path to start from components")
     x = samples.double()
     mean = x.mean(0)
     axes = _axes(x - mean, last.out_features)
@@ -110,9 +111,9 @@ def start_from_components(
 
 
 def _axes(centred: Float[Tensor, "n d"], count: int) -> Float[Tensor, "l d"]:
-    """Return the principal axes as rows, and where the samples have too few, others beside them.
+    """Return the principal axes as rows, completed by random ones if the samples have too few.
 
-    The triangle R of X = Q R has the axes of X, and never more than d rows.
+    R of the decomposition X = Q R has the same axes as X, and at most d rows.
     """
     R = torch.linalg.qr(centred, mode="r").R
     axes: Tensor = torch.linalg.svd(R, full_matrices=False).Vh[:count]

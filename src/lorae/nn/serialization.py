@@ -1,4 +1,4 @@
-"""Saved models, from a file, a run, an exported folder or the Hugging Face hub."""
+"""Loading of saved models from a file, a run, an exported folder or the Hugging Face hub."""
 
 import copy
 from pathlib import Path
@@ -24,16 +24,17 @@ def load(
 
     Args:
         path: a file, the folder of a run, a folder of `lorae export --to hub`, or a repository
-            OWNER/NAME of the Hugging Face hub, where there is no such path (needs the package
-            huggingface-hub: `pip install lorae[hub]`). Only safetensors are ever read.
-        encoder: for a model of own modules (:func:`lorae.wrap`), an encoder like the one wrapped;
-            it is copied. Also for a model that was folded.
-        decoder: the decoder likewise.
+            OWNER/NAME of the Hugging Face hub, if there is no such path (needs the package
+            huggingface-hub: `pip install lorae[hub]`). Only safetensors are read.
+        encoder: for a model of the user's own modules (:func:`lorae.wrap`), an encoder like the
+            one that was wrapped, also if the model was folded; it is copied.
+        decoder: likewise a decoder.
         revision: of the repository on the hub, a branch, a tag or a commit.
 
     Raises:
-        InputError: if there is no such file or repository, it is cut short, altered, of a newer
-            version or no model of lorae, or modules are missing, superfluous or of other sizes.
+        InputError: if there is no such file or repository, it is truncated, altered, of a newer
+            version or not a model of lorae, or the modules are missing, not needed or of other
+            sizes.
 
     Example:
         >>> import torch
@@ -60,7 +61,7 @@ def load(
 
 
 def _file_of(path: str | Path, revision: str | None) -> Path:
-    """Return the file of a model by its own path, that of its folder, or a repository's name."""
+    """Return the file of a model, given its path, its folder or the name of a repository."""
     place = Path(path)
     if isinstance(path, str) and hub.is_repository(path) and not place.parent.exists():
         return hub.download(path, "model.safetensors", revision)
@@ -79,19 +80,19 @@ def rebuild(
         architecture: of the model.
         tensors: its state.
         encoder: for a model of the user's modules, an encoder like the one wrapped.
-        decoder: the decoder likewise.
+        decoder: likewise a decoder.
 
     Raises:
-        InputError: if modules are missing or superfluous.
+        InputError: if modules are missing or not needed.
     """
     units = {"shift": tensors["shift"], "scale": tensors["scale"]}
     if architecture.network != "own":
         if encoder is not None or decoder is not None:
-            raise InputError("encoder and decoder are not to be given, it holds its own")
+            raise InputError("encoder and decoder must not be given, the file has its own")
         return build(architecture, **units)
     if encoder is None or decoder is None:
         raise InputError(
-            "its encoder and decoder are modules of its author's own: give some like them, "
+            "encoder and decoder must be given for a model of the user's own modules: "
             "lorae.load(path, encoder=..., decoder=...)"
         )
     state = {

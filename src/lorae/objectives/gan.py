@@ -86,10 +86,11 @@ class Adversarial(Objective):
         """Return a warning if the critic has won."""
         if means["critic"] >= WON:
             return []
-        return [
+        warning = (
             f"the critic's loss is {means['critic']:.2g}: it separates real from generated samples "
             "without error, and the generator has little left to learn from"
-        ]
+        )
+        return [warning]
 
 
 class GAN(Adversarial):

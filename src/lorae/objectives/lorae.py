@@ -39,7 +39,7 @@ class LoRAE(Penalized):
     Args:
         model: an autoencoder whose bridge has a matrix.
         weight: lambda, at least 0.
-        every: k, at least 1; by default :func:`lorae.linalg.polar.interval`.
+        every: k, at least 1; by default :func:`lorae.linalg.polar.update_interval`.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
@@ -103,7 +103,7 @@ class ProximalLoRAE(Penalized):
     Args:
         model: an autoencoder over a low-rank bridge, factored or not.
         weight: lambda, at least 0; the threshold of a step is the learning rate times this.
-        every: k, at least 1; by default :func:`lorae.linalg.polar.interval`.
+        every: k, at least 1; by default :func:`lorae.linalg.polar.update_interval`.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
@@ -186,4 +186,4 @@ class FactoredLoRAE(Penalized):
 
 def _interval(model: Autoencoder, every: int | None) -> int:
     check_range("every", every, 1)
-    return int(every or polar.interval(model.bridge.latent))
+    return int(every or polar.update_interval(model.bridge.latent))

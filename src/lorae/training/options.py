@@ -274,10 +274,10 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
 
 def _settings(chosen: Method, paper: dict[str, int] | None, latent: int) -> dict[str, int | float]:
     """Return the settings of a method whose defaults depend on network or latent dimension."""
-    from lorae.linalg.polar import interval
+    from lorae.linalg.polar import update_interval
     from lorae.nn.bridges.truncated_svd import RANK
 
-    defaults = {"rank": min(RANK, latent), "every": interval(latent)}
+    defaults = {"rank": min(RANK, latent), "every": update_interval(latent)}
     if paper:
         defaults["depth"] = paper["depth"]
     return {name: value for name, value in defaults.items() if name in chosen.settings}
