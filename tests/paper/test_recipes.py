@@ -13,10 +13,10 @@ from lorae.objectives.registry import METHODS
 from lorae.paper import measures, results
 from lorae.paper.common import MODELS
 from lorae.paper.queue import Queue, portable_options
-from lorae.paper.rank import falls
 from lorae.paper.recipe import Entry, Plan, Table, verdict
 from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
+from lorae.paper.table7 import describe_trend
 from lorae.sampling import densities
 from lorae.sampling.densities import Gaussian
 from lorae.training.train import train
@@ -103,13 +103,13 @@ def test_a_table_goes_through_json_unchanged():
     assert back.markdown().splitlines()[2] == f"| a | {Interval((1.0, 2.0))} (3) | not run | yes |"
 
 
-def test_a_fall_is_told_from_a_rise():
+def test_the_trend_of_a_column_is_described():
     def rows(*means):
         return {str(k): {"rank": Entry((m,))} for k, m in enumerate(means)}
 
-    assert "as claimed" in falls(rows(1.0, 2.0, 2.0, 9.0), "rank", "weight")
-    assert "not steadily" in falls(rows(1.0, 3.0, 2.0), "rank", "weight")
-    assert "not steadily" in falls(rows(2.0, 2.0), "rank", "weight")
+    assert "as claimed" in describe_trend(rows(1.0, 2.0, 2.0, 9.0), "rank")
+    assert "not steadily" in describe_trend(rows(1.0, 3.0, 2.0), "rank")
+    assert "not steadily" in describe_trend(rows(2.0, 2.0), "rank")
 
 
 @pytest.mark.parametrize("value", [-3.0, -1.0, -0.5, -0.004, 0.0, 0.3, 0.999, 1.0, 1.5])

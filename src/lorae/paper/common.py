@@ -1,11 +1,14 @@
-"""Shared by several recipes: cells of generated images, and tables of their distances."""
+"""Shared by several recipes: models, scores of generated images, ranks and pictures."""
 
 import base64
 from collections.abc import Mapping, Sequence
 
+import torch
+
+from lorae.linalg import spectral
 from lorae.paper import measures
 from lorae.paper.queue import Cell, Result
-from lorae.paper.recipe import Entry, Image, Key, Plan, Table, values, verdict
+from lorae.paper.recipe import Entry, Image, Key, Plan, verdict
 
 MODELS = {
     "AE": "ae",
@@ -19,105 +22,69 @@ MODELS = {
 }
 """Models of the package by their names in the paper; the last two are ours."""
 
-OURS = "LoRAE"
-
 
 def generation(plan: Plan, data: str, seed: int, model: str, **changes: object) -> Cell:
-    """Return the cell of the images that a model generates under both of the paper's densities."""
+    """Return the cell of the scores of a model's images under both of the paper's densities."""
     setting = plan.scale.sets[data]
     measure = measures.generation if plan.protocol == "lorae" else measures.authors_generation
-    asked = {
+    settings = {
         "densities": list(setting.densities.values()),
         "samples": setting.samples,
         "extractor": setting.features,
     }
-    return Cell(measure, asked, plan.options(data, model, seed, **changes))
+    return Cell(measure, settings, plan.options(data, model, seed, **changes))
 
 
-def generations(plan: Plan, rows: Sequence[str], sets: Sequence[str]) -> dict[Key, Cell]:
-    """Return the cells of models by data sets by seeds."""
-    return {
-        (row, data, seed): generation(plan, data, seed, MODELS[row])
-        for data in sets
-        for seed in plan.seeds_of(data)
-        for row in rows
-    }
-
-
-def distances(
-    plan: Plan,
-    found: Mapping[Key, Result],
-    rows: Sequence[str],
-    sets: Sequence[str],
-    published: Mapping[str, Sequence[float]],
-    *,
-    score: str | None = None,
-) -> Table:
-    """Return the table of distances under both densities, LoRAE's against every other row.
-
-    Args:
-        plan: scale and seeds.
-        found: the results of :func:`generations`.
-        rows: names in :data:`MODELS`.
-        sets: names of data sets.
-        published: by row, the paper's figures in the order of sets, then densities.
-        score: the name of another score than the distance of each data set.
-    """
-    columns = {
-        f"{data}, {density}": (data, name)
-        for data in sets
-        for density, name in plan.scale.sets[data].densities.items()
-    }
-    entries: dict[str, dict[str, Entry]] = {}
-    for row in rows:
-        told = published.get(row, (None,) * len(columns)) if score is None else ()
-        padded = [*told, *(None,) * (len(columns) - len(told))]
-        entries[row] = {
-            column: Entry(
-                values(
-                    found,
-                    (row, data),
-                    plan.seeds_of(data),
-                    name,
-                    score or plan.scale.sets[data].distance,
-                ),
-                figure,
-            )
-            for (column, (data, name)), figure in zip(columns.items(), padded, strict=True)
-        }
-    return Table(
-        "model",
-        tuple(columns),
-        entries,
-        {row: compare_rows(entries, row) for row in rows} if OURS in rows else {},
-        caption(plan, sets) if score is None else "",
-    )
-
-
-def compare_rows(entries: Mapping[str, Mapping[str, Entry]], row: str, ours: str = OURS) -> str:
-    """Return, for each column, whether LoRAE's distance is below that of a row."""
-    if row == ours:
+def compare_rows(entries: Mapping[str, Mapping[str, Entry]], row: str) -> str:
+    """Return, for each column, whether LoRAE's distance is below that of another row."""
+    if row == "LoRAE":
         return ""
-    said = {column: verdict(entries[ours][column], entry) for column, entry in entries[row].items()}
-    if len(set(said.values())) == 1:
-        return f"LoRAE lower: {next(iter(said.values()))}"
-    return "LoRAE lower: " + "; ".join(f"{column} {word}" for column, word in said.items())
+    ours = entries["LoRAE"]
+    verdicts = {column: verdict(ours[column], entry) for column, entry in entries[row].items()}
+    if len(set(verdicts.values())) == 1:
+        return f"LoRAE lower: {next(iter(verdicts.values()))}"
+    return "LoRAE lower: " + "; ".join(f"{column} {word}" for column, word in verdicts.items())
 
 
 def caption(plan: Plan, sets: Sequence[str]) -> str:
     """Return the caption of a table of distances."""
-    told = []
-    for data in dict.fromkeys(sets):
-        setting = plan.scale.sets[data]
-        told.append(f"{data}: {setting.distance} over {setting.samples} images")
+    settings = {data: plan.scale.sets[data] for data in sets}
+    scores = [f"{data}: {one.distance} over {one.samples} images" for data, one in settings.items()]
     count = max(len(plan.seeds_of(data)) for data in sets)
     seeds = f"{count} seed{'s' if count > 1 else ''}"
-    other = any(plan.scale.sets[data].distance != "FID" for data in sets)
+    other = any(one.distance != "FID" for one in settings.values())
     return (
-        f"{'; '.join(told)}. Lower is better. Mean over {seeds} and half the 95% interval (of one "
-        "value there is none); in brackets the paper's FID"
+        f"{'; '.join(scores)}. Lower is better. Mean over {seeds} and half the 95% interval (of "
+        "one value there is none); in brackets the paper's FID"
         + (", which is on another scale than the classifier distance." if other else ".")
     )
+
+
+def rank_of(sigma: Sequence[float], threshold: float) -> int:
+    """Return how many singular values are above a threshold relative to the largest."""
+    return int(spectral.rank(torch.tensor(sigma, dtype=torch.float64), threshold))
+
+
+def rank_entries(
+    found: Mapping[Key, Result], place: Key, seeds: Sequence[int], thresholds: Sequence[float]
+) -> dict[str, Entry]:
+    """Return the ranks of the covariance of the test codes, by column.
+
+    Args:
+        found: results of :func:`lorae.paper.measures.spectrum`.
+        place: a cell's place without the seed, which comes last.
+        seeds: in order.
+        thresholds: relative to the largest singular value, one for each column.
+    """
+    spectra = [
+        one["covariance"]
+        for seed in seeds
+        if "covariance" in (one := found.get((*place, seed), {}))
+    ]
+    return {
+        f"rank at {t:.0e}": Entry(tuple(float(rank_of(sigma, t)) for sigma in spectra))
+        for t in thresholds
+    }
 
 
 def images(found: Mapping[Key, Result], places: Mapping[str, Key], stem: str) -> list[Image]:

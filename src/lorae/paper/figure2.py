@@ -8,10 +8,9 @@ Cost: the trainings are Table 3's.
 
 from collections.abc import Mapping
 
-from lorae.paper.common import MODELS
+from lorae.paper.common import MODELS, rank_entries
 from lorae.paper.measures import spectrum
 from lorae.paper.queue import Cell, Result
-from lorae.paper.rank import entry_of_rank
 from lorae.paper.recipe import Image, Key, Page, Plan, Recipe, Table
 from lorae.utils.plots import Curve, plot_curves
 
@@ -60,12 +59,7 @@ def _picture(data: str, curves: list[Curve]) -> Image:
 
 
 def _ranks(plan: Plan, found: Mapping[Key, Result], data: str) -> Table:
-    rows = {
-        row: {
-            f"rank at {t:.0e}": entry_of_rank(found, (row, data), plan.seeds_of(data), t)
-            for t in _THRESHOLDS
-        }
-        for row in _ROWS
-    }
-    columns = tuple(f"rank at {t:.0e}" for t in _THRESHOLDS)
+    seeds = plan.seeds_of(data)
+    rows = {row: rank_entries(found, (row, data), seeds, _THRESHOLDS) for row in _ROWS}
+    columns = tuple(rows["AE"])
     return Table(data, columns, rows, {}, "Mean and 95% interval over the seeds.")

@@ -17,10 +17,7 @@ Cost: the paper's form is Table 7's; the two others train once for each weight, 
 
 from collections.abc import Mapping, Sequence
 
-import torch
-
-from lorae.linalg import spectral
-from lorae.paper.common import MODELS
+from lorae.paper.common import MODELS, rank_of
 from lorae.paper.measures import spectra
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table
@@ -78,37 +75,33 @@ def _seeds(plan: Plan, form: str) -> tuple[int, ...]:
 def _fits(
     plan: Plan, found: Mapping[Key, Result], form: str, length: int, threshold: float
 ) -> list[Exponent | None]:
-    """Return the exponent of each seed that has all weights; None where too few ranks can move."""
+    """Return the exponent of each seed that has all weights; None where fewer than two are left."""
     fits: list[Exponent | None] = []
     for seed in _seeds(plan, form):
-        told = {w: found.get((form, w, seed), {}).get(str(length)) for w in plan.scale.weights}
-        spectra_ = {w: one["covariance"] for w, one in told.items() if one is not None}
-        if len(spectra_) == len(plan.scale.weights):
-            fits.append(_fit(spectra_, threshold))
+        results = {w: found.get((form, w, seed), {}).get(str(length)) for w in plan.scale.weights}
+        by_weight = {w: one["covariance"] for w, one in results.items() if one is not None}
+        if len(by_weight) == len(plan.scale.weights):
+            fits.append(_fit(by_weight, threshold))
     return fits
 
 
-def _fit(spectra_: Mapping[float, Sequence[float]], threshold: float) -> Exponent | None:
-    ranks = {
-        weight: int(spectral.rank(torch.tensor(sigma, dtype=torch.float64), threshold))
-        for weight, sigma in spectra_.items()
-    }
-    free = {w: r for w, r in ranks.items() if 1 < r < len(spectra_[w])}
+def _fit(by_weight: Mapping[float, Sequence[float]], threshold: float) -> Exponent | None:
+    ranks = {weight: rank_of(sigma, threshold) for weight, sigma in by_weight.items()}
+    free = {weight: rank for weight, rank in ranks.items() if 1 < rank < len(by_weight[weight])}
     return fitted_exponent(list(free), list(free.values())) if len(free) > 1 else None
 
 
 def _verdicts(rows: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:
-    said = {}
-    for name, entries in rows.items():
-        told = [entry.interval.mean for entry in entries.values() if entry.interval is not None]
-        if not told:
-            said[name] = "not measured"
-        else:
-            near = all(abs(one - _PUBLISHED) <= 0.25 for one in told)
-            said[name] = (
-                "yes: within 0.25 of -1" if near else f"no: {min(told):.2f} to {max(told):.2f}"
-            )
-    return said
+    return {name: _verdict(list(entries.values())) for name, entries in rows.items()}
+
+
+def _verdict(entries: Sequence[Entry]) -> str:
+    means = [entry.interval.mean for entry in entries if entry.interval is not None]
+    if not means:
+        return "not measured"
+    if all(abs(mean - _PUBLISHED) <= 0.25 for mean in means):
+        return "yes: within 0.25 of -1"
+    return f"no: {min(means):.2f} to {max(means):.2f}"
 
 
 def _caption(plan: Plan, form: str) -> str:
@@ -121,15 +114,11 @@ def _caption(plan: Plan, form: str) -> str:
 
 
 def _words(form: str, length: int, fits: Mapping[float, Sequence[Exponent | None]]) -> str:
-    """Say how well a power fits, for the first seed and the longest training."""
-    told = [
-        f"{fit[0]} at {threshold:.0e}"
-        for threshold, fit in fits.items()
-        if fit and fit[0] is not None
-    ]
-    if not told:
+    """Return the fits of the first seed and the longest training in words."""
+    exponents = [f"{fit[0]} at {t:.0e}" for t, fit in fits.items() if fit and fit[0] is not None]
+    if not exponents:
         return f"{form}: how the rank falls is not known: too few weights have a rank to fit."
     return (
-        f"{form}, one seed, {length} steps: {', '.join(told)}, with half the 95% interval of the "
-        "fit, which is wide where the rank is no power of the weight."
+        f"{form}, one seed, {length} steps: {', '.join(exponents)}, with half the 95% interval of "
+        "the fit, which is wide where the rank is no power of the weight."
     )

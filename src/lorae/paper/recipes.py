@@ -4,13 +4,12 @@ from lorae.paper.figure2 import Figure2
 from lorae.paper.figure3 import Figure3
 from lorae.paper.proposition1 import Proposition1
 from lorae.paper.recipe import Recipe
-from lorae.paper.table3 import Table3
-from lorae.paper.table4 import Table4
 from lorae.paper.table5 import Table5
 from lorae.paper.table6 import Table6
 from lorae.paper.table7 import Table7
 from lorae.paper.table8 import Table8
 from lorae.paper.tables1and2 import Table1, Table2
+from lorae.paper.tables3and4 import Table3, Table4
 from lorae.paper.theorem1 import Theorem1
 from lorae.paper.theorem2 import Theorem2
 

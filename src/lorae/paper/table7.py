@@ -9,17 +9,18 @@ Published (weights 1e-1 to 1e-5): rank 7, 8, 18, 40, 65; FID 23.65, 22.18, 11.09
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 
-from lorae.paper.common import caption, generation
+from lorae.paper.common import caption, generation, rank_entries
 from lorae.paper.measures import spectrum
 from lorae.paper.queue import Cell, Result
-from lorae.paper.rank import entry_of_rank, falls
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values
 
 _DATA = "MNIST"
 _RANKS = {1e-1: 7, 1e-2: 8, 1e-3: 18, 1e-4: 40, 1e-5: 65}
 _DISTANCES = {1e-1: 23.65, 1e-2: 22.18, 1e-3: 11.09, 1e-4: 25.60, 1e-5: 40.75}
-_PUBLISHED_AT = 1e-2  # the threshold beside which the paper's ranks are put
+_RANK = "rank at 1e-02"  # the column of the paper's ranks
 _THRESHOLDS = (1e-1, 1e-2, 1e-4)
 
 
@@ -44,44 +45,54 @@ class Table7(Recipe):
         return cells
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show ranks and distances, and say whether the trends are there."""
+        """Show ranks and distances, and whether they follow the claim."""
         setting = plan.scale.sets[_DATA]
         distance = f"{setting.distance}, GMM"
         rows = {}
         for weight in plan.scale.weights:
-            ranks = {
-                f"rank at {t:.0e}": entry_of_rank(
-                    found,
-                    ("spectrum", weight),
-                    plan.seeds,
-                    t,
-                    _RANKS.get(weight) if t == _PUBLISHED_AT else None,
-                )
-                for t in _THRESHOLDS
-            }
-            place, mixture = ("images", weight), setting.densities["GMM"]
-            told = values(found, place, plan.seeds, mixture, setting.distance)
+            place = "spectrum", weight
+            ranks = rank_entries(found, place, plan.seeds, _THRESHOLDS)
+            ranks[_RANK] = replace(ranks[_RANK], published=_RANKS.get(weight))
+            error = values(found, place, plan.seeds, "reconstruction")
+            path = setting.densities["GMM"], setting.distance
+            distances = values(found, ("images", weight), plan.seeds, *path)
             rows[f"{weight:.0e}"] = ranks | {
-                "test error": Entry(
-                    values(found, ("spectrum", weight), plan.seeds, "reconstruction")
-                ),
-                distance: Entry(told, _DISTANCES.get(weight)),
+                "test error": Entry(error),
+                distance: Entry(distances, _DISTANCES.get(weight)),
             }
         table = Table("weight", tuple(next(iter(rows.values()))), rows, {}, caption(plan, [_DATA]))
         return Page([table], words=_words(rows, distance))
 
 
 def _words(rows: Mapping[str, Mapping[str, Entry]], distance: str) -> list[str]:
-    """Say whether the rank falls with the weight, and where the distance is lowest."""
-    said = [falls(rows, "rank at 1e-02", "weight")]
-    told = {w: e[distance].interval for w, e in rows.items()}
-    measured = {w: one.mean for w, one in told.items() if one is not None}
-    if len(measured) < len(rows):
-        return [*said, "Where the distance is lowest is not known: some weights were not run."]
-    best = min(measured, key=lambda w: measured[w])
+    """Return whether the rank falls as the weight rises, and where the distance is lowest."""
+    trend = describe_trend(rows, _RANK)
+    means = _means(rows, distance)
+    if len(means) < len(rows):
+        return [trend, "Where the distance is lowest is not known: some weights were not run."]
+    best = min(means, key=lambda weight: means[weight])
     inside = best not in (next(iter(rows)), list(rows)[-1])
-    said.append(
-        f"The {distance} is lowest at weight {best}, "
-        + ("between the extremes, as claimed." if inside else "an extreme: not as claimed.")
-    )
-    return said
+    place = "between the extremes, as claimed." if inside else "an extreme: not as claimed."
+    return [trend, f"The {distance} is lowest at weight {best}, {place}"]
+
+
+def describe_trend(rows: Mapping[str, Mapping[str, Entry]], column: str) -> str:
+    """Return a sentence on whether a column falls from the last row to the first.
+
+    The rows are in descending order of the weight.
+    """
+    means = list(_means(rows, column).values())
+    if len(means) < len(rows):
+        return f"Whether the {column} falls as the weight rises is not known: some were not run."
+    steady = all(a <= b for a, b in pairwise(means)) and means[0] < means[-1]
+    words = "as claimed" if steady else "but not steadily: see the table"
+    return f"The {column} falls as the weight rises, {words}."
+
+
+def _means(rows: Mapping[str, Mapping[str, Entry]], column: str) -> dict[str, float]:
+    """Return the means of a column by row, without the rows that were not run."""
+    return {
+        row: interval.mean
+        for row, entries in rows.items()
+        if (interval := entries[column].interval) is not None
+    }
