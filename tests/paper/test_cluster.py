@@ -1,7 +1,6 @@
 """Jobs through submitit's local executor: what ran, what failed, what was called off."""
 
 import sys
-import time
 
 import pytest
 
@@ -10,7 +9,7 @@ from lorae.paper import cluster
 
 pytest.importorskip("submitit")
 
-PARAMETERS = {"timeout_min": 1}
+PARAMETERS = {"timeout_min": 10}  # longer than any job here takes, so no job ends by it
 
 
 def submit(code: str, jobs: int, folder) -> list[cluster.Job]:
@@ -19,7 +18,7 @@ def submit(code: str, jobs: int, folder) -> list[cluster.Job]:
 
 
 @pytest.mark.slow
-def test_jobs_run_fail_and_are_called_off(tmp_path):
+def test_jobs_run_fail_and_are_cancelled(tmp_path):
     write = "import os, pathlib; pathlib.Path(os.environ['DONE'], str(os.getpid())).touch()"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DONE", str(tmp_path))
@@ -31,10 +30,8 @@ def test_jobs_run_fail_and_are_called_off(tmp_path):
     assert [job.poll() for job in jobs] == [0, 0]
     assert sum(path.is_file() for path in tmp_path.iterdir()) == 2
     assert failing[0].wait() == 1
-    start = time.monotonic()
     endless[0].terminate()
-    assert endless[0].wait() == 1
-    assert time.monotonic() - start < 30
+    assert endless[0].wait() == 1  # 0 if the sleep had ended by itself
     jobs[0].terminate()  # has ended: nothing to call off
 
 
