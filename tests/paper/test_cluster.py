@@ -1,4 +1,4 @@
-"""Jobs through submitit's local executor: what ran, what failed, what was called off."""
+"""Jobs through submitit's local executor: success, failure and cancellation."""
 
 import sys
 
@@ -18,7 +18,7 @@ def submit(code: str, jobs: int, folder) -> list[cluster.Job]:
 
 
 @pytest.mark.slow
-def test_jobs_run_fail_and_are_cancelled(tmp_path):
+def test_jobs_succeed_fail_and_are_cancelled(tmp_path):
     write = "import os, pathlib; pathlib.Path(os.environ['DONE'], str(os.getpid())).touch()"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DONE", str(tmp_path))
@@ -32,10 +32,10 @@ def test_jobs_run_fail_and_are_cancelled(tmp_path):
     assert failing[0].wait() == 1
     endless[0].terminate()
     assert endless[0].wait() == 1  # 0 if the sleep had ended by itself
-    jobs[0].terminate()  # has ended: nothing to call off
+    jobs[0].terminate()  # has ended: nothing to cancel
 
 
-def test_a_job_out_of_time_is_queued_again_as_it_was():
+def test_a_job_out_of_time_is_queued_again_unchanged():
     command = cluster.Command(["true"])
     assert command.checkpoint().function is command
 
@@ -47,7 +47,7 @@ def test_a_job_out_of_time_is_queued_again_as_it_was():
         ({"parameters": {"warp": 9}}, "cannot be used: .*warp"),
     ],
 )
-def test_what_a_cluster_refuses_is_told(changed, message, tmp_path):
+def test_bad_clusters_and_parameters_are_refused(changed, message, tmp_path):
     with pytest.raises(InputError, match=message):
         cluster.submit(["true"], 1, tmp_path, **({"cluster": "local"} | changed))
 

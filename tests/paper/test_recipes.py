@@ -1,4 +1,4 @@
-"""Recipes: their cells, their pages, and what a page says of results."""
+"""Recipes: their cells, their pages, and the results that they write."""
 
 import base64
 import json
@@ -30,7 +30,7 @@ EVERY_PLAN = pytest.mark.parametrize("plan", PLANS, ids=SCALES)
 
 @ALL
 @EVERY_PLAN
-def test_cells_are_distinct_and_of_options_that_can_be_trained(recipe, plan):
+def test_cells_are_distinct_and_their_options_valid(recipe, plan):
     cells = recipe.cells(plan)
     assert cells
     assert len({cell.key for cell in cells.values()}) == len(set(map(repr, cells.values())))
@@ -42,17 +42,17 @@ def test_cells_are_distinct_and_of_options_that_can_be_trained(recipe, plan):
 
 @ALL
 @EVERY_PLAN
-def test_a_page_without_results_fills_nothing_in(recipe, plan):
+def test_a_page_without_results_has_no_figures(recipe, plan):
     page = recipe.page(plan, {})
     entries = [e for t in page.tables for row in t.rows.values() for e in row.values()]
     assert all(entry.values == () for entry in entries)
-    told = "\n".join([*(table.markdown() for table in page.tables), *page.words])
-    assert "not run" in told.lower() or "not known" in told
-    assert " yes" not in told
+    text = "\n".join([*(table.markdown() for table in page.tables), *page.words])
+    assert "not run" in text.lower() or "not known" in text
+    assert " yes" not in text
 
 
 @ALL
-def test_a_recipe_says_what_the_paper_claims(recipe):
+def test_a_recipe_states_the_claim_of_the_paper(recipe):
     assert recipe.title
     assert recipe.claim.endswith(".")
     assert "lorae" in recipe.protocols
@@ -63,7 +63,7 @@ def test_models_have_the_papers_names():
     assert set(MODELS.values()) <= set(METHODS)
 
 
-def test_scales_shrink_what_they_say():
+def test_the_paper_scale_has_the_options_of_the_paper():
     paper = SCALES["paper"]
     for data, setting in paper.sets.items():
         options = Plan(paper).options(data, "lorae", 0)
@@ -75,7 +75,7 @@ def test_scales_shrink_what_they_say():
 
 
 @pytest.mark.parametrize(
-    ("ours", "other", "lower", "said"),
+    ("ours", "other", "lower", "text"),
     [
         ((1.0, 1.1, 1.2), (9.0, 9.1, 9.2), True, "yes (intervals apart)"),
         ((1.0, 1.1, 1.2), (9.0, 9.1, 9.2), False, "no (intervals apart)"),
@@ -84,8 +84,8 @@ def test_scales_shrink_what_they_say():
         ((), (2.0,), True, "not measured"),
     ],
 )
-def test_a_verdict_weighs_the_intervals(ours, other, lower, said):
-    assert verdict(Entry(ours), Entry(other), lower=lower) == said
+def test_a_verdict_compares_intervals(ours, other, lower, text):
+    assert verdict(Entry(ours), Entry(other), lower=lower) == text
 
 
 def test_an_entry_shows_the_measured_before_the_published():
@@ -94,7 +94,7 @@ def test_an_entry_shows_the_measured_before_the_published():
     assert str(Entry((3.0,))) == "3"
 
 
-def test_a_table_goes_through_json_unchanged():
+def test_a_table_survives_json():
     rows = {"a": {"x": Entry((1.0, 2.0), 3.0), "y": Entry()}, "b": {"x": Entry((4.0,))}}
     table = Table("row", ("x", "y"), rows, {"a": "yes"}, "What it is.")
     back = results._table(json.loads(json.dumps(table.to_dict())))
@@ -113,7 +113,7 @@ def test_the_trend_of_a_column_is_described():
 
 
 @pytest.mark.parametrize("value", [-3.0, -1.0, -0.5, -0.004, 0.0, 0.3, 0.999, 1.0, 1.5])
-def test_bytes_wrap_as_a_cast_of_numpy_does(value):
+def test_casts_to_bytes_agree_with_numpy(value):
     image = torch.full((1, 1, 1, 1), value)
     cast = (image.numpy() * np.float32(255)).astype(np.int64).astype(np.uint8)
     assert torch.equal(measures.cast_to_bytes(image), torch.from_numpy(cast))
@@ -139,8 +139,8 @@ def test_pictures_are_pngs(run):
         assert base64.b64decode(found["png"]).startswith(b"\x89PNG")
 
 
-def test_the_authors_density_sees_the_test_images_and_ours_does_not(run, monkeypatch):
-    """Swapping the test images changes what their density is fitted to, and not what ours is."""
+def test_the_authors_density_is_fitted_to_test_images_and_ours_is_not(run, monkeypatch):
+    """The authors' density is fitted to the test images, ours to the training images."""
     seen: dict[str, list[torch.Tensor]] = {}
 
     class Recording(Gaussian):
@@ -168,7 +168,7 @@ def test_the_best_epoch_on_the_test_set_flatters(run):
     assert set(measures.classification(run, labels=[20, 10**6], draws=1, epochs=1)) == {"20"}
 
 
-def test_supervised_trains_no_run(tmp_path):
+def test_supervised_classification_needs_no_run(tmp_path):
     options = portable_options(Plan(SCALES["smoke"]).options("MNIST", "ae", 0))
     found = measures.supervised_classification(options=options, labels=[20], draws=1, epochs=1)
     assert 0 <= found["20"] <= 100
@@ -178,16 +178,16 @@ def test_results_with_more_cells_stay(tmp_path):
     plan, recipe = Plan(SCALES["smoke"], (0,)), RECIPES["table7"]
     empty = Queue(tmp_path / "empty")
     path = results.write(tmp_path / "out", recipe, plan, empty)
-    told = json.loads(path.read_text())
-    assert told["seconds"] == {}
-    path.write_text(json.dumps(told | {"seconds": {"a": 1.0}}))
+    record = json.loads(path.read_text())
+    assert record["seconds"] == {}
+    path.write_text(json.dumps(record | {"seconds": {"a": 1.0}}))
     assert (
         "a"
         in json.loads(results.write(tmp_path / "out", recipe, plan, empty).read_text())["seconds"]
     )
 
 
-def test_the_page_folds_what_was_not_run(tmp_path):
+def test_the_page_folds_recipes_that_were_not_run(tmp_path):
     plan = Plan(SCALES["paper"], (0,))
     for name in ("table3", "table7"):
         results.write(tmp_path, RECIPES[name], plan, Queue(tmp_path / "empty"))

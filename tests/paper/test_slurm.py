@@ -79,7 +79,7 @@ def test_srun_starts_processes_that_train_as_one(tmp_path, environment):
     job = batch(tmp_path, f"srun {command}", environment, "--ntasks=2", "--overcommit")
     assert ended(job) == "COMPLETED", (tmp_path / "log").read_text()
     log = (tmp_path / "log").read_text()
-    assert log.count("run folder: two") == 1  # told by one process
+    assert log.count("run folder: two") == 1  # printed by one process
     assert_same(Run(tmp_path / "two"), train(OPTIONS, tmp_path / "one", show=False))
 
 

@@ -11,11 +11,11 @@ from small import SMALL
 from lorae.nn.autoencoder import build
 from lorae.nn.inference import encode_all
 from lorae.objectives.registry import METHODS
-from lorae.paper.measures import contrasts
+from lorae.paper.measures import distance_ratios
 from lorae.paper.recipe import Plan
 from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
-from lorae.paper.theorem1 import descents
+from lorae.paper.theorem1 import descent
 from lorae.training.train import train
 from lorae.utils.samples import as_float, subsample
 
@@ -59,7 +59,7 @@ class TestTheorem1:
 
     def test_the_same_seed_gives_the_same(self, found):
         cell = RECIPES["theorem1"].cells(PLAN)["LoRAE", 0]
-        assert descents(**cell.settings) == found["LoRAE", 0]
+        assert descent(**cell.settings) == found["LoRAE", 0]
 
     def test_its_page_says_what_a_tiny_epsilon_does(self, found):
         page = RECIPES["theorem1"].page(PLAN, found)
@@ -75,26 +75,28 @@ def test_ratios_of_theorem_2_are_those_of_the_distances(tmp_path):
     run = train(replace(SMALL, steps=3), tmp_path, show=False)
     data = SMALL.load()
     levels = [0.0, 0.5, 1.0]
-    told = contrasts(run, codes=100, queries=30, levels=levels)
+    result = distance_ratios(run, codes=100, queries=30, levels=levels)
     near, far = subsample(data.train, 100), subsample(data.test, 30)
     model = run.model()
     codes, queries = (encode_all(model, part).double().numpy() for part in (near, far))
     distances = cdist(queries, codes)
     ratios = distances.max(1) / distances.min(1) - 1
-    np.testing.assert_allclose(list(told["quantiles"].values()), np.quantile(ratios, levels), 1e-6)
-    assert told["rank"] == SMALL.latent
+    np.testing.assert_allclose(
+        list(result["quantiles"].values()), np.quantile(ratios, levels), 1e-6
+    )
+    assert result["rank"] == SMALL.latent
 
 
 def spectra_of(ranks: dict[float, int], latent: int = 16) -> dict:
     """Return results of Proposition 1 with these ranks by weight, the same at every threshold."""
-    told = {}
+    results = {}
     for form, weight, seed in RECIPES["proposition1"].cells(PLAN):
         rank = ranks[weight]
         sigma = [1.0] * rank + [0.0] * (latent - rank)
-        told[form, weight, seed] = {
+        results[form, weight, seed] = {
             str(length): {"covariance": sigma} for length in PLAN.scale.lengths
         }
-    return told
+    return results
 
 
 class TestProposition1:

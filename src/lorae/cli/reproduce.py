@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lorae.paper.cluster import Job
     from lorae.paper.queue import Cell, Queue
 
-_LOOK = 1.0  # seconds between two looks at how far the workers are
+_INTERVAL = 1.0  # seconds between two updates of the progress bar
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Reproduce:
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Recipes, such as table3 or figure2, or all; without any, they are listed."""
     scale: str = "cpu"
-    """Size of the recipe: smoke (a test that takes a minute), cpu or paper."""
+    """Size of the trainings: smoke (a test that takes a minute), cpu or paper."""
     seeds: int = 3
     """Number of seeds, from 0; intervals are over seeds."""
     protocol: str = "lorae"
@@ -46,7 +46,7 @@ class Reproduce:
     work: Path = Path("runs/reproduce")
     """Folder of trainings and measurements, which several processes may share."""
     processes: int = 1
-    """Number of worker processes; they share the processors and take the GPUs in turn."""
+    """Number of worker processes; they share the cores, and the GPUs are assigned in turn."""
     cluster: str | None = None
     """Run the workers as cluster jobs: slurm, or local to try it; needs lorae[cluster]."""
     cluster_options: dict[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Reproduce:
     """Print the answer as JSON."""
 
     def __call__(self) -> None:
-        """Measure what is missing, and write the results."""
+        """Measure the missing cells, and write the results."""
         from lorae.paper.queue import Queue, unique
         from lorae.paper.recipe import Plan
         from lorae.paper.recipes import RECIPES
@@ -73,17 +73,18 @@ class Reproduce:
             return
         self._check(tuple(SCALES))
         plan = Plan(SCALES[self.scale], tuple(range(self.seeds)), self.protocol)
-        chosen = [RECIPES[name] for name in self._chosen(tuple(RECIPES))]
-        chosen = [recipe for recipe in chosen if self.protocol in recipe.protocols]
-        if not chosen:
-            raise InputError(f"none of {', '.join(self.names)} has a protocol {self.protocol!r}")
-        cells = list(unique(cell for one in chosen for cell in one.cells(plan).values()))
+        selected = [RECIPES[name] for name in self._select(tuple(RECIPES))]
+        recipes = [recipe for recipe in selected if self.protocol in recipe.protocols]
+        if not recipes:
+            names = ", ".join(self.names)
+            raise InputError(f"protocol must be 'lorae' for {names}, got {self.protocol!r}")
+        cells = list(unique(cell for recipe in recipes for cell in recipe.cells(plan).values()))
         queue = Queue.open(self.work)
         if not self.only_write:
             self._measure(queue, cells)
         if self.only_work:
             return
-        written = [write(self.out, recipe, plan, queue) for recipe in chosen]
+        written = [write(self.out, recipe, plan, queue) for recipe in recipes]
         page = write_page(self.out)
         if self.as_json:
             print_answer({"page": str(page), "results": [str(path) for path in written]})
@@ -106,19 +107,18 @@ class Reproduce:
     def _check(self, scales: Sequence[str]) -> None:
         if self.scale not in scales:
             raise unknown_name("scale", self.scale, scales)
-        if self.protocol not in ("lorae", "authors"):
-            raise InputError(f"protocol must be 'lorae' or 'authors', got {self.protocol!r}")
-        from lorae.paper.cluster import CLUSTERS
-
+        check_choice("protocol", self.protocol, ("lorae", "authors"))
         for name, value in {"seeds": self.seeds, "processes": self.processes}.items():
             if value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if self.cluster is not None:
+            from lorae.paper.cluster import CLUSTERS
+
             check_choice("cluster", self.cluster, CLUSTERS)
         if self.only_work and self.only_write:
-            raise InputError("give only_work or only_write, not both")
+            raise InputError("only_work and only_write must not be given together, got both")
 
-    def _chosen(self, known: Sequence[str]) -> list[str]:
+    def _select(self, known: Sequence[str]) -> list[str]:
         for name in self.names:
             if name not in known and name != "all":
                 raise unknown_name("recipe", name, (*known, "all"))
@@ -136,7 +136,7 @@ class Reproduce:
                     unit="cell",
                     desc=f"{self.scale} scale",
                     disable=self.only_work,
-                    mininterval=_LOOK,
+                    mininterval=_INTERVAL,
                 )
             )
             if self.processes > 1 or self.cluster is not None:
@@ -151,11 +151,11 @@ class Reproduce:
             print_warning(f"cells were left out: {why}")
 
     def _watch(self, queue: "Queue", cells: "Sequence[Cell]", bar: "tqdm[None]") -> None:
-        """Wait for the workers; this process then measures the cells that they left."""
+        """Wait for the workers; afterwards this process measures the cells that are missing."""
         workers = self._workers()
         try:
             while any(worker.poll() is None for worker in workers):
-                time.sleep(_LOOK)
+                time.sleep(_INTERVAL)
                 bar.update(queue.done(cells) - bar.n)
         finally:
             for worker in workers:
@@ -165,7 +165,7 @@ class Reproduce:
         bar.update(queue.done(cells) - bar.n)
 
     def _workers(self) -> "Sequence[subprocess.Popen[bytes] | Job]":
-        """Start this command again, as workers on this machine or on a cluster."""
+        """Start workers with the same command, on this machine or on a cluster."""
         command = [sys.executable, "-m", "lorae", "reproduce", *self.names, "--only-work"]
         command += ["--scale", self.scale, "--seeds", str(self.seeds)]
         command += ["--work", str(self.work.absolute()), "--protocol", self.protocol]
@@ -178,7 +178,7 @@ class Reproduce:
         return submit(command, self.processes, jobs, cluster=self.cluster, parameters=options)
 
     def _worker(self, command: Sequence[str], number: int) -> "subprocess.Popen[bytes]":
-        """Start a worker with its share of the cores that this process may use."""
+        """Start a worker with its share of the available cores."""
         import joblib
 
         threads = max(1, joblib.cpu_count() // self.processes)
@@ -193,7 +193,7 @@ class Reproduce:
 
 
 def _gpu(number: int) -> dict[str, str]:
-    """Return the environment variables that give a worker one of the GPUs, in turn."""
+    """Return the environment variables that assign one of the GPUs to a worker."""
     import torch
 
     count = torch.cuda.device_count()
@@ -203,7 +203,7 @@ def _gpu(number: int) -> dict[str, str]:
 
 
 def _show(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:
-    """Show which cell has been measured, and how long it took."""
+    """Show which cell was measured, and how long it took."""
     of = "" if cell.options is None else f" of {cell.options.model}, seed {cell.options.seed}"
     bar.update()
     bar.set_postfix_str(f"{cell.name}{of}: {seconds:.0f} s")

@@ -3,7 +3,8 @@
     lorae reproduce figure2 --scale cpu
 
 Published: curves of AE, IRMAE and LoRAE on MNIST and CelebA, without numbers.
-Cost: the trainings are Table 3's.
+
+Cost: the trainings are those of Table 3.
 """
 
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ class Figure2(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Draw the first seed's spectra, and count ranks over all."""
+        """Plot the spectra of the first seed, and show the ranks over all seeds."""
         shown, tables = [], []
         for data in plan.scale.sets:
             curves = [

@@ -2,7 +2,9 @@
 
     lorae reproduce figure3 --scale cpu
 
-Published: pictures of AE, VAE, IRMAE and LoRAE on MNIST. Cost: the trainings are Table 3's.
+Published: pictures of AE, VAE, IRMAE and LoRAE on MNIST.
+
+Cost: the trainings are those of Table 3.
 """
 
 from collections.abc import Mapping
@@ -36,6 +38,6 @@ class Figure3(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show the pictures, of the same pairs, one model after another."""
+        """Show the pictures side by side, all of the same pairs."""
         shown = images(found, {row: (row, plan.seeds[0]) for row in _ROWS}, self.name)
         return Page(images=[shown] if shown else [], words=() if shown else ("Not run.",))

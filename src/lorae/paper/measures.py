@@ -1,7 +1,7 @@
-"""Measures of a run: functions of a run and settings that return values that JSON can hold.
+"""Measures: functions of a finished run and settings, whose results JSON can hold.
 
-The registered name and the settings are part of a cell's key. If a measure changes what it
-computes, it needs a new name or a further setting.
+The registered name and the settings are part of a cell's key. A measure that changes what it
+computes needs a new name or another setting.
 """
 
 import base64
@@ -29,7 +29,6 @@ from lorae.metrics.protocol import Protocol
 from lorae.metrics.scores import compare_features
 from lorae.metrics.subject import Subject, build_extractor
 from lorae.nn import networks
-from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all
 from lorae.paper.queue import Result, load_data, measure
 from lorae.report.image_grids import image_grid
@@ -63,7 +62,7 @@ def spectra(run: Run) -> Result:
 def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: str) -> Result:
     """Return the scores of images decoded from densities fitted to training codes.
 
-    They are compared with held-out test images.
+    The scores compare them with held-out test images.
     """
     data = _data(run)
     protocol = Protocol(
@@ -87,27 +86,27 @@ def authors_generation(
 ) -> Result:
     """Return the scores by the authors' protocol, whose densities are fitted to the real images.
 
-    A density is fitted to the codes of the very images that its samples are compared with: of
-    MNIST the training images, else the test images. Colours are cast to bytes without clipping,
-    so that values slightly below 0 become almost 255; images are resized without antialiasing.
+    A density is fitted to the codes of the same images that its samples are compared with: the
+    training images of MNIST, the test images of other data. Colours are cast to bytes without
+    clipping, so values slightly below 0 become almost 255; images are resized without antialiasing.
     """
     data, model = _data(run), run.model()
     images = subsample(data.train if data.name == "mnist" else data.test, samples)
-    look = build_extractor(extractor, data, "bilinear")
-    real = cached_features(look, as_bytes(data.unit(images)), "real images")
+    features = build_extractor(extractor, data, "bilinear")
+    real = cached_features(features, as_bytes(data.unit(images)), "real images")
     codes = encode_all(model, images)
-    found: Result = {"extractor": look.identity, "images": len(images)}
+    found: Result = {"extractor": features.identity, "images": len(images)}
     for name in densities:
         density = fit_density(model, lambda: codes, name)
         new = density.sample(len(images), torch.Generator().manual_seed(run.options["seed"]))
         cast = cast_to_bytes if data.shape[0] == 3 else as_bytes
-        made = extract_features(look, cast(data.unit(decode_all(model, new))), name)
-        found[name] = compare_features(real, made, look)
+        made = extract_features(features, cast(data.unit(decode_all(model, new))), name)
+        found[name] = compare_features(real, made, features)
     return found
 
 
 def cast_to_bytes(images: Tensor) -> Tensor:
-    """Return images as bytes by a cast alone, which takes values modulo 256.
+    """Return images as bytes by a cast without clipping: values are taken modulo 256.
 
     Example:
         >>> cast_to_bytes(torch.tensor([-0.01, 0.5, 1.01])).tolist()
@@ -120,14 +119,10 @@ def cast_to_bytes(images: Tensor) -> Tensor:
 def sample_images(run: Run, *, density: str, count: int) -> Result:
     """Return images decoded from a density fitted to training codes, as one PNG in base64."""
     data, model = _data(run), run.model()
-    fitted = fit_density(model, lambda: training_codes(model, data), density)
-    images = data.unit(decode_all(model, fitted.sample(count, _generator(run))))
-    return _picture(images, 4, data)
-
-
-def training_codes(model: Autoencoder, data: Data) -> Tensor:
-    """Return the codes that densities are fitted to."""
-    return encode_all(model, subsample(data.train, FITTED))
+    images = subsample(data.train, FITTED)
+    fitted = fit_density(model, lambda: encode_all(model, images), density)
+    decoded = decode_all(model, fitted.sample(count, _generator(run)))
+    return _picture(data.unit(decoded), 4, data)
 
 
 @measure("interpolation")
@@ -150,25 +145,25 @@ def _picture(images: Tensor, columns: int, data: Data) -> Result:
 
 
 @measure("distance-ratios")
-def contrasts(run: Run, *, codes: int, queries: int, levels: Sequence[float]) -> Result:
+def distance_ratios(run: Run, *, codes: int, queries: int, levels: Sequence[float]) -> Result:
     """Return quantiles of the min-max distance ratio of test codes to training codes.
 
     Args:
-        run: any with an encoder.
-        codes: training codes, at most.
-        queries: test codes, at most.
-        levels: of the quantiles, 0 to 1.
+        run: the run of a model with an encoder.
+        codes: maximum number of training codes.
+        queries: maximum number of test codes.
+        levels: levels of the quantiles, 0 to 1.
     """
     data, model = _data(run), run.model()
     near, far = (
         encode_all(model, subsample(samples, count))
         for samples, count in ((data.train, codes), (data.test, queries))
     )
-    asked = torch.tensor(list(levels), dtype=torch.float64)
-    ratios = relative_contrast(near, far).quantile(asked)
+    ratios = relative_contrast(near, far)
+    quantiles = ratios.quantile(torch.tensor(list(levels), dtype=torch.float64)).tolist()
     sigma = spectral.singular_values(model.bridge.matrix().detach())
     return {
-        "quantiles": {str(a): float(b) for a, b in zip(levels, ratios, strict=True)},
+        "quantiles": {str(level): q for level, q in zip(levels, quantiles, strict=True)},
         "rank": int(spectral.rank(sigma, RANK_THRESHOLD)),
     }
 
@@ -179,13 +174,13 @@ def classification(
 ) -> Result:
     """Return the test accuracy, in percent, of the paper's head on frozen codes.
 
-    Each is the mean over draws of the labelled samples; the epoch is chosen on a fifth of them.
+    It is the mean over random choices of the labelled samples. A fifth of them selects the epoch.
 
     Args:
-        run: of a labelled set.
-        labels: numbers of labelled samples; those beyond the data's are left out.
-        draws: random choices of them.
-        epochs: of the head, at most.
+        run: a run on labelled data.
+        labels: numbers of labelled samples; numbers above that of the data are left out.
+        draws: number of random choices.
+        epochs: maximum number of epochs of the head.
         inputs: "codes" (M E(x)) or "encoder" (E(x)).
     """
     codes = encode_labelled(run.model(), _data(run), inputs)
@@ -195,10 +190,10 @@ def classification(
 
 @measure("authors-classification")
 def authors_classification(run: Run, *, labels: Sequence[int], draws: int, epochs: int) -> Result:
-    """Return the same by the protocol of the authors' code: E(x), and the best epoch on the test.
+    """Return the accuracy of :func:`classification` by the protocol of the authors' code.
 
-    The head reads the encoder's output, before M, and the accuracy is the highest that the test
-    set saw over training.
+    The input of the head is the encoder's output E(x), before M, and the accuracy is the highest on
+    the test set over all epochs.
     """
     codes = encode_labelled(run.model(), _data(run), "encoder")
     probe = partial(best_on_test, epochs=epochs)
@@ -209,13 +204,13 @@ def authors_classification(run: Run, *, labels: Sequence[int], draws: int, epoch
 def supervised_classification(
     *, options: dict[str, Any], labels: Sequence[int], draws: int, epochs: int
 ) -> Result:
-    """Return the same for encoder and head trained together on the labels alone.
+    """Return the accuracy of an encoder and a head trained together on labelled samples only.
 
     Args:
-        options: of a training of the encoder's model, which is not run.
-        labels: as of :func:`classification`.
-        draws: as there.
-        epochs: as there.
+        options: options of a training, which is not run, that define the encoder.
+        labels: as in :func:`classification`.
+        draws: as in :func:`classification`.
+        epochs: as in :func:`classification`.
     """
     given = Options.from_dict(options)
     data = load_data(given)
@@ -237,7 +232,7 @@ def _accuracies(
 
 
 def _data(run: Run) -> Data:
-    """Return the data that a run was trained on, read once for all runs of a set."""
+    """Return the data that a run was trained on, cached so that many runs read it once."""
     data = load_data(Options.from_dict(run.options))
     run.check_data(data.checksum)
     return data

@@ -2,17 +2,17 @@
 
     lorae reproduce proposition1 --scale cpu
 
-Published: the rank is O(1/weight), an exponent of -1; a rank is never above the latent dimension,
-so as a bound for small weights this says nothing, and as a law it is what is tested here. The
+Published: the rank is O(1/weight), an exponent of -1. No rank exceeds the latent dimension, so this
+is no restriction for small weights if read as a bound; it is tested here as a power law. The
 figures of the paper's own Table 7 have an exponent of -0.26.
 
-A rank is the number of singular values of the covariance of the test codes above a share of the
-largest; ranks of 1 and of all dimensions, which can go no further, are left out of a fit. A
-training is looked at along its way, which the learning rate does not depend on. The weight of the
-proximal form is on another scale: 1,000 times that of the others.
+The rank is the number of singular values of the covariance of the test codes above a share of the
+largest. Ranks of 1 and of the full latent dimension are at their limits and are left out of a fit.
+The ranks after several numbers of steps come from the evaluations of one training, whose learning
+rate is constant. The proximal form's weight is on another scale: 1,000 times that of the others.
 
-Cost: the paper's form is Table 7's; the two others train once for each weight, with one seed
-(three at the scale paper).
+Cost at the scale cpu: 20 process minutes on two cores. The paper's form is trained for Table 7; the
+two others are trained once for each weight, with one seed (three at the scale paper).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ from lorae.paper.common import MODELS, rank_of
 from lorae.paper.measures import spectra
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table
-from lorae.paper.theory import Exponent, fitted_exponent
+from lorae.paper.theory import Exponent, fit_exponent
 
 _DATA = "MNIST"
 _FORMS = {"LoRAE": 1.0, "LoRAE, proximal": 1e3, "LoRAE, scale-free": 1.0}
-"""The forms by name, with what the weights are multiplied by."""
+"""The forms by name, with the factor of their weights."""
 _THRESHOLDS = (1e-1, 1e-2, 1e-4)
 _PUBLISHED = -1.0
 
 
 class Proposition1(Recipe):
-    """How the rank falls with the weight."""
+    """The rank as a power of the weight."""
 
     name = "proposition1"
     title = "Proposition 1. Rank of the codes as a power of the weight"
@@ -88,7 +88,7 @@ def _fits(
 def _fit(by_weight: Mapping[float, Sequence[float]], threshold: float) -> Exponent | None:
     ranks = {weight: rank_of(sigma, threshold) for weight, sigma in by_weight.items()}
     free = {weight: rank for weight, rank in ranks.items() if 1 < rank < len(by_weight[weight])}
-    return fitted_exponent(list(free), list(free.values())) if len(free) > 1 else None
+    return fit_exponent(list(free), list(free.values())) if len(free) > 1 else None
 
 
 def _verdicts(rows: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:

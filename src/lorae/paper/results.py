@@ -4,6 +4,7 @@ The page is made only from the JSON files, of every scale and protocol in the fo
 of one machine stay when another adds its own.
 """
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,19 +18,22 @@ from lorae.paper.recipes import RECIPES
 from lorae.utils.files import read_json, write_atomic, write_json
 
 PAGE = "RESULTS.md"
-_LAST = "smoke"  # its figures mean nothing, so it comes last
+_LAST = "smoke"  # last, because its figures mean nothing
 
 
-def folder_of(plan: Plan) -> str:
-    """Return the name of the folder of a plan's results."""
-    return plan.scale.name + ("" if plan.protocol == "lorae" else f"-{plan.protocol}")
+def folder_name(scale: str, protocol: str) -> str:
+    """Return the name of the folder of the results at a scale by a protocol."""
+    return scale + ("" if protocol == "lorae" else f"-{protocol}")
 
 
 def write(out: Path, recipe: Recipe, plan: Plan, queue: Queue) -> Path:
-    """Write a recipe's JSON and pictures, unless those there hold more cells, and return it."""
+    """Write the JSON and the pictures of a recipe, and return the path of the JSON.
+
+    Existing files with results of more cells stay.
+    """
     cells = recipe.cells(plan)
     records = {key: record for key, cell in cells.items() if (record := queue.record(cell))}
-    target = out / folder_of(plan) / f"{recipe.name}.json"
+    target = out / folder_name(plan.scale.name, plan.protocol) / f"{recipe.name}.json"
     if target.is_file() and len(read_json(target)["seconds"]) > len(records):
         return target
     page = recipe.page(plan, {key: record["result"] for key, record in records.items()})
@@ -44,10 +48,10 @@ def _about(
     recipe: Recipe, plan: Plan, cells: Mapping[Key, Cell], records: Mapping[Key, dict[str, Any]]
 ) -> dict[str, Any]:
     """Return the origin of a recipe's results: plan, cost, commits, data and machine."""
-    seconds = {"/".join(map(str, key)): record["seconds"] for key, record in records.items()}
+    named = {"/".join(map(str, key)): record for key, record in records.items()}
     failed = {
-        "/".join(map(str, key)): record["result"]["failed"]
-        for key, record in records.items()
+        name: record["result"]["failed"]
+        for name, record in named.items()
         if "failed" in record["result"]
     }
     return {
@@ -59,7 +63,7 @@ def _about(
         "protocol": plan.protocol,
         "seeds": list(plan.seeds),
         "cells": len(cells),
-        "seconds": seconds,
+        "seconds": {name: record["seconds"] for name, record in named.items()},
         "failed": failed,
         "commits": sorted({str(record["commit"]) for record in records.values()}),
         "data": sorted({str(r["data"]) for r in records.values() if r["data"] is not None}),
@@ -70,16 +74,8 @@ def _about(
 
 def machine() -> dict[str, Any]:
     """Return the processor, the number of cores and the names of the GPUs."""
-    import os
-
-    cuda = torch.cuda.is_available()
-    return {
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
-        if cuda
-        else [],
-    }
+    gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+    return {"processor": platform.machine(), "cores": os.cpu_count(), "gpus": gpus}
 
 
 def _page_to_dict(page: Page) -> dict[str, Any]:
@@ -97,7 +93,8 @@ def write_page(out: Path) -> Path:
         found = [read_json(path) for path in sorted(out.glob(f"*/{name}.json"))]
         found.sort(key=lambda one: (one["scale"] == _LAST, one["scale"] != "paper"))
         if found:
-            parts.append(f"## {found[0]['title']}\n\n{_claim(found[0])}")
+            title, claim = found[0]["title"], found[0]["claim"]
+            parts.append(f"## {title}\n\nThe paper's claim: {claim}")
             parts += [_section(one) for one in found]
     write_atomic(out / PAGE, ("\n\n".join(parts) + "\n").encode())
     return out / PAGE
@@ -110,13 +107,9 @@ it, and the JSON file beside this page holds its values for each seed. A figure 
 paper's, for comparison; a cell that was not run says so."""
 
 
-def _claim(one: Mapping[str, Any]) -> str:
-    return f"The paper's claim: {one['claim']}"
-
-
 def _section(one: Mapping[str, Any]) -> str:
     """Return the section of one scale of a recipe, folded if nothing was run."""
-    folder = one["scale"] + ("" if one["protocol"] == "lorae" else f"-{one['protocol']}")
+    folder = folder_name(one["scale"], one["protocol"])
     body = [_provenance(one)]
     body += [_table(table).markdown() for table in one["tables"]]
     body += [_pictures(row, folder) for row in one["images"]]

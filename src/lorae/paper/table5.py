@@ -1,11 +1,13 @@
-"""Table 5: FID of LoRAE on CelebA against models that were made to generate.
+"""Table 5: FID on CelebA of LoRAE and of generative models.
 
     lorae reproduce table5 --scale cpu
 
 The paper quotes the GANs' figures from Lucic et al. (NeurIPS 2018), who searched for the best
-hyper-parameters of each; here all have the paper's networks and one setting.
+hyper-parameters of each. Here all have the paper's networks and one setting.
 
 Published: GAN 65.2, LS-GAN 54.1, NS-GAN 57.3, VAE+Flow 65.7, LoRAE 56.3.
+
+Cost at the scale cpu: 75 process minutes on two cores.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,10 @@
-"""Tables 1 and 2: images drawn from a mixture (Table 1) and a normal density (Table 2) of codes.
+"""Tables 1 and 2: images sampled from a mixture (Table 1) and a normal density (Table 2) of codes.
 
     lorae reproduce table1 table2 --scale cpu
 
-Published: pictures. Cost: the trainings are Table 3's; the pictures take seconds.
+Published: pictures.
+
+Cost: the trainings are those of Table 3; the pictures take seconds.
 """
 
 from collections.abc import Mapping

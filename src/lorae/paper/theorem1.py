@@ -1,4 +1,4 @@
-"""Theorem 1: Algorithm 1 over the whole training set, and the rate at which its gradient falls.
+"""Theorem 1: how fast the gradient decreases under Algorithm 1 over the whole training set.
 
     lorae reproduce theorem1 --scale cpu
 
@@ -6,11 +6,11 @@ Published: the least norm of a gradient is O(T^(-1/4)) in the number T of steps,
 -0.25, at a learning rate that the theorem gives; no figures. :mod:`lorae.paper.theory` corrects its
 statement. K and gamma are estimated from below (K by the power method at the start and at the end
 of Adam's run, gamma by the largest gradient along it), so the resulting rate is an upper estimate;
-L* counts as 0. Algorithm 1 is Adam without bias correction and over the full batch, which the
-training loop does not offer; :func:`lorae.paper.theory.algorithm_1` has its 10 lines.
+L* is set to 0. Algorithm 1 is Adam without bias correction on full batches, which the training loop
+does not offer; :func:`lorae.paper.theory.algorithm_1` implements it.
 
-Cost of a seed at the scale cpu: 1,180 steps of 200 images, and 40 products of the Hessian with
-vectors in float64. No GPU has run it yet.
+Cost at the scale cpu: 23 process minutes for a seed on two cores, for 1,180 steps of 200 images and
+40 products of the Hessian with vectors in float64. It has not been run on a GPU.
 """
 
 import dataclasses
@@ -44,19 +44,19 @@ _WAYS = {"adam": "Adam's rate, ε = 1e-08"} | {
 
 
 @measure("descent")
-def descents(
+def descent(
     *, options: dict[str, Any], samples: int, steps: Sequence[int], epsilons: Sequence[float]
 ) -> Result:
     """Return gradients along runs of Algorithm 1, and the constants of Theorem 1.
 
     Args:
-        options: of a training of LoRAE, of which data, model, weight, learning rate and seed count.
-        samples: training samples, all of which every step sees.
-        steps: the numbers T; the theorem's rate is another one for each, and so is its run.
-        epsilons: epsilon of the runs at the theorem's rate; that of Adam's is 1e-8.
+        options: of a training of LoRAE; data, model, weight, learning rate and seed are used.
+        samples: number of training samples, which form the batch of every step.
+        steps: the numbers T; the theorem's rate depends on T, so each T has its own run.
+        epsilons: epsilon of the runs at the theorem's rate; at Adam's rate it is 1e-8.
 
     Returns:
-        The constants, and for each way the least norm of a gradient within T steps, by T.
+        The constants, and for each learning rate the least norm of a gradient within T steps, by T.
     """
     given = Options.from_dict(options)
     data = load_data(given)
@@ -66,12 +66,12 @@ def descents(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     x = as_float(subsample(data.train, samples)).to(device)
 
-    def fresh() -> Objective:
+    def build() -> Objective:
         return build_objective(given, data).to(device)
 
-    objective = fresh()
+    objective = build()
     starts = _curvature(objective, x)
-    adam = _descent(objective, x, max(steps), given.learning_rate)
+    adam = _minimize(objective, x, max(steps), given.learning_rate)
     constants = {
         "gap": float(adam.losses[0]),
         "lipschitz": max(starts, _curvature(objective, x)),
@@ -83,7 +83,7 @@ def descents(
         for T in steps:
             rates[str(T)] = theory.learning_rate(**constants, steps=T, epsilon=epsilon)
             bounds[str(T)] = theory.bound(**constants, steps=T, epsilon=epsilon)
-            least[str(T)] = _descent(fresh(), x, T, rates[str(T)], epsilon).least(T)
+            least[str(T)] = _minimize(build(), x, T, rates[str(T)], epsilon).least(T)
         found[f"{epsilon:.0e}"] = least
         found[f"rates {epsilon:.0e}"], found[f"bounds {epsilon:.0e}"] = rates, bounds
     return found | {"start": float(adam.gradients[0]), "rate": given.learning_rate}
@@ -93,7 +93,7 @@ def _loss(objective: Objective, x: torch.Tensor) -> torch.Tensor:
     return torch.stack(list(objective(x).values())).sum()
 
 
-def _descent(
+def _minimize(
     objective: Objective, x: torch.Tensor, steps: int, rate: float, epsilon: float = 1e-8
 ) -> theory.Descent:
     parameters = list(objective.parameters())
@@ -124,7 +124,7 @@ class Theorem1(Recipe):
         samples, steps = _SIZES[plan.scale.name]
         return {
             ("LoRAE", seed): Cell(
-                descents,
+                descent,
                 {
                     "options": dataclasses.asdict(plan.options(_DATA, "lorae", seed)),
                     "samples": samples,
@@ -161,11 +161,11 @@ class Theorem1(Recipe):
 def _exponents(
     found: Mapping[Key, Result], seeds: Sequence[int], way: str, steps: Sequence[int]
 ) -> tuple[float, ...]:
-    told = [found.get(("LoRAE", seed), {}).get(way) for seed in seeds]
+    least = [found.get(("LoRAE", seed), {}).get(way) for seed in seeds]
     return tuple(
-        theory.fitted_exponent(list(steps), [one[str(T)] for T in steps]).value
-        for one in told
-        if one is not None
+        theory.fit_exponent(list(steps), [norms[str(T)] for T in steps]).value
+        for norms in least
+        if norms is not None
     )
 
 
@@ -174,10 +174,10 @@ def _verdict(exponent: Entry) -> str:
         return "not measured"
     mean, half = exponent.interval.mean, exponent.interval.half_width
     fast = mean <= _PUBLISHED
-    said = "yes: as fast as the bound, or faster" if fast else "not within these steps"
+    text = "yes: as fast as the bound, or faster" if fast else "not within these steps"
     if half is None:
-        return f"{said} (one seed)"
-    return said if abs(mean - _PUBLISHED) > half else f"{said} (the interval holds both)"
+        return f"{text} (one seed)"
+    return text if abs(mean - _PUBLISHED) > half else f"{text} (the interval holds both)"
 
 
 def _constants(found: Mapping[Key, Result], seeds: Sequence[int], steps: Sequence[int]) -> Table:
@@ -204,9 +204,9 @@ def _constants(found: Mapping[Key, Result], seeds: Sequence[int], steps: Sequenc
 
 def _picture(rows: Mapping[str, Mapping[str, Entry]], steps: Sequence[int]) -> Image | None:
     curves = [
-        Curve(name, steps, [interval.mean for interval in told if interval is not None])
+        Curve(name, steps, [interval.mean for interval in intervals if interval is not None])
         for name, entries in rows.items()
-        if all(told := [entries[f"T = {T}"].interval for T in steps])
+        if all(intervals := [entries[f"T = {T}"].interval for T in steps])
     ]
     if not curves:
         return None
@@ -218,17 +218,17 @@ def _picture(rows: Mapping[str, Mapping[str, Entry]], steps: Sequence[int]) -> I
 
 
 def _words(found: Mapping[Key, Result], seeds: Sequence[int], steps: Sequence[int]) -> list[str]:
-    """Say what the theorem's rate does with Adam's usual epsilon."""
+    """Return a paragraph on the theorem's rate with Adam's usual epsilon."""
     first = found.get(("LoRAE", seeds[0]), {})
     if "start" not in first:
         return ["How fast the gradient falls is not known: no run was made."]
     tiny, last = f"{_EPSILONS[0]:.0e}", str(max(steps))
     kept = first[tiny][last] / first["start"]
-    said = (
+    words = (
         f"With Adam's usual ε of {tiny} the theorem's rate is {first[f'rates {tiny}'][last]:.1g} "
         f"for T = {last} (seed {seeds[0]}), where trainings use {first['rate']:g}: after as many "
         f"steps the least gradient is {100 * kept:.4g}% of the first, and the bound, "
         f"{first[f'bounds {tiny}'][last]:.2g}, says nothing. With an ε of 1 Algorithm 1 is close "
         "to gradient descent with momentum, and the theorem's rate is of use."
     )
-    return [said]
+    return [words]

@@ -8,7 +8,7 @@ gradient of Lipschitz constant K, :math:`\delta = \gamma / \epsilon` and
 .. math:: L(\theta_{t+1}) \le L(\theta_t) - \alpha \langle \nabla L(\theta_t), A_t m_t \rangle
     + \tfrac12 K \alpha^2 \delta^2.
 
-Summed over T steps, with the rate that makes the right side least,
+Summed over T steps, with the rate that minimizes the right side,
 
 .. math:: \alpha = \sqrt{\frac{2 \Delta}{K \delta^2 T}} \quad\Rightarrow\quad
     \min_t \langle \nabla L(\theta_t), A_t m_t \rangle \le \sqrt{\frac{2 \Delta K \delta^2}{T}},
@@ -19,17 +19,20 @@ and for :math:`\beta_1 = 0`, where :math:`m_t = \nabla L(\theta_t)` and
 .. math:: \min_t \|\nabla L(\theta_t)\|^2 \le (\gamma + \epsilon)
     \sqrt{\frac{2 \Delta K \delta^2}{T}},
 
-a gradient that falls like :math:`T^{-1/4}`, as the paper says.
+so the gradient decreases like :math:`T^{-1/4}`, as the paper says.
 
-The printed statement has to be corrected. It bounds :math:`\|L\|` where it means
-:math:`\|\nabla L\|`. It calls the loss K-Lipschitz, where a rate needs it of the gradient. It uses
-:math:`\sigma` both for the bound of the gradient and for the accuracy sought, and :math:`\gamma`
-for the former. Its :math:`\alpha` is
-:math:`\sigma / (\sqrt{2 \Delta} / K \delta^2 T)`, which grows with T; the one above is what the
-inequality asks for. The nuclear norm has no Lipschitz gradient where a singular value
-is zero, and the gradient of a squared error is bounded only on bounded sets, so K and
-:math:`\gamma` exist along a run at best. And :math:`\delta^2` holds :math:`1 / \epsilon^2`: with
-Adam's usual 1e-8 the rate is so small that nothing moves.
+The printed statement differs from this one and has to be corrected:
+
+- It bounds :math:`\|L\|` where it means :math:`\|\nabla L\|`.
+- It calls the loss K-Lipschitz; a rate needs a K-Lipschitz gradient.
+- It uses :math:`\sigma` for the accuracy and, like :math:`\gamma`, for the bound of the gradient.
+- Its :math:`\alpha` is :math:`\sigma / (\sqrt{2 \Delta} / K \delta^2 T)`, which grows with T; the
+  inequality gives the one above.
+
+The nuclear norm has no Lipschitz gradient where a singular value is zero, and the gradient of a
+squared error is bounded only on bounded sets, so K and :math:`\gamma` exist at most along a run.
+Because :math:`\delta^2` is proportional to :math:`1 / \epsilon^2`, the rate is negligible with
+Adam's usual :math:`\epsilon` of 1e-8.
 
 Reference:
     Mazumder et al. (WACV 2024), Algorithm 1, Theorem 1 and Proposition 1.
@@ -45,9 +48,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorae.errors import InputError
+from lorae.utils.validation import check_range
 
 Loss = Callable[[], Tensor]
-"""A function that computes the loss of the parameters as they are."""
+"""A function that computes the loss at the current parameters."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ def learning_rate(
     r"""Return the rate of Theorem 1, :math:`\sqrt{2 \Delta / (K \delta^2 T)}`.
 
     Args:
-        gap: :math:`\Delta = L(\theta_0) - L^*`; of a loss that is not negative,
-            :math:`L(\theta_0)` is no less.
+        gap: :math:`\Delta = L(\theta_0) - L^*`, at most :math:`L(\theta_0)` for a loss that is
+            never negative.
         lipschitz: K.
         gradient: :math:`\gamma`, with :math:`\delta = \gamma / \epsilon`.
         steps: T.
@@ -164,30 +168,30 @@ def curvature(
     iterations: int = 20,
     generator: torch.Generator | None = None,
 ) -> float:
-    r"""Return a lower bound of K: how far the Hessian here stretches the best vector found.
+    r"""Return a lower bound of K, the norm of the Hessian's product with a unit vector.
 
     .. math:: K \ge \|\nabla^2 L(\theta)\|_2 \ge \|\nabla^2 L(\theta)\, v\|, \qquad \|v\| = 1,
 
-    with the v of the power method, the Hessian used through its products with vectors. It is the
-    Lipschitz constant of the gradient near this point; elsewhere it may be larger.
+    where v comes from the power method, which needs only products of the Hessian with vectors. K is
+    the Lipschitz constant of the gradient near this point; elsewhere it may be larger.
 
     Args:
-        loss: twice differentiable here; the nuclear norm is so in float64, where no singular
-            value is zero.
+        loss: twice differentiable at the parameters. The nuclear norm is in float64, where no
+            singular value is exactly zero.
         parameters: :math:`\theta`.
         iterations: of the power method, at least 1.
-        generator: of the vector it starts from.
+        generator: of the initial vector.
 
     Example:
         >>> x = torch.ones(2, dtype=torch.float64, requires_grad=True)
         >>> round(curvature(lambda: (x * x * torch.tensor([1.0, 3.0])).sum(), [x]), 6)
         6.0
     """
-    if iterations < 1:
-        raise InputError(f"iterations must be at least 1, got {iterations}")
+    check_range("iterations", iterations, 1)
     gradients = torch.autograd.grad(loss(), parameters, create_graph=True)
-    drawn = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
-    v: list[Tensor] = [d.to(p.device) for d, p in zip(drawn, parameters, strict=True)]
+    v: list[Tensor] = [
+        torch.randn(p.shape, generator=generator, dtype=p.dtype).to(p.device) for p in parameters
+    ]
     stretch = 0.0
     for _ in range(iterations):
         size = _norm(v)
@@ -205,7 +209,7 @@ def curvature(
 
 @dataclass(frozen=True)
 class Exponent:
-    """The p of y = c x^p, and half the width of its 95% interval, None for two points.
+    """The exponent p of y = c x^p, with half the width of its 95% interval, None for two points.
 
     Example:
         >>> print(Exponent(-1.04, 0.3))
@@ -221,39 +225,38 @@ class Exponent:
         return f"{self.value:.3g}{half}"
 
 
-def fitted_exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
+def fit_exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
     r"""Return the slope of :math:`\log y` over :math:`\log x` by least squares.
 
-    The interval is Student's, for errors of :math:`\log y` that are independent and of one size.
-    A count that cannot go on falling (a rank of 1) or rising (one of l) pulls the slope towards 0:
-    leave such points out.
+    The interval is Student's, for independent errors of :math:`\log y` with equal variance. Ranks
+    at a limit (1 or the latent dimension l) bias the slope towards 0 and should be left out.
 
-    Proposition 1 says that the rank is :math:`O(1 / \lambda)`, a slope of -1. As a bound for small
-    :math:`\lambda` that says nothing, for a rank is never above l; the figures of the paper's own
+    Proposition 1 says that the rank is :math:`O(1 / \lambda)`, a slope of -1. As a bound that is no
+    restriction for small :math:`\lambda`, because no rank exceeds l. The figures of the paper's own
     Table 7 have a slope of -0.26.
 
     Args:
-        x: positive numbers, at least two that differ.
-        y: positive numbers, as many.
+        x: positive numbers, at least two of them distinct.
+        y: positive numbers, as many as `x`.
 
     Raises:
-        InputError: if an argument is none of these.
+        InputError: if there are fewer distinct values, or the numbers are not positive.
 
     Example:
-        >>> str(fitted_exponent([1.0, 4.0], [8.0, 2.0]))
+        >>> str(fit_exponent([1.0, 4.0], [8.0, 2.0]))
         '-1'
-        >>> str(fitted_exponent([1e-1, 1e-2, 1e-3, 1e-4, 1e-5], [7, 8, 18, 40, 65]))
+        >>> str(fit_exponent([1e-1, 1e-2, 1e-3, 1e-4, 1e-5], [7, 8, 18, 40, 65]))
         '-0.263 ± 0.093'
     """
     if len(x) != len(y) or len(set(x)) < 2 or not all(0 < v < math.inf for v in (*x, *y)):
         raise InputError(
-            f"x and y must be positive numbers, equally many and at least two different x, got "
+            "x and y must be positive numbers of equal count with at least two distinct x, got "
             f"{list(x)} and {list(y)}"
         )
     u, w = np.log(x), np.log(y)
     if len(x) == 2:
         return Exponent(float((w[1] - w[0]) / (u[1] - u[0])), None)
-    from scipy.stats import t  # a slow import, which most commands do not need
+    from scipy.stats import t  # slow to import, and most commands do not need it
 
     coefficients, covariance = np.polyfit(u, w, 1, cov=True)
     half = t.ppf(0.975, len(x) - 2) * math.sqrt(covariance[0, 0])
@@ -269,5 +272,4 @@ def _norm(tensors: Sequence[Tensor]) -> Tensor:
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if not 0 < value < math.inf:
-            raise InputError(f"{name} must be positive and finite, got {value:g}")
+        check_range(name, value, 0, open_low=True)
