@@ -17,6 +17,7 @@ from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
 from lorae.paper.theorem1 import descent
 from lorae.training.train import train
+from lorae.utils.plots import COLOURS
 from lorae.utils.samples import as_float, subsample
 
 PLAN = Plan(SCALES["smoke"], (0, 1))
@@ -68,7 +69,9 @@ class TestTheorem1:
         exponent = rows["the theorem's rate, ε = 1e-08"]["exponent"]
         assert exponent.published == -0.25
         assert max(map(abs, exponent.values)) < 0.01
-        assert page.images[0][0].content.startswith(b"<?xml")
+        plot = page.images[0][0].content.decode()
+        assert plot.startswith("<?xml")
+        assert all(colour in plot for colour in COLOURS[:4])  # three rates and the slope
 
 
 def test_ratios_of_theorem_2_are_those_of_the_distances(tmp_path):

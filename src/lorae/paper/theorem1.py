@@ -204,14 +204,15 @@ def _constants(found: Mapping[Key, Result], seeds: Sequence[int], steps: Sequenc
 
 def _picture(rows: Mapping[str, Mapping[str, Entry]], steps: Sequence[int]) -> Image | None:
     curves = [
-        Curve(name, steps, [interval.mean for interval in intervals if interval is not None])
-        for name, entries in rows.items()
+        Curve(name, steps, [i.mean for i in intervals if i is not None], style)
+        for style, (name, entries) in enumerate(rows.items())
         if all(intervals := [entries[f"T = {T}"].interval for T in steps])
     ]
     if not curves:
         return None
     start = max(curve.y[0] for curve in curves)
-    curves.append(Curve("slope -1/4", steps, [start * (T / steps[0]) ** _PUBLISHED for T in steps]))
+    slope = [start * (T / steps[0]) ** _PUBLISHED for T in steps]
+    curves.append(Curve("slope -1/4", steps, slope, len(rows)))
     labels = ("steps T", "least norm of the gradient")
     content = plot_curves(curves, labels, title="Algorithm 1, full batch", log="xy", markers=True)
     return Image("theorem1.svg", content, "Least gradient over the number of steps")
