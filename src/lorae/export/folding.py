@@ -1,4 +1,4 @@
-"""Folding: a run's model without its matrix M, cut to the rank of M, beside the whole model."""
+"""Folding: cut a run's model to the rank of its matrix M, and compare it with the whole model."""
 
 import statistics
 import time
@@ -21,7 +21,7 @@ BATCHES = (1, 1000)
 """Batch sizes at which speed is measured."""
 
 ROUNDS = 5
-"""Rounds of a timing, at least."""
+"""Minimum number of rounds of a timing."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def fold_run(
         run: a finished run of a model with a matrix M.
         out: the file to write.
         threshold: as in :meth:`lorae.nn.autoencoder.Autoencoder.cut`.
-        seconds: how long to time each call, about; 0 leaves speed out.
+        seconds: approximate time spent on each call; 0 skips the measurement of speed.
 
     Returns:
         The cut, and as values that JSON can hold: dimensions, parameters, bytes and test error of
@@ -113,9 +113,9 @@ def compare_speed(
     """Return the median seconds in which models encode and decode batches, and the median ratio.
 
     Args:
-        models: the last is compared with the first.
-        samples: the batches are made of them.
-        seconds: how long to time each call, about.
+        models: models by name; the ratio is that of the last to the first.
+        samples: samples that the batches consist of.
+        seconds: approximate time spent on each call.
     """
     first, *_, last = models
     rows: dict[str, dict[str, float]] = {}
@@ -140,12 +140,12 @@ def time_interleaved(
 ) -> dict[str, list[float]]:
     """Return the seconds of each call in every round.
 
-    Each call is made once before timing starts, then once a round, in an order that rotates from
-    round to round, so that whatever slows the machine for a while slows all calls alike.
+    Each function is called once before timing starts, then once a round. The order rotates from
+    round to round, so that a temporary slowdown of the machine affects all of them equally.
 
     Args:
-        calls: functions by name; none may leave work on an accelerator unfinished.
-        seconds: how long to continue, about; there are at least `ROUNDS` rounds.
+        calls: functions by name, which must wait for their own work on an accelerator.
+        seconds: approximate total time; there are at least `ROUNDS` rounds.
 
     Example:
         >>> times = time_interleaved({"a": lambda: 1, "b": lambda: 2}, seconds=0)
@@ -160,9 +160,9 @@ def time_interleaved(
         start = time.perf_counter()
         while len(times[order[0]]) < ROUNDS or time.perf_counter() - start < seconds:
             for name in order:
-                began = time.perf_counter()
+                start_call = time.perf_counter()
                 calls[name]()
-                times[name].append(time.perf_counter() - began)
+                times[name].append(time.perf_counter() - start_call)
             order = [*order[1:], order[0]]
     return times
 

@@ -2,7 +2,7 @@
 
 =================== ==========================================================================
 `model.safetensors` the model, which `lorae.load` reads, units of the data included
-`config.json`       how it was built and trained
+`config.json`       its architecture, options and data
 `README.md`         the model card, written from the run
 `pictures.png`      for images: test images above their reconstructions, or samples of a GAN
 =================== ==========================================================================
@@ -53,10 +53,10 @@ def write_repository(
         folder: an existing folder.
         run: the run of the model.
         model: the model, whole or cut.
-        data: the data of the run, None if they are missing.
+        data: the data of the run, or None if they are missing.
         cut: a sentence on the cut, empty for the whole model.
         repository: OWNER/NAME, from which the card loads the model.
-        license: of the model, a name that the hub knows; None if its author states none.
+        license: license of the model by its name on the hub, or None if the author states none.
     """
     assert model.architecture is not None
     options = {name: value for name, value in run.options.items() if value is not None}
@@ -136,7 +136,7 @@ def _json(value: object) -> Markup:
 
 
 def _error(run: Run, model: Autoencoder, data: Data | None, cut: str) -> float | None:
-    """Return the test error of the model, None if it has none or it cannot be measured."""
+    """Return the test error of the model, or None if it has none or it cannot be measured."""
     if not cut:
         error: float | None = run.last["test"]["reconstruction"]
         return error

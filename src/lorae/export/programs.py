@@ -71,14 +71,14 @@ class Decode(nn.Module):
 
 @dataclass(frozen=True)
 class Half:
-    """One half of a model, to be exported.
+    """One half of a model, for export.
 
     Args:
         name: "encoder" or "decoder".
-        names: of its input and its output, "samples" and "codes" or the other way round.
+        names: names of its input and its output, "samples" and "codes" or vice versa.
         module: the module to trace.
         inputs: random batches.
-        outputs: those of the model.
+        outputs: the model's outputs for them.
     """
 
     name: str
@@ -95,8 +95,8 @@ def export_onnx(model: Autoencoder, folder: Path) -> dict[str, float]:
     batches of any size. The differences are those of onnxruntime from the model.
 
     Args:
-        model: a model that knows the shape of a sample; of one without an encoder (a GAN), only
-            the decoder is written.
+        model: a model that knows the shape of a sample. Without an encoder (a GAN), only the
+            decoder is written.
         folder: an existing folder.
 
     Raises:

@@ -3,9 +3,9 @@
 A cell is one measurement, usually of one training. Its result is a file named by a digest of the
 measure, its settings, the options of the training and the version of the package; a cell is done
 when it has this file. Before a worker starts on a cell, it takes the lock of the training that the
-cell needs. The operating system releases the lock if the worker is killed. So any number of
-workers, on one machine or on several that share the folder, divide the work, and two commands on
-one folder help each other. A training that was stopped resumes from its last checkpoint.
+cell needs. The operating system releases the lock if the worker is killed. Therefore any number of
+workers, on one machine or on several that share the folder, can divide the work, even those of
+different commands. A training that was stopped resumes from its last checkpoint.
 
 ========================= ==================================================================
 `cells/KEY.json`          the result of a cell, its definition, cost, machine and commit
@@ -35,7 +35,7 @@ from lorae.training.options import DataOptions, Options
 from lorae.training.run_folder import MACHINES, Run, environment
 from lorae.utils.files import read_json, write_json
 
-_PAUSE = 1.0  # seconds between two looks at what others are working on
+_PAUSE = 1.0  # seconds between two checks of the results of other workers
 
 Result = dict[str, Any]
 Measure = Callable[..., Result]

@@ -58,12 +58,12 @@ class Scale:
         name: smoke, cpu or paper.
         about: what is reduced, in a sentence or two.
         sets: the settings by data set, "MNIST" and "CelebA".
-        weights: of the penalty, for Table 7, Theorem 2 and Proposition 1.
+        weights: weights of the penalty, for Table 7, Theorem 2 and Proposition 1.
         lengths: training lengths, in steps, at which the rank is measured.
         latents: latent dimensions, for Table 8.
         labels: numbers of labels, for Table 6.
-        head_epochs: of the classification head.
-        draws: random choices of the labels for each seed.
+        head_epochs: epochs of the classification head.
+        draws: number of random choices of the labels for each seed.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Plan:
 
     Args:
         scale: the size of the reproduction.
-        seeds: of weights, batches and draws.
+        seeds: of weights, batches and random choices.
         protocol: "lorae", or "authors" for the evaluation of the authors' code.
     """
 
@@ -104,7 +104,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell of a table: the measured values, one for each seed, and the published one."""
+    """An entry of a table: the measured values, one for each seed, and the published one."""
 
     values: tuple[float, ...] = ()
     published: float | None = None
@@ -176,8 +176,8 @@ class Image:
     """A picture of a page.
 
     Args:
-        name: of its file, with the suffix.
-        content: of the file.
+        name: name of its file, with the suffix.
+        content: content of the file.
         alt: description of the picture.
     """
 
@@ -251,7 +251,7 @@ def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
 
     Args:
         ours: the figure that is better according to the paper.
-        other: the figure that it is compared with.
+        other: the figure to compare it with.
         lower: whether lower is better.
     """
     a, b = ours.interval, other.interval
@@ -260,7 +260,7 @@ def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
     better = a.mean < b.mean if lower else a.mean > b.mean
     gap = abs(a.mean - b.mean)
     if a.half_width is None or b.half_width is None:
-        sure = "one seed"
+        certainty = "one seed"
     else:
-        sure = "intervals apart" if gap > a.half_width + b.half_width else "intervals overlap"
-    return f"{'yes' if better else 'no'} ({sure})"
+        certainty = "intervals apart" if gap > a.half_width + b.half_width else "intervals overlap"
+    return f"{'yes' if better else 'no'} ({certainty})"

@@ -1,4 +1,4 @@
-"""What a report knows of each run: its name on the page, its model and its figures."""
+"""The runs of a report: name on the page, model and figures of each."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from lorae.training.run_folder import Run
 from lorae.utils import plots
 
 MATRIX_THRESHOLDS = (1e-2, 1e-5)
-"""Relative thresholds of the rank of M; at the second only exact zeros are left out."""
+"""Relative thresholds of the rank of M; the second one excludes only zeros up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RunSummary:
 
     @property
     def spread(self) -> float | None:
-        """The variance of samples from the prior, as a share of the data's, if there is a prior."""
+        """The variance of samples from the prior relative to the data's; None without a prior."""
         spread: float | None = self.final["test"].get("spread")
         return spread
 

@@ -1,4 +1,4 @@
-"""What a report shows of the runs on one data set: plots, scores, and images by their models."""
+"""A section of a report, on one data set: plots, scores, and images by the models of its runs."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ SEED = 0
 """Seed of every random choice of a report."""
 
 FITTED = 10_000
-"""Training codes on which a Gaussian is fitted, at most."""
+"""Maximum number of training codes that a Gaussian is fitted to."""
 
 _COLUMNS, _PAIRS, _IMAGES = 10, 4, 40  # images in a row, interpolations, generated images
 _ROWS, _HISTOGRAMS, _VECTORS = 24, 6, 2000  # columns with R^2, with a histogram; generated samples
@@ -42,9 +42,9 @@ class Figure:
 
     Args:
         content: an SVG or PNG file.
-        alt: what it shows, in words.
-        title: above a plot.
-        run: the run whose model made a picture, None for the data themselves.
+        alt: description for readers who do not see it.
+        title: heading of a plot.
+        run: the run whose model made the picture, or None for the data themselves.
         width: CSS pixels that a picture should fill, in whole multiples of its own pixels.
     """
 
@@ -70,12 +70,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Headline:
-    """The runs that the first sentence about a data set names.
+    """The runs in the first sentence about a data set.
 
     Args:
-        lowest: the run of lowest rank; of several, the one of lowest error.
+        lowest: the run of lowest rank; if there are several, that of lowest error.
         best: the run of lowest error.
-        plain: the plain autoencoder of lowest error, None if there is none.
+        plain: the plain autoencoder of lowest error, or None if there is none.
         close: of the others whose error is at most 10% above that, the one of lowest rank.
     """
 
@@ -86,7 +86,7 @@ class Headline:
 
     @classmethod
     def of(cls, runs: Sequence[RunSummary]) -> "Headline":
-        """Choose from runs that reconstruct, at least one."""
+        """Select from at least one run, all of which reconstruct."""
         ae = [run for run in runs if run.options["model"] == "ae"]
         others = [run for run in runs if run.options["model"] != "ae"]
         plain = min(ae, key=lambda run: run.error, default=None)
@@ -122,7 +122,7 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class Section:
-    """The runs on one data set, and everything the report shows of them.
+    """The runs on one data set, with everything that the report shows of them.
 
     Args:
         key: prefix of the ids of this section, distinct from all others.
@@ -253,7 +253,7 @@ class Section:
 
     @cached_property
     def fitted(self) -> Tensor:
-        """The training samples on whose codes the Gaussian is fitted."""
+        """The training samples to whose codes the Gaussian is fitted."""
         return subsample(self.data.train, FITTED, SEED)
 
     def _picture(
