@@ -23,12 +23,29 @@ MODELS = {
 """Models of the package by their names in the paper; the last two are ours."""
 
 
-def generation(plan: Plan, data: str, seed: int, model: str, **changes: object) -> Cell:
-    """Return the cell of the scores of a model's images under both of the paper's densities."""
+def generation(
+    plan: Plan,
+    data: str,
+    seed: int,
+    model: str,
+    *,
+    densities: Sequence[str] | None = None,
+    **changes: object,
+) -> Cell:
+    """Return the cell of the scores of the images that a model generates.
+
+    Args:
+        plan: scale and protocol.
+        data: name of the data set.
+        seed: seed of the training.
+        model: name of the model in the package.
+        densities: densities of the codes, both of the paper's by default.
+        changes: options of the training that differ from those of the scale.
+    """
     setting = plan.scale.sets[data]
     measure = measures.generation if plan.protocol == "lorae" else measures.authors_generation
     settings = {
-        "densities": list(setting.densities.values()),
+        "densities": list(densities or setting.densities.values()),
         "samples": setting.samples,
         "extractor": setting.features,
     }

@@ -12,8 +12,7 @@ Cost at the scale cpu: 75 process minutes on two cores.
 
 from collections.abc import Mapping
 
-from lorae.paper import measures
-from lorae.paper.common import MODELS, caption, compare_rows
+from lorae.paper.common import MODELS, caption, compare_rows, generation
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values
 
@@ -31,39 +30,21 @@ class Table5(Recipe):
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
         """Return a training for each model and seed."""
-        setting = plan.scale.sets[_DATA]
-        models = _PRIORS | {"LoRAE": MODELS["LoRAE"]}
-        return {
-            (row, seed): Cell(
-                measures.generation,
-                {
-                    "densities": ["prior"] if row in _PRIORS else list(setting.densities.values()),
-                    "samples": setting.samples,
-                    "extractor": setting.features,
-                },
-                plan.options(_DATA, model, seed),
-            )
-            for seed in plan.seeds_of(_DATA)
-            for row, model in models.items()
-        }
+        cells: dict[Key, Cell] = {}
+        for seed in plan.seeds_of(_DATA):
+            for row, model in _PRIORS.items():
+                cells[row, seed] = generation(plan, _DATA, seed, model, densities=["prior"])
+            cells["LoRAE", seed] = generation(plan, _DATA, seed, MODELS["LoRAE"])
+        return cells
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Compare LoRAE with each."""
+        """Compare LoRAE with each of the others."""
         setting = plan.scale.sets[_DATA]
-        rows = {
-            row: {
-                _DATA: Entry(
-                    values(
-                        found,
-                        (row,),
-                        plan.seeds_of(_DATA),
-                        "prior" if row in _PRIORS else setting.densities["MVG"],
-                        setting.distance,
-                    ),
-                    figure,
-                )
-            }
-            for row, figure in _PUBLISHED.items()
-        }
+        rows = {}
+        for row, figure in _PUBLISHED.items():
+            density = "prior" if row in _PRIORS else setting.densities["MVG"]
+            path = density, setting.distance
+            distances = values(found, (row,), plan.seeds_of(_DATA), *path)
+            rows[row] = {_DATA: Entry(distances, figure)}
         verdicts = {row: compare_rows(rows, row) for row in rows}
         return Page([Table("model", (_DATA,), rows, verdicts, caption(plan, [_DATA]))])

@@ -9,6 +9,7 @@ Cost at the scale cpu: 43 process minutes on two cores, trainings of Table 3 inc
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from lorae.paper.common import MODELS, caption, generation
 from lorae.paper.queue import Cell, Result
@@ -67,7 +68,7 @@ class Table8(Recipe):
         )
 
 
-def _options(plan: Plan, latent: int) -> dict[str, int]:
+def _options(plan: Plan, latent: int) -> dict[str, Any]:
     """Return the option for a latent dimension, none for the default, which Table 3 trains too."""
     usual = plan.scale.sets[_DATA].options.get("latent", _USUAL)
     return {} if latent == usual else {"latent": latent}
