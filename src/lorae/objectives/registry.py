@@ -218,7 +218,7 @@ METHODS: dict[str, Method] = {
         objective="lorae.objectives.lorae:ProximalLoRAE",
         bridge="low-rank",
         summary="LoRAE by proximal steps: an exact rank",
-        purpose="a rank that is the same at every threshold: singular values become zero",
+        purpose="a rank of M that is the same at every threshold: singular values become zero",
         reference="this package; Combettes and Wajs 2005",
         weight=1.0,
         objective_settings=_EVERY,
@@ -226,7 +226,7 @@ METHODS: dict[str, Method] = {
     "lorae-scale-free": Method(
         objective="lorae.objectives.lorae:LoRAE",
         bridge="scale-free",
-        summary="LoRAE on M / ‖M‖_F, independent of the scale of the networks",
+        summary="LoRAE on M / ‖M‖_F, independent of the scale of M",
         purpose="a number of dimensions with a clear gap, at little cost in error",
         reference="this package",
         weight=1e-3,
