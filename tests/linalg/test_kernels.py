@@ -46,7 +46,6 @@ def test_the_kernel_is_that_of_its_formula():
 @pytest.mark.parametrize("latent", [1, 5])
 def test_identical_samples_are_at_distance_0(latent):
     x = torch.randn(30, latent)
-    # float32 squares of distances lose about 1e-6 beside 1
     assert mmd(x, x, unbiased=False).abs().item() < 1e-5
     assert mmd(x, x + 3, unbiased=False).item() > 0.5
 
@@ -72,3 +71,22 @@ def test_gradients_are_finite_where_samples_meet():
 def test_too_few_samples_are_refused(n, m, unbiased, least):
     with pytest.raises(InputError, match=f"at least {least} samples each, got {n} and {m}"):
         mmd(torch.zeros(n, 3), torch.zeros(m, 3), unbiased=unbiased)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
+def test_float32_codes_far_from_the_origin_keep_their_kernel(offset):
+    x, y = torch.randn(30, 6) + offset, torch.randn(20, 6) + offset
+    x[3], x[4] = x[2], x[2] + torch.finfo(torch.float32).eps * x[2]  # a copy and a near copy
+    square = cdist(x.double().numpy(), y.double().numpy(), "sqeuclidean")
+    expected = sum(12 * s / (12 * s + square) for s in SCALES)
+    np.testing.assert_allclose(inverse_multiquadratic(x, y), expected, rtol=1e-5)
+    assert inverse_multiquadratic(x, x)[2, 3].item() == pytest.approx(len(SCALES))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_is_computed_in_float32(dtype):
+    x, y = torch.randn(9, 4).to(dtype), torch.randn(9, 4).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = mmd(x, y)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, mmd(x.float(), y.float()))

@@ -161,3 +161,13 @@ def test_wrong_dimensions_are_refused() -> None:
         Moments(3).update(torch.ones(5, 2))
     with pytest.raises(InputError, match="the dimension 3, got 2"):
         Moments(3).merge(Moments(2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_not_finite_have_no_covariance(bad: float) -> None:
+    x = samples()
+    x[7, 2] = bad
+    moments = moments_of([x])
+    for read in (lambda: moments.covariance, moments.spectrum):
+        with pytest.raises(InputError, match="samples must be finite, got NaN or infinite values"):
+            read()

@@ -431,3 +431,30 @@ def test_impossible_ranks_are_refused() -> None:
     for threshold in (-0.1, 1.0, math.nan):
         with pytest.raises(InputError, match="threshold must be in"):
             spectral.rank(gaussian(3).abs(), threshold)
+
+
+@every_function
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_matrix_that_is_not_finite_gives_nan_alone(
+    function: Callable[[Tensor], Tensor], bad: float
+) -> None:
+    A = gaussian(4, 3, 3)
+    whole = function(A)
+    for place in [(0, 0), (0, 2), (2, 0)]:
+        B = A.clone()
+        B[1][place] = bad
+        found = function(B)
+        assert found[1].isnan().all()
+        close(found[[0, 2, 3]], whole[[0, 2, 3]])
+        assert function(B[1]).isnan().all()
+
+
+@every_count
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_spectrum_that_is_not_finite_has_no_rank(
+    count: Callable[[Tensor], Tensor], bad: float
+) -> None:
+    sigma = torch.tensor([[3.0, bad, 1.0], [2.0, 1.0, 0.0]])
+    assert count(sigma).isnan().tolist() == [True, False]
+    with pytest.raises(InputError, match="singular values must be finite, got NaN or infinite"):
+        spectral.rank(sigma, 1e-2)

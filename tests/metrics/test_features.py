@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
+from lorae.errors import InputError
 from lorae.metrics.features import Extractor, as_bytes, cached_features
 
 
@@ -46,3 +48,11 @@ def test_features_are_cached_by_content():
     extractor.identity = "counting otherwise"
     cached_features(extractor, images)
     assert extractor.seen == 60
+
+
+def test_images_that_are_not_finite_are_refused():
+    """As bytes they would be black pixels."""
+    images = torch.rand(2, 1, 4, 4)
+    images[1, 0, 2, 2] = torch.nan
+    with pytest.raises(InputError, match="images must be finite"):
+        as_bytes(images)

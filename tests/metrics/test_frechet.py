@@ -59,3 +59,12 @@ class TestFrechet:
             frechet_distance(moments(torch.randn(5, 2)), moments(torch.randn(5, 3)))
         with pytest.raises(InputError, match="at least 2 samples"):
             frechet_distance(moments(torch.randn(1, 2)), moments(torch.randn(5, 2)))
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_samples_that_are_not_finite_have_no_distance(self, bad):
+        x = torch.randn(9, 3)
+        y = x.clone()
+        y[2, 1] = bad
+        for a, b in ((x, y), (y, x)):
+            with pytest.raises(InputError, match="samples must be finite, got NaN or infinite"):
+                frechet_distance(moments(a), moments(b))

@@ -18,6 +18,8 @@ from lorae.metrics.intrinsic_dimension import (
     two_nn,
 )
 
+BAD = torch.cat([torch.rand(60, 3), torch.tensor([[0.0, math.nan, 0.0]])])
+
 
 def sphere(n: int, d: int, ambient: int = 30) -> torch.Tensor:
     """Return points of a d-dimensional sphere, rotated into a larger space."""
@@ -79,6 +81,23 @@ def test_contrast_equals_its_formula(factor):
     np.testing.assert_allclose(found.numpy(), (D.max(1) - least) / least, rtol=1e-4)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_copies_of_queries_among_the_codes_do_not_count(offset):
+    codes = torch.randn(300, 40) + offset
+    queries = codes[:100].clone()  # as where test samples are also training samples
+    D = cdist(queries.double().numpy(), codes.double().numpy())
+    least = np.where(D > 0, D, np.inf).min(1)
+    found = relative_contrast(codes, queries)
+    np.testing.assert_allclose(found.numpy(), (D.max(1) - least) / least, rtol=1e-9)
+    assert found.median() < 2
+
+
+def test_near_copies_count_at_their_distance():
+    codes = torch.tensor([[1e4, 0.0], [1e4, 1.0], [1e4, 1.0 + 1e-7]], dtype=torch.float64)
+    found = relative_contrast(codes, codes[1:2])
+    assert found.item() == pytest.approx(1 / 1e-7 - 1, rel=1e-6)
+
+
 def test_contrast_falls_with_the_dimension():
     """In high dimensions the nearest code is about as far as the farthest."""
     found = [
@@ -101,6 +120,11 @@ def test_contrast_falls_with_the_dimension():
             lambda: relative_contrast(torch.zeros(3, 2), torch.zeros(1, 2)),
             "queries must differ from some code",
         ),
+        (lambda: pca_dimension(BAD), "samples must be finite"),
+        (lambda: two_nn(BAD), "samples must be finite"),
+        (lambda: maximum_likelihood(BAD), "samples must be finite"),
+        (lambda: relative_contrast(BAD, torch.eye(3)), "samples must be finite"),
+        (lambda: relative_contrast(torch.eye(3), BAD), "samples must be finite"),
     ],
 )
 def test_invalid_arguments_are_refused(make, message):

@@ -75,3 +75,11 @@ def test_distinguishes_another_distribution():
 def test_too_few_samples_or_blocks_are_refused(n, blocks, message):
     with pytest.raises(InputError, match=message):
         kernel_distance(torch.zeros(n, 2), torch.zeros(40, 2), blocks=blocks)
+
+
+def test_samples_that_are_not_finite_are_refused():
+    x, y = torch.randn(2, 9, 3)
+    y[1, 1] = torch.nan
+    for pair in ((x, y), (y, x)):
+        with pytest.raises(InputError, match="samples must be finite"):
+            kernel_distance(*pair)

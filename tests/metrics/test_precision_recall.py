@@ -48,6 +48,23 @@ def test_copies_cover_everything_and_distant_samples_nothing():
     assert (other.precision, other.recall, other.density, other.coverage) == (0, 0, 0, 0)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_copies_of_neighbours_are_inside(offset):
+    """Copies of real samples lie exactly on the spheres of others."""
+    real = torch.randn(60, 3, dtype=torch.float64) + offset
+    fake = torch.cat([real[:30], real[:5], real[:5] + 1e-9])
+    found = precision_recall(real, fake)
+    values = (found.precision, found.recall, found.density, found.coverage)
+    assert values == pytest.approx(brute(real.numpy(), fake.numpy(), 3, 5), abs=1e-12)
+
+
+def test_samples_that_are_not_finite_are_refused():
+    real, fake = torch.randn(20, 3), torch.full((20, 3), np.nan)
+    for pair in ((real, fake), (fake, real)):
+        with pytest.raises(InputError, match="samples must be finite"):
+            precision_recall(*pair)
+
+
 @pytest.mark.parametrize(
     ("n", "m", "k", "wide", "message"),
     [

@@ -227,3 +227,12 @@ def test_the_prior_is_the_standard_normal_on_its_directions(rank: int) -> None:
         assert prior.log_prob(codes[:1] + 0.1 * off).item() == -math.inf
     with pytest.raises(InputError, match="n must be finite, at least 0, got -1"):
         prior.sample(-1)
+
+
+@pytest.mark.parametrize("density", [*DENSITIES, *PRIORS], ids=lambda d: type(d).__name__)
+def test_the_log_density_of_nan_is_nan(density: Density) -> None:
+    codes = codes_of_rank(3, 5)
+    points = codes[:3].clone()
+    points[1, 2] = math.nan
+    logarithm = density.fit(codes).log_prob(points)
+    assert logarithm.isnan().tolist() == [False, True, False]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorae.errors import InputError
+from lorae.linalg.svd import wide
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """The default scales s of :func:`inverse_multiquadratic`, those of the WAE's authors."""
@@ -26,6 +27,8 @@ def inverse_multiquadratic(
     r"""Return the kernel matrix :math:`\sum_s C_s / (C_s + \|x_i - y_j\|^2)`, C_s = 2 l s.
 
     The mean squared distance between two draws from N(0, I) is 2 l, the unit of the scales.
+    Distances are computed from differences, so they lose no digits where the codes are far from
+    the origin.
 
     Reference:
         Tolstikhin et al., Wasserstein Auto-Encoders (ICLR 2018), section 4 and its code.
@@ -39,9 +42,10 @@ def inverse_multiquadratic(
         >>> inverse_multiquadratic(torch.zeros(1, 1), torch.tensor([[0.0], [2.0]]), scales=[2.0])
         tensor([[1.0000, 0.5000]])
     """
-    square = (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.mT).clamp(min=0)
-    constants = [2 * x.shape[1] * scale for scale in scales]
-    return torch.stack([c / (c + square) for c in constants]).sum(0)
+    with wide(x) as a, wide(y) as b:
+        square = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+        constants = [2 * x.shape[1] * scale for scale in scales]
+        return torch.stack([c / (c + square) for c in constants]).sum(0)
 
 
 def cubic(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:

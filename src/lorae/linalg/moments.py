@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorae.errors import InputError
+from lorae.utils.validation import check_finite
 
 ROWS = 8192
 """Rows of a batch that are converted to float64 at a time."""
@@ -77,8 +78,13 @@ class Moments:
 
     @property
     def covariance(self) -> Float[Tensor, "d d"]:
-        """The unbiased covariance :math:`C`; an InputError before the second sample."""
+        """The unbiased covariance :math:`C`.
+
+        Raises:
+            InputError: There are fewer than 2 samples, or one was not finite.
+        """
         self._require(2, "a covariance")
+        check_finite("samples", self._scatter)
         return self._scatter / (self._count - 1)
 
     def spectrum(self) -> Float[Tensor, " d"]:
@@ -87,7 +93,7 @@ class Moments:
         They are also its singular values. Negative ones are rounding errors and become zero.
 
         Raises:
-            InputError: There are fewer than 2 samples.
+            InputError: There are fewer than 2 samples, or one was not finite.
         """
         ascending: Tensor = torch.linalg.eigvalsh(self.covariance)
         return ascending.flip(-1).clamp(min=0)

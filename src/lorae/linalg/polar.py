@@ -39,7 +39,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorae.linalg import spectral
-from lorae.linalg.spectral import once, wide
+from lorae.linalg.svd import once, wide
 
 Algorithm = Literal["svd", "gram", "minimax"]
 

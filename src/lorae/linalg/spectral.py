@@ -18,25 +18,24 @@ The rest are definitions of a rank, given a spectrum: :func:`rank`, :func:`effec
 :func:`stable_rank`, :func:`participation_ratio`.
 
 Everything is batched over leading dimensions, stays on the device of its argument and runs in
-float32 or wider with autocast off: inputs of half precision give results in float32.
+float32 or wider with autocast off: inputs of half precision give results in float32. A matrix
+with NaN or infinite entries gives NaN, and :func:`rank` refuses its spectrum.
 """
 
 # ruff: noqa: ARG004 - torch.autograd.Function fixes the signatures of its methods.
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lorae.errors import InputError
+from lorae.linalg.svd import SVD, decompose, nan_if_refused, rounding, spectral_map, wide
+from lorae.utils.validation import check_finite
 
 THRESHOLDS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """Relative thresholds at which a rank is reported."""
-
-_SVD = tuple[Float[Tensor, "*batch m k"], Float[Tensor, "*batch k"], Float[Tensor, "*batch k n"]]
 
 
 def singular_values(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch k"]:
@@ -49,7 +48,7 @@ def singular_values(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batc
         tensor([4., 3.])
     """
     with wide(matrix) as A:
-        sigma: Tensor = torch.linalg.svdvals(A)
+        (sigma,) = nan_if_refused(lambda A: (torch.linalg.svdvals(A),), A)
         return sigma
 
 
@@ -67,7 +66,7 @@ def nuclear_norm(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch"]
                 [0., 0.]])
     """
     with wide(matrix) as A:
-        svd = _svd(A)
+        svd = decompose(A)
         polar = _polar(A, svd)
         norm: Tensor = _NuclearNorm.apply(A, svd[1], polar)  # type: ignore[no-untyped-call]
         return norm
@@ -84,7 +83,7 @@ def polar_factor(matrix: Float[Tensor, "*batch m n"]) -> Float[Tensor, "*batch m
         tensor([ 1., -1.,  0.])
     """
     with wide(matrix) as A:
-        return _polar(A, _svd(A))
+        return _polar(A, decompose(A))
 
 
 def soft_threshold(
@@ -120,9 +119,9 @@ def soft_threshold(
         if not bool((t >= 0).all()):
             raise InputError(f"threshold must be at least 0, got {threshold}")
         t = t.expand(A.shape[:-2]).unsqueeze(-1)
-        svd = _, sigma, _ = _svd(A)
+        svd = _, sigma, _ = decompose(A)
         kept = (sigma > t) | (t == 0)
-        return _spectral_map(A, svd, (sigma - t).relu(), kept, slope=1.0)
+        return spectral_map(A, svd, (sigma - t).relu(), kept, slope=1.0)
 
 
 def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*batch m n"]:
@@ -150,9 +149,9 @@ def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*
     if rank < 0:
         raise InputError(f"rank must be at least 0, got {rank}")
     with wide(matrix) as A:
-        svd = _, sigma, _ = _svd(A)
+        svd = _, sigma, _ = decompose(A)
         kept = (torch.arange(sigma.shape[-1], device=A.device) < rank).expand_as(sigma)
-        return _spectral_map(A, svd, sigma * kept, kept, slope=1.0)
+        return spectral_map(A, svd, sigma * kept, kept, slope=1.0)
 
 
 def rank(singular_values: Float[Tensor, "*batch k"], threshold: float) -> Int[Tensor, "*batch"]:
@@ -164,7 +163,7 @@ def rank(singular_values: Float[Tensor, "*batch k"], threshold: float) -> Int[Te
         threshold: :math:`\tau`, relative, in [0, 1).
 
     Raises:
-        InputError: The threshold is outside [0, 1).
+        InputError: The threshold is outside [0, 1), or a singular value is not finite.
 
     Example:
         >>> rank(torch.tensor([2.0, 1.0, 1e-3]), threshold=1e-2)
@@ -172,6 +171,7 @@ def rank(singular_values: Float[Tensor, "*batch k"], threshold: float) -> Int[Te
     """
     if not 0 <= threshold < 1:
         raise InputError(f"threshold must be in [0, 1), got {threshold}")
+    check_finite("singular values", singular_values)
     with wide(singular_values) as sigma:
         return (sigma > threshold * sigma.amax(-1, keepdim=True)).sum(-1)
 
@@ -205,7 +205,7 @@ def effective_rank(singular_values: Float[Tensor, "*batch k"]) -> Float[Tensor, 
         total = sigma.sum(-1, keepdim=True)
         p = _ratio(sigma, total)
         entropy = -(p * p.where(p > 0, 1.0).log()).sum(-1)
-        return entropy.exp().where(total.squeeze(-1) > 0, 0.0)
+        return entropy.exp().where(total.squeeze(-1) != 0, 0.0)
 
 
 def stable_rank(singular_values: Float[Tensor, "*batch k"]) -> Float[Tensor, "*batch"]:
@@ -238,34 +238,15 @@ def participation_ratio(eigenvalues: Float[Tensor, "*batch k"]) -> Float[Tensor,
         return _ratio(p.sum(-1), p.square().sum(-1))
 
 
-@contextmanager
-def wide(values: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
-    """Yield values in float32 or wider, with autocast off."""
-    with torch.autocast(values.device.type, enabled=False):
-        yield values.to(torch.promote_types(values.dtype, torch.float32))
-
-
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Divide by a denominator that is not negative; where it is 0, so are value and gradient."""
-    positive = denominator > 0
-    return (numerator / denominator.where(positive, 1.0)).where(positive, 0.0)
+    zero = denominator == 0
+    return (numerator / denominator.where(~zero, 1.0)).where(~zero, 0.0)
 
 
-def _svd(A: Tensor) -> _SVD:
-    r"""Return constant :math:`U, \sigma, V^\top`; derivatives are :class:`_SpectralMap`'s."""
-    U, sigma, Vh = torch.linalg.svd(A.detach(), full_matrices=False)
-    return U, sigma, Vh
-
-
-def _rounding(svd: _SVD) -> Float[Tensor, "*batch one"]:
-    r"""Return :math:`\max(m, n)\,\epsilon\,\sigma_1`, below which a singular value is noise."""
-    U, sigma, Vh = svd
-    return sigma[..., :1] * (max(U.shape[-2], Vh.shape[-1]) * torch.finfo(sigma.dtype).eps)
-
-
-def _polar(A: Tensor, svd: _SVD) -> Tensor:
-    kept = svd[1] > _rounding(svd)
-    return _spectral_map(A, svd, kept.to(A.dtype), kept, slope=0.0)
+def _polar(A: Tensor, svd: SVD) -> Tensor:
+    kept = svd[1] > rounding(svd)
+    return spectral_map(A, svd, kept.to(A.dtype) + 0 * svd[1], kept, slope=0.0)  # NaN stays NaN
 
 
 class _NuclearNorm(torch.autograd.Function):
@@ -283,112 +264,3 @@ class _NuclearNorm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (polar,) = ctx.saved_tensors
         return grads[0][..., None, None] * polar, None, None
-
-
-def _spectral_map(
-    A: Float[Tensor, "*batch m n"],
-    svd: _SVD,
-    values: Float[Tensor, "*batch k"],
-    kept: Bool[Tensor, "*batch k"],
-    slope: float,
-) -> Float[Tensor, "*batch m n"]:
-    r"""Return :math:`U \operatorname{diag}(f(\sigma)) V^\top`, once differentiable in :math:`A`.
-
-    Its `values` are :math:`f(\sigma)`, descending like :math:`\sigma` and differentiable in
-    parameters of :math:`f`; :math:`f` is affine with this `slope` where `kept`, and 0 elsewhere.
-    """
-    mapped: Tensor = _SpectralMap.apply(  # type: ignore[no-untyped-call]
-        A, *svd, values, kept, slope
-    )
-    return mapped
-
-
-class _SpectralMap(torch.autograd.Function):
-    r"""The map of :func:`_spectral_map` and its derivative, which is its own adjoint.
-
-    With :math:`C = U^\top G V` for a direction :math:`G`, split into symmetric and skew parts,
-
-    .. math::
-        Df(A)[G] = U \Big(
-            \tfrac{f_i - f_j}{\sigma_i - \sigma_j} \circ \tfrac{C + C^\top}{2}
-            + \tfrac{f_i + f_j}{\sigma_i + \sigma_j} \circ \tfrac{C - C^\top}{2} \Big) V^\top
-            + (I - U U^\top) G V \tfrac{f}{\sigma} V^\top
-            + U \tfrac{f}{\sigma} U^\top G (I - V V^\top).
-
-    Reference: Daleckii and Krein, 1965, for symmetric matrices; Noferini, A formula for the
-    Fréchet derivative of a generalized matrix function, SIMAX 38(2), 2017.
-    """
-
-    @staticmethod
-    def forward(  # noqa: PLR0917 - autograd sees tensors only where they are arguments
-        A: Tensor,
-        U: Tensor,
-        sigma: Tensor,
-        Vh: Tensor,
-        values: Tensor,
-        kept: Tensor,
-        slope: float,
-    ) -> Tensor:
-        return (U * values.unsqueeze(-2)) @ Vh
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.slope = inputs
-        ctx.save_for_backward(*tensors)
-        ctx.set_materialize_grads(False)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        if grads[0] is None:  # the nuclear norm needs its polar factor, but not this derivative
-            return (None,) * 7
-        A, U, sigma, Vh, values, kept = ctx.saved_tensors
-        with wide(grads[0]) as G:
-            C = U.mT @ G @ Vh.mT
-            even, odd = _quotients((U, sigma, Vh), values, kept, ctx.slope)
-            symmetric = (C + C.mT) / 2
-            result = U @ (even * symmetric + odd * (C - symmetric)) @ Vh
-            ratio = odd.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
-            if U.shape[-2] > Vh.shape[-1]:
-                result = result + (G @ Vh.mT - U @ C) * ratio @ Vh
-            if U.shape[-2] < Vh.shape[-1]:
-                result = result + U * ratio @ (U.mT @ G - C @ Vh)
-        result, by_value = once(result, C.diagonal(dim1=-2, dim2=-1), A)
-        return result, None, None, None, by_value, None, None
-
-
-def once(by_matrix: Tensor, by_value: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
-    """Return two derivatives of a function of A that cannot be differentiated again.
-
-    Singular vectors are constants here, and `once_differentiable` is silent under `torch.func`.
-    """
-    first, second = _Once.apply(by_matrix, by_value, A)  # type: ignore[no-untyped-call]
-    return first, second
-
-
-class _Once(torch.autograd.Function):
-    @staticmethod
-    def forward(by_matrix: Tensor, by_value: Tensor, A: Tensor) -> tuple[Tensor, Tensor]:
-        return by_matrix.clone(), by_value.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise NotImplementedError("functions of singular values have one derivative, not two")
-
-
-def _quotients(
-    svd: _SVD, values: Tensor, kept: Tensor, slope: float
-) -> tuple[Float[Tensor, "*batch k k"], Float[Tensor, "*batch k k"]]:
-    r"""Return the divided differences of :math:`f`, and the sums of values over sums.
-
-    Between two kept values, or two dropped ones, the difference is known without dividing.
-    """
-    s, f, k = svd[1].unsqueeze(-1), values.unsqueeze(-1), kept.unsqueeze(-1)
-    noise = _rounding(svd).unsqueeze(-1).clamp(min=torch.finfo(s.dtype).tiny)
-    gap, total = (s - s.mT).abs().maximum(noise), s + s.mT
-    even = torch.where(k == k.mT, slope * k, (f - f.mT).abs() / gap)
-    odd = torch.where(total > 0, (f + f.mT) / total, slope * k)
-    return even, odd

@@ -27,7 +27,8 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         b: moments of the second set, likewise.
 
     Raises:
-        InputError: if the dimensions differ or a set has fewer than 2 samples.
+        InputError: if the dimensions differ, or a set has fewer than 2 samples or one that is not
+            finite.
 
     Example:
         >>> a = Moments(2).update(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
@@ -45,4 +46,4 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     product = root @ second @ root
     cross = torch.linalg.eigvalsh((product + product.mT) / 2).clamp(min=0).sqrt().sum()
     shift = (a.mean - b.mean.to(a.mean.device)).square().sum()
-    return max(0.0, float(shift + first.trace() + second.trace() - 2 * cross))
+    return float((shift + first.trace() + second.trace() - 2 * cross).clamp(min=0))

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.linalg.moments import Moments
-from lorae.metrics.neighbours import neighbour_distances
-from lorae.utils.validation import check_range
+from lorae.metrics.neighbours import distance_blocks, neighbour_distances
+from lorae.utils.validation import check_finite, check_range
 
 
 def pca_dimension(samples: Float[Tensor, "n d"], share: float = 0.95) -> int:
@@ -26,7 +26,8 @@ def pca_dimension(samples: Float[Tensor, "n d"], share: float = 0.95) -> int:
         share: above 0 and at most 1.
 
     Raises:
-        InputError: if the share is out of range, or the samples are too few or all the same.
+        InputError: if the share is out of range, or the samples are too few, not finite or all the
+            same.
 
     Example:
         >>> pca_dimension(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.1], [0.0, -0.1]]))
@@ -56,7 +57,7 @@ def two_nn(samples: Float[Tensor, "n d"], discard: float = 0.1) -> float:
         discard: the share of the largest ratios to leave out, at least 0 and below 1.
 
     Raises:
-        InputError: if an argument is out of range or there are too few samples.
+        InputError: if an argument is out of range, or samples are too few or not finite.
 
     Example:
         >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
@@ -89,7 +90,7 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
         k: at least 3.
 
     Raises:
-        InputError: if k is too small or there are too few samples.
+        InputError: if k is too small, or samples are too few or not finite.
 
     Example:
         >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
@@ -147,15 +148,14 @@ def relative_contrast(
         queries: m of them.
 
     Raises:
-        InputError: if a query is at distance 0 from every code.
+        InputError: if a query is at distance 0 from every code, or a code is not finite.
 
     Example:
         >>> relative_contrast(torch.tensor([[1.0], [2.0], [4.0]]), torch.zeros(1, 1))
         tensor([3.], dtype=torch.float64)
     """
     ratios = []
-    for query in torch.split(queries.double(), 1000):
-        distances = torch.cdist(query, codes.double())
+    for _, distances in distance_blocks(queries, codes):
         nearest = distances.where(distances > 0, math.inf).min(1).values
         if bool(nearest.isinf().any()):
             raise InputError("queries must differ from some code, got one that equals all codes")
@@ -165,6 +165,7 @@ def relative_contrast(
 
 def _distinct(samples: Tensor, least: int) -> Float[Tensor, "n d"]:
     """Return samples without duplicates, in float64."""
+    check_finite("samples", samples)
     distinct: Tensor = torch.unique(samples.double().flatten(1), dim=0)
     if len(distinct) < least:
         raise InputError(f"samples must be at least {least} distinct ones, got {len(distinct)}")

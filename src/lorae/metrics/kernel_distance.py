@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorae.linalg.kernels import cubic
-from lorae.utils.validation import check_range
+from lorae.utils.validation import check_finite, check_range
 
 
 class Estimate(NamedTuple):
@@ -39,7 +39,7 @@ def kernel_distance(
         blocks: number of blocks, at least 2; reduced so that each has two samples.
 
     Raises:
-        InputError: if there are too few samples or blocks.
+        InputError: if there are too few samples or blocks, or a sample is not finite.
 
     Example:
         >>> x, y = torch.randn(2, 100, 4, generator=torch.Generator().manual_seed(0))
@@ -50,6 +50,8 @@ def kernel_distance(
     check_range("blocks", blocks, 2)
     fewest = min(len(x), len(y))
     check_range("number of samples", fewest, 4)
+    check_finite("samples", x)
+    check_finite("samples", y)
     blocks = min(blocks, fewest // 2)
     xs, ys = (samples.double().tensor_split(blocks) for samples in (x, y))
     sizes = torch.tensor([[len(part) for part in parts] for parts in (xs, ys)])

@@ -20,8 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorae.metrics.neighbours import neighbour_distances
+from lorae.metrics.neighbours import distance_blocks, neighbour_distances
 from lorae.utils.validation import check_range
+
+_ROUNDING = 1e-9  # a copy of the k-th neighbour itself is inside
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def precision_recall(
         coverage_k: the same for density and coverage.
 
     Raises:
-        InputError: if there are too few samples or a k is below 1.
+        InputError: if there are too few samples, one is not finite, or a k is below 1.
 
     Example:
         >>> real = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
@@ -63,14 +65,14 @@ def precision_recall(
     most = max(k, coverage_k)
     check_range("number of real samples", len(real), most + 1)
     check_range("number of generated samples", len(generated), most + 1)
-    real, generated = real.double(), generated.double()
+    real, generated = real.cpu(), generated.cpu()
     nearest = neighbour_distances(real, most)
     radii, wide_radii = nearest[:, k - 1], nearest[:, coverage_k - 1]
     generated_radii = neighbour_distances(generated, k)[:, -1]
     precise = torch.zeros(len(generated), dtype=torch.bool)
     recalled, density, covered = 0, 0, 0
-    for rows in torch.split(torch.arange(len(real)), 1000):
-        distances = torch.cdist(real[rows], generated)
+    for rows, block in distance_blocks(real, generated):
+        distances = (1 - _ROUNDING) * block
         precise |= (distances <= radii[rows, None]).any(0)
         recalled += int((distances <= generated_radii).any(1).sum())
         inside = distances <= wide_radii[rows, None]

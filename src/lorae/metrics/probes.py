@@ -25,6 +25,7 @@ from lorae.metrics import protocol
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import batches, encode_all, evaluation_mode
 from lorae.utils.samples import as_float
+from lorae.utils.validation import check_finite
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LabelledCodes:
         standardize: whether :meth:`draw` standardizes the codes; false for images.
 
     Raises:
-        InputError: if the labels have fewer than two classes.
+        InputError: if the labels have fewer than two classes, or a code is not finite.
 
     Example:
         >>> labels = torch.arange(60) % 3
@@ -58,6 +59,8 @@ class LabelledCodes:
     def __post_init__(self) -> None:
         if not bool((self.train_labels != self.train_labels[:1]).any()):
             raise InputError("a probe needs labels of two classes or more, got fewer")
+        check_finite("codes", self.train)
+        check_finite("codes", self.test)
 
     @property
     def classes(self) -> int:

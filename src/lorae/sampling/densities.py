@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.linalg.moments import Moments
-from lorae.utils.validation import check_range
+from lorae.utils.validation import check_finite, check_range
 
 
 class Density(ABC):
@@ -51,6 +51,8 @@ class Density(ABC):
     @abstractmethod
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
         """Return the log-density at each code, in nats, float64; -inf off the support.
+
+        It is NaN at a code that is NaN.
 
         Raises:
             InputError: if the codes have another dimension or the density has not been fitted.
@@ -122,8 +124,7 @@ class Whitened(Density):
         """Fit to n >= 2 codes, and return self."""
         if codes.ndim != 2 or codes.shape[1] < 1:
             raise InputError(f"codes must have shape (n, l), got {tuple(codes.shape)}")
-        if not bool(codes.isfinite().all()):
-            raise InputError("codes must be finite, got NaN or infinite values")
+        check_finite("codes", codes)
         moments = Moments(codes.shape[1])
         for part in torch.split(codes, 10_000):
             moments.update(part)
@@ -162,7 +163,7 @@ class Whitened(Density):
         if self.rank:
             deviations = self._deviations()
             logarithm = self._log_prob(along / deviations).to(off) - deviations.log().sum()
-        found: Tensor = logarithm.where(off <= allowed, -math.inf).to(codes.device)
+        found: Tensor = logarithm.where(~(off > allowed), -math.inf).to(codes.device)
         return found
 
     def _centred(self, codes: Tensor) -> Float[Tensor, "n l"]:
@@ -249,7 +250,7 @@ class Prior(Density):
         along = codes.double() @ V
         off = (codes.double() - along @ V.mT).norm(dim=1)
         logarithm = -0.5 * (along.square() + math.log(2 * math.pi)).sum(1)
-        return logarithm.where(off <= self.tolerance, -math.inf)
+        return logarithm.where(~(off > self.tolerance), -math.inf)
 
 
 def standard_normal(

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorae.sampling.registry import KINDS
-from lorae.utils.validation import check_choice, check_range
+from lorae.utils.validation import check_choice, check_finite, check_range
 
 
 def interpolate(
@@ -75,7 +75,7 @@ def traverse_axes(
         reach: how far it goes to both sides, in standard deviations of the axis.
 
     Raises:
-        InputError: if a number is out of range.
+        InputError: if a number is out of range or a code is not finite.
 
     Example:
         >>> codes = torch.tensor([[-2.0, 1.0], [2.0, 1.0], [0.0, 0.9], [0.0, 1.1]])
@@ -84,6 +84,7 @@ def traverse_axes(
     """
     check_range("axes", axes, 1, codes.shape[1])
     check_range("steps", steps, 2)
+    check_finite("codes", codes)
     mean = codes.double().mean(0)
     _, sigma, Vh = torch.linalg.svd(codes.double() - mean, full_matrices=False)
     kept = Vh[:axes] * (sigma[:axes] / (len(codes) - 1) ** 0.5)[:, None]

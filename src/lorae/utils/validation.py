@@ -2,8 +2,12 @@
 
 import math
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from lorae.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_range(
@@ -57,3 +61,15 @@ def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """
     if value not in allowed:
         raise InputError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def check_finite(name: str, values: "Tensor") -> None:
+    """Check that a tensor holds neither NaN nor infinite values.
+
+    It waits for the device of the tensor, so it does not belong in a training step.
+
+    Raises:
+        InputError: if it does.
+    """
+    if not bool(values.isfinite().all()):
+        raise InputError(f"{name} must be finite, got NaN or infinite values")
