@@ -9,15 +9,15 @@ from matrices import ATOL, ATOL32, FULL_RANK, MATRICES, close, gaussian, matrice
 from torch import Tensor
 
 from lorae.linalg import polar, spectral
-from lorae.linalg.polar import FLOOR, TOLERANCE
+from lorae.linalg.polar import FLOOR, POLYNOMIALS, TOLERANCE
 
 LARGE = {
     "uniform": 2 * torch.rand(96, 96, generator=torch.Generator().manual_seed(1)).double() - 1,
     "six decades": with_spectrum(np.geomspace(1, 1e-6, 60).tolist(), 64, 72),
     "trained": with_spectrum([*np.geomspace(1, 0.2, 20), *np.geomspace(1e-4, 1e-6, 50)], 80, 80),
     "exact rank": with_spectrum(np.geomspace(1, 0.1, 24).tolist(), 96, 96),
-    "tiny": 1e-18 * gaussian(32, 32),
-    "huge": 1e18 * gaussian(32, 32),
+    "tiny": 1e-30 * gaussian(32, 32),
+    "huge": 1e30 * gaussian(32, 32),
 }
 ALL = MATRICES | LARGE
 FAST = [algorithm for algorithm in polar.ALGORITHMS if algorithm != "svd"]
@@ -58,11 +58,35 @@ def allowed(A: Tensor, algorithm: str, dtype: torch.dtype) -> Tensor:
 def test_the_norm_is_that_of_the_decomposition_in_float64(A, algorithm, dtype):
     norm, grad = gradient(A.to(dtype), algorithm)
     error = norm.double() - singular_values(A).sum(-1)
-    assert (error.abs() <= allowed(A, algorithm, dtype)).all()
-    if algorithm == "gram":
-        assert (error >= -allowed(A, "svd", dtype)).all()
+    assert (error >= -allowed(A, algorithm, dtype)).all()
+    assert (error <= allowed(A, "svd", dtype)).all()  # never above, up to rounding
     assert grad.isfinite().all() and grad.shape == A.shape
     assert torch.equal(grad, polar.polar_factor(A.to(dtype), algorithm))
+
+
+@every_matrix
+@each_algorithm
+@every_type
+def test_the_norm_of_the_factor_is_at_most_1(A, algorithm, dtype):
+    """A subgradient needs no more, whatever becomes of the smallest singular values."""
+    P = polar.polar_factor(A.to(dtype), algorithm)
+    bound = 1 + 8 * max(A.shape[-2:]) * torch.finfo(dtype).eps
+    assert (singular_values(P)[..., 0] <= bound).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@each_algorithm
+def test_a_matrix_that_is_not_finite_gives_nan_alone(algorithm, bad):
+    A = gaussian(3, 6, 4).float()
+    whole = polar.polar_factor(A, algorithm)
+    for place in [(0, 0), (1, 3), (5, 2)]:
+        B = A.clone()
+        B[1][place] = bad
+        found = polar.polar_factor(B, algorithm)
+        assert found[1].isnan().all()
+        close(found[[0, 2]], whole[[0, 2]], ATOL32)
+        assert polar.polar_factor(B[1].mT, algorithm).isnan().all()
+        assert polar.nuclear_norm(B, algorithm)[1].isnan()
 
 
 @each_algorithm
@@ -75,7 +99,7 @@ def test_the_factor_is_that_of_the_decomposition(algorithm, dtype, name):
     least = torch.where(sigma > 1e-9, sigma, 1.0).amin()
     condition = float(sigma.amax() / least) if sigma.any() else 1.0
     rounding = 32 * torch.finfo(dtype).eps * condition**2
-    bound = rounding + (2 * TOLERANCE if algorithm == "minimax" else 0)
+    bound = rounding + (TOLERANCE if algorithm == "minimax" else 0)
     assert torch.linalg.matrix_norm(error, ord=2).amax() <= bound
 
 
@@ -92,16 +116,16 @@ def test_the_polynomial_acts_on_the_singular_values_alone(A, dtype):
         f = C.diagonal()
         rounding = 100 * k * epsilon / FLOOR  # the slope of f at 0 is about 2 / FLOOR
         assert (C - torch.diag(f)).abs().amax() <= rounding
-        assert ((f >= -rounding) & (f <= 1 + TOLERANCE + rounding)).all()
+        assert ((f >= -rounding) & (f <= 1 + rounding)).all()
         counted = sigma >= FLOOR * k ** (1 / 8) * top
         if top > 0:
             assert (f[counted] - 1 >= -TOLERANCE - rounding).all()
-        assert (f.diff() <= 2 * TOLERANCE + rounding).all()  # descends like sigma, to the ripple
+        assert (f.diff() <= TOLERANCE + rounding).all()  # descends like sigma, to the ripple
 
 
 @every_matrix
 @every_type
-def test_the_gram_way_maps_every_direction_to_length_one_or_nought(A, dtype):
+def test_gram_maps_every_direction_to_length_1_or_0(A, dtype):
     P = polar.polar_factor(A.to(dtype), "gram").double()
     square = P.square().sum((-2, -1))
     count = square.round()
@@ -119,7 +143,7 @@ def test_live_directions_get_their_part_of_the_factor(name, algorithm):
     live = sigma > 0.05
     P = polar.polar_factor(A.float(), algorithm).double()
     part = U[:, live].mT @ P @ Vh[live].mT
-    close(part, torch.eye(int(live.sum())), 2 * TOLERANCE if algorithm == "minimax" else 1e-4)
+    close(part, torch.eye(int(live.sum())), TOLERANCE if algorithm == "minimax" else 1e-4)
 
 
 @each_algorithm
@@ -173,31 +197,29 @@ def test_the_way_chosen_resolves_as_much_as_the_type_does():
 # The polynomials
 
 
-def composed(floor: float, tolerance: float, x: np.ndarray) -> np.ndarray:
-    for a, b, c in polar.compositions(floor, tolerance):
-        x = a * x + b * x**3 + c * x**5
-    return x
+def test_the_composition_keeps_its_tolerance_and_rises_to_it():
+    def composed(x: np.ndarray) -> np.ndarray:
+        for a, b, c in POLYNOMIALS:
+            x = a * x + b * x**3 + c * x**5
+        return x
+
+    above = composed(np.geomspace(FLOOR, 1, 100_001))
+    assert (above >= 1 - TOLERANCE).all() and (above <= 1).all()
+    below = composed(np.linspace(0, FLOOR, 1001))
+    assert below[0] == 0 and (np.diff(below) > 0).all()
 
 
-@pytest.mark.parametrize("floor", [0.9, 0.1, 1e-2, 1e-3, 1e-6])
-@pytest.mark.parametrize("tolerance", [0.1, 1e-3, 1e-6])
-def test_compositions_keep_their_tolerance_and_rise_to_it(floor, tolerance):
-    x = np.geomspace(floor, 1, 4001)
-    assert np.abs(composed(floor, tolerance, x) - 1).max() <= tolerance * (1 + 1e-6)
-    below = composed(floor, tolerance, np.linspace(0, floor, 1001))
-    assert below[0] == 0 and (np.diff(below) > -1e-15).all() and below[-1] <= 1 + 1e-15
-
-
-@pytest.mark.parametrize("floor", [0.5, 0.1, 1e-3])
-def test_each_step_is_the_best_of_its_degree(floor):
+def test_each_polynomial_is_the_best_of_its_degree():
     """Chebyshev: the error of the best approximation takes its maximum four times, alternating."""
-    a, b, c = polar.compositions(floor, 0.999)[0]
-    x = np.linspace(floor, 1, 200001)
-    error = a * x + b * x**3 + c * x**5 - 1
-    largest = np.abs(error).max()
-    extremes = np.flatnonzero(np.abs(error) >= largest * (1 - 1e-7))
-    signs = np.sign(error[extremes])
-    assert (np.diff(signs) != 0).sum() == 3
+    low, high = FLOOR, 1.0
+    for a, b, c in POLYNOMIALS:
+        x = np.linspace(low, high, 200_001)
+        values = a * x + b * x**3 + c * x**5
+        values *= 2 / (values.max() + values.min())  # the last one is divided by its maximum
+        largest = np.abs(values - 1).max()
+        extremes = np.flatnonzero(np.abs(values - 1) >= (1 - 1e-4) * largest)
+        assert (np.diff(np.sign(values[extremes] - 1)) != 0).sum() == 3
+        low, high = values.min(), values.max()
 
 
 # A factor that serves for several steps

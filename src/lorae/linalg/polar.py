@@ -10,12 +10,13 @@ The algorithms are
 `svd`
     the singular value decomposition of :mod:`lorae.linalg.spectral`, the reference;
 `gram`
-    the eigenvectors of :math:`A^\top A`, half the work (:func:`_by_gram`);
+    the eigenvectors of :math:`A^\top A` and a QR decomposition, less work (:func:`_by_gram`);
 `minimax`
     a polynomial in A, by matrix products alone, which suits a GPU (:func:`_by_minimax`).
 
-Since P changes slowly while A is trained, it can be reused for several steps. For *any* Q with
-:math:`\|Q\|_2 \le 1`, such as the polar factor of an earlier A',
+All return a factor of norm at most 1, up to rounding. Since P changes slowly while A is trained,
+it can be reused for several steps. For *any* Q with :math:`\|Q\|_2 \le 1`, such as the polar
+factor of an earlier A',
 
 .. math:: 0 \le \|A\|_* - \langle Q, A \rangle \le 2 \|A - A'\|_*.
 
@@ -24,40 +25,56 @@ for the factor of A' because both terms are 1-Lipschitz in that norm: Q is an
 :math:`\epsilon`-subgradient, and :math:`\epsilon` is the difference.
 
 As in :mod:`lorae.linalg.spectral`, everything is batched over leading dimensions and runs in
-float32 or wider.
+float32 or wider, and a matrix that is not finite gives NaN.
 """
 
 # ruff: noqa: ARG004 - torch.autograd.Function fixes the signatures of its methods.
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lorae.linalg import spectral
-from lorae.linalg.svd import once, wide
+from lorae.linalg.svd import nan_if_refused, once, wide
 
 Algorithm = Literal["svd", "gram", "minimax"]
 
 FLOOR = 1e-3
 """The share of the largest singular value below which `minimax` treats one as zero."""
 
-TOLERANCE = 1e-3
-"""The largest distance of the polynomial of `minimax` from 1 on the other values."""
+TOLERANCE = 2e-3
+"""How far the polynomial of `minimax` may stay below 1 on the other values."""
+
+POLYNOMIALS = (
+    (8.4703288, -25.1080747, 18.6292756),
+    (4.18283418, -3.10870111, 0.580606681),
+    (3.96185728, -2.95406375, 0.562976118),
+    (3.28658622, -2.46472013, 0.507357694),
+    (2.27374999, -1.64466037, 0.416190927),
+    (1.8867915, -1.26386796, 0.376135233),
+)
+r"""The coefficients a, b, c of :math:`a x + b x^3 + c x^5`, which `minimax` applies in turn.
+
+Each is the best approximation of 1 of its degree, in the maximum norm, on the image of [FLOOR, 1]
+under the previous ones, by the exchange algorithm of Remez; the last is divided by its maximum
+plus 1e-4, which leaves room for rounding.
+
+Reference: Amsel, Persson, Musco and Gower, The Polar Express: optimal matrix sign methods and
+their application to the Muon algorithm, arXiv 2505.16932, 2025.
+"""
 
 
 def default_algorithm(matrix: Float[Tensor, "*batch m n"]) -> Algorithm:
     """Return the fastest algorithm for a matrix of this type on this device.
 
-    On one thread of a CPU (`benchmarks/README.md`), `gram` takes about 0.6 of the time of `svd`
-    from 256 dimensions on, and `minimax` longer; below, all take about the same, a few thousandths
-    of a training step. In float64, where the eigenvectors would be more accurate, they take as
-    long as the singular value decomposition. The choice for accelerators is not measured: there a
-    decomposition takes milliseconds and a product microseconds.
+    On one thread of a CPU (`benchmarks/README.md`), `gram` is faster than `svd` from 512 dimensions
+    on, and `minimax` slower; below, all take a few thousandths of a training step. In float64,
+    where the eigenvectors would be more accurate, they take as long as the singular value
+    decomposition. The choice for accelerators is not measured: there a decomposition takes
+    milliseconds and waits for the device, and a product takes microseconds.
     """
     if matrix.dtype == torch.float64:
         return "svd"
@@ -131,24 +148,26 @@ def _by_svd(A: Tensor) -> Tensor:
 
 
 def _by_gram(A: Tensor) -> Tensor:
-    r"""Return :math:`\sum_i \frac{A v_i}{\|A v_i\|} v_i^\top` for eigenvectors of the Gram matrix.
+    r"""Return :math:`Q S V^\top` for eigenvectors V of :math:`A^\top A` and :math:`A V = Q R`.
 
-    For any orthonormal :math:`v_i`, :math:`\sum_i \|A v_i\| \ge \|A\|_*`, with equality for
-    singular vectors, so the value is too large, by the square of the error of the vectors. The
-    Gram matrix squares the spectrum: in the direction of :math:`\sigma_i` the error of the factor
-    is about :math:`\epsilon\,(\sigma_1 / \sigma_i)^2`. Below :math:`\sqrt\epsilon\,\sigma_1`
-    (3e-4 of the largest value in float32) the :math:`v_i` are a mixture of singular vectors. Each
-    is still mapped to a vector of length 1, since the lengths are computed from A itself, so the
-    gradient keeps shrinking such directions, if less accurately.
+    S holds the signs of the diagonal of R, or 0 where it is no more than rounding. For singular
+    vectors V, in descending order, R is diagonal and this is the polar factor. The Gram matrix
+    squares the spectrum: in the direction of :math:`\sigma_i` the error of V is about
+    :math:`\epsilon\,(\sigma_1 / \sigma_i)^2`, and below :math:`\sqrt\epsilon\,\sigma_1` (3e-4 of
+    the largest value in float32) its columns are a mixture of singular vectors. The columns of Q
+    are orthonormal all the same, so the factor has norm 1, the value
+    :math:`\langle Q S V^\top, A \rangle = \sum_i |R_{ii}|` never exceeds the nuclear norm, and the
+    gradient shrinks such directions too, if less accurately.
     """
     if A.shape[-2] < A.shape[-1]:
         return _by_gram(A.mT).mT
-    V = torch.linalg.eigh(A.mT @ A).eigenvectors
-    W = A @ V
-    lengths = torch.linalg.vector_norm(W, dim=-2, keepdim=True)
-    noise = max(A.shape[-2:]) * torch.finfo(A.dtype).eps * _largest(lengths, -1)
-    kept = lengths > noise
-    factor: Tensor = torch.where(kept, W / lengths.where(kept, 1.0), 0.0) @ V.mT
+    X = A / _largest(A)
+    (V,) = nan_if_refused(lambda G: (torch.linalg.eigh(G).eigenvectors.flip(-1),), X.mT @ X)
+    Q, R = torch.linalg.qr(X @ V)
+    diagonal = R.diagonal(dim1=-2, dim2=-1)
+    noise = max(A.shape[-2:]) * torch.finfo(A.dtype).eps * _largest(diagonal.unsqueeze(-1))
+    signs = diagonal.sign() * (diagonal.abs() > noise.squeeze(-1)) + 0 * diagonal  # NaN stays NaN
+    factor: Tensor = (Q * signs.unsqueeze(-2)) @ V.mT
     return factor
 
 
@@ -156,27 +175,26 @@ def _by_minimax(A: Tensor) -> Tensor:
     r"""Return :math:`U f(\Sigma) V^\top` for an odd polynomial f near 1, by products alone.
 
     With :math:`s = \|A^\top A A^\top A\|_F^{1/4}`, which lies between :math:`\sigma_1` and
-    :math:`k^{1/8} \sigma_1`, :func:`compositions` gives polynomials whose composition has
+    :math:`k^{1/8} \sigma_1`, the composition of :data:`POLYNOMIALS` has
 
     .. math::
-        |f(\sigma) - 1| \le \delta \quad (\sigma \ge \ell s), \qquad
-        f \text{ increasing from } 0 \text{ to } 1 - \delta \quad (0 \le \sigma \le \ell s),
+        1 - \delta \le f(\sigma) \le 1 \quad (\sigma \ge \ell s), \qquad
+        f \text{ increasing from } 0 \quad (0 \le \sigma \le \ell s),
 
     for the floor :math:`\ell` and the tolerance :math:`\delta` of this module, up to rounding. It
     is the gradient of a nuclear norm that is smooth below the floor, like the Huber loss: small
-    singular values shrink in proportion to their size. The error of
-    :math:`\langle f(A), A\rangle` is at most :math:`\delta \|A\|_* + k \ell s`.
+    singular values shrink in proportion to their size. The value :math:`\langle f(A), A\rangle`
+    is below :math:`\|A\|_*` by at most :math:`\delta \|A\|_* + k \ell s`.
     """
     if A.shape[-2] < A.shape[-1]:
         return _by_minimax(A.mT).mT
-    size = _largest(A.abs(), (-2, -1))
-    X: Tensor = A / size.where(size > 0, 1.0)  # no fourth power overflows
+    X: Tensor = A / _largest(A)  # no fourth power overflows
     G = X.mT @ X
     square = G @ G
     bound = torch.linalg.matrix_norm(square).pow(0.25)[..., None, None]
-    scale = bound.where(bound > 0, 1.0)
+    scale = (1 + 1e-5) * bound.where(bound != 0, 1.0)  # polynomials rise steeply above 1
     X, G, square = X / scale, G / scale**2, square / scale**4
-    for step, (a, b, c) in enumerate(compositions(FLOOR, TOLERANCE)):
+    for step, (a, b, c) in enumerate(POLYNOMIALS):
         if step:
             G = X.mT @ X
             square = G @ G
@@ -192,61 +210,10 @@ ALGORITHMS: dict[Algorithm, Callable[[Tensor], Tensor]] = {
 """The functions that compute the polar factor of a constant matrix, by name."""
 
 
-def _largest(values: Tensor, dim: int | tuple[int, int]) -> Tensor:
-    return values.amax(dim, keepdim=True) if values.numel() else values.sum(dim, keepdim=True)
-
-
-@cache
-def compositions(floor: float, tolerance: float) -> tuple[tuple[float, float, float], ...]:
-    r"""Return the coefficients of :math:`a x + b x^3 + c x^5`, one triple for each step.
-
-    Applied in turn they map [floor, 1] into [1 - tolerance, 1 + tolerance]. Each is the best
-    approximation of 1 of its degree, in the maximum norm, on the image of [floor, 1] under the
-    previous ones; no other composition of as many such polynomials is closer to 1.
-
-    Reference: Amsel, Persson, Musco and Gower, The Polar Express: optimal matrix sign methods and
-    their application to the Muon algorithm, arXiv 2505.16932, 2025, for the optimality; the best
-    approximations are found by the exchange algorithm of Remez (1934).
-
-    Args:
-        floor: the lower end of the interval, in (0, 1).
-        tolerance: the greatest distance from 1, in (0, 1).
-
-    Example:
-        >>> x = 0.01
-        >>> for a, b, c in compositions(floor=0.01, tolerance=1e-4):
-        ...     x = a * x + b * x**3 + c * x**5
-        >>> abs(x - 1) <= 1e-4
-        True
-    """
-    steps, low, high, error = [], floor, 1.0, 1.0
-    while error > tolerance:
-        coefficients, error = _best_near_one(low, high)
-        steps.append(coefficients)
-        low, high = 1 - error, 1 + error
-    return tuple(steps)
-
-
-def _best_near_one(low: float, high: float) -> tuple[tuple[float, float, float], float]:
-    """Return a, b, c of the odd polynomial of degree 5 nearest to 1 on [low, high], and its error.
-
-    The error equioscillates: it has its largest size, with alternating signs, at both ends and at
-    two interior points where the slope is zero. Guess these points, solve for the polynomial, move
-    them to where its slope is zero, and repeat.
-    """
-    inside = np.array([low + (high - low) * share for share in (0.25, 0.75)])
-    error = 0.0
-    for _ in range(100):
-        x = np.array([low, *inside, high])
-        signs = np.array([1.0, -1.0, 1.0, -1.0])
-        a, b, c, new = np.linalg.solve(np.stack([x, x**3, x**5, signs], 1), np.ones(4))
-        discriminant = max(9 * b * b - 20 * a * c, 0.0)
-        roots = (-3 * b + np.array([-1, 1]) * np.sqrt(discriminant)) / (10 * c)
-        inside = np.sqrt(np.clip(roots, low**2, high**2))
-        if abs(abs(new) - error) <= 1e-12:
-            break
-        error = abs(new)
-    return (float(a), float(b), float(c)), float(abs(new))
+def _largest(A: Tensor) -> Float[Tensor, "*batch 1 1"]:
+    """Return the largest absolute value, 1 for the zero matrix, NaN if it is infinite."""
+    size = A.abs().amax((-2, -1), keepdim=True)
+    return size.where(size != 0, 1.0) + 0 * size
 
 
 class _Norm(torch.autograd.Function):
