@@ -203,7 +203,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(lorae, stopped, finish
         (other / "model.safetensors").unlink()
         Run(other).checkpoint.write_bytes(checkpoint.read_bytes())
         before = content(other)
-        assert_refused(lorae("train", "--resume", other), "checkpoint of another model")
+        assert_refused(lorae("train", "--resume", other), "checkpoint of another run")
         assert content(other) == before
 
 

@@ -32,7 +32,7 @@ class TestEveryRun:
                 assert np.isfinite(score["values"]).all(), score
                 assert len(score["values"]) in (1, QUICK.repeats)
                 assert score["mean"] == pytest.approx(np.mean(score["values"]))
-        assert json.loads((run.path / FILE).read_text()) == found
+        assert json.loads((run.path / FILE).read_text()).items() > found.items()
         assert [s.name in format_scores(read_scores(run)) for s in read_scores(run)]
 
     def test_record_is_complete_and_reproducible(self, kind, model, trained):
@@ -40,7 +40,7 @@ class TestEveryRun:
         first = evaluate_run(run, QUICK, ["dimension"])
         stated = first["dimension"]["protocol"]
         assert stated["data"] == run.about["data"]["checksum"]
-        assert len(stated["model"]) == 64
+        assert stated["model"] == run.last["model"]
         assert stated["seeds"] == [0, 1]
         assert {"lorae", "torch"} <= set(stated["environment"])
         assert evaluate_run(run, QUICK, ["dimension"]) == first

@@ -9,9 +9,8 @@ replaces its record and keeps those of the other parts.
 import dataclasses
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, TypedDict
 
-from lorae.data.downloads import sha256
 from lorae.errors import InputError
 from lorae.metrics.inception import RESIZES
 from lorae.metrics.protocol import Protocol, check_parts
@@ -19,11 +18,38 @@ from lorae.metrics.scores import PARTS, Score
 from lorae.metrics.subject import Subject, build_extractor
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run, environment
-from lorae.utils.files import read_json, write_json
+from lorae.utils.records import read_record, write_record
 from lorae.utils.text import format_table
 from lorae.utils.validation import check_choice
 
 FILE = "evaluation.json"
+
+
+class ScoreRecord(TypedDict):
+    """A score in `evaluation.json`."""
+
+    part: str
+    name: str
+    of: str
+    values: list[float]
+
+
+class ProtocolRecord(TypedDict):
+    """The protocol of a part in `evaluation.json`."""
+
+    data: str
+    model: str
+    extractor: str | None
+    samples: int
+    compared: int
+    seeds: list[int]
+
+
+class PartRecord(TypedDict):
+    """A part in `evaluation.json`."""
+
+    protocol: ProtocolRecord
+    scores: list[ScoreRecord]
 
 
 def evaluate_run(
@@ -58,7 +84,7 @@ def evaluate_run(
         subject.extractor = build_extractor(features, data, resize)
     stated = dataclasses.asdict(protocol) | {
         "data": data.checksum,
-        "model": sha256(run.path / "model.safetensors"),
+        "model": run.last["model"],
         "extractor": None if subject.extractor is None else subject.extractor.identity,
         "compared": len(subject.test),
         "seeds": list(protocol.seeds),
@@ -71,14 +97,24 @@ def evaluate_run(
             f"parts must include one that applies to the model and data of {str(run.path)!r}, got "
             f"{', '.join(parts)}"
         )
-    write_json(run.path / FILE, read_evaluation(run) | new)
+    write_record(run.path / FILE, read_evaluation(run) | new)
     return read_evaluation(run)
 
 
 def read_evaluation(run: Run) -> dict[str, Any]:
-    """Return the content of a run's `evaluation.json`, empty if there is none."""
+    """Return the content of a run's `evaluation.json`, empty if there is none.
+
+    Raises:
+        InputError: if it is damaged, or of another model.
+    """
     path = run.path / FILE
-    record: dict[str, Any] = read_json(path) if path.exists() else {}
+    record: dict[str, Any] = read_record(path, dict[str, PartRecord]) if path.exists() else {}
+    for name, part in record.items():
+        if part["protocol"]["model"] != run.last["model"]:
+            raise InputError(
+                f"{str(path)!r} has scores of another model (part {name!r}): delete it, and "
+                "evaluate the run again"
+            )
     return record
 
 

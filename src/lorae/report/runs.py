@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.metrics.records import read_scores
 from lorae.metrics.scores import Score
@@ -142,28 +141,9 @@ def read_runs(runs: Sequence[Run]) -> list[RunSummary]:
         InputError: if a run has not ended, is damaged, or was made by another version.
     """
     return [
-        _read_run(run, name, style)
+        RunSummary(run, name, style, run.model(), run.metrics())
         for style, (run, name) in enumerate(zip(runs, _names(runs), strict=True))
     ]
-
-
-def _read_run(run: Run, name: str, style: int) -> RunSummary:
-    model, metrics = run.model(), run.metrics()
-    if not metrics or not metrics[-1].get("final"):
-        raise InputError(
-            f"run {str(run.path)!r} has no final line in its metrics.jsonl: the file was cut, or "
-            f"its training has not ended"
-        )
-    summary = RunSummary(run, name, style, model, metrics)
-    try:
-        _ = summary.checksum, summary.error, summary.rank, summary.matrix_ranks
-        _ = summary.final["seconds"]
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"run {str(run.path)!r} was made by another version: its config.json or metrics.jsonl "
-            f"lacks what a report needs"
-        ) from None
-    return summary
 
 
 def _names(runs: Sequence[Run]) -> list[str]:

@@ -7,10 +7,11 @@ are the flags of `lorae train`. Importing this module imports no torch.
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
 from lorae.errors import InputError
 from lorae.objectives.registry import Method, method
+from lorae.utils.records import check_json
 from lorae.utils.validation import check_choice, check_range
 
 if TYPE_CHECKING:
@@ -185,7 +186,8 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         """Return the options that `dataclasses.asdict` turned into `fields`.
 
         Raises:
-            InputError: if a field is not an option of this version.
+            InputError: if a field is not an option of this version, or has another type or a value
+                out of range.
         """
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
@@ -193,7 +195,12 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
                 f"the run was made by another version: it has the options "
                 f"{', '.join(sorted(unknown))}"
             )
-        return cls(**fields)
+        hints = get_type_hints(cls)
+        for name, value in fields.items():
+            check_json({name: value}, dict[str, hints[name]], "the options")  # type: ignore[valid-type]
+        options = cls(**fields)
+        options.check()
+        return options
 
     def check(self) -> None:
         """Check everything that can be checked without the data.

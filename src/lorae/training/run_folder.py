@@ -7,18 +7,25 @@
 `checkpoint/`          the state to resume from
 `report.html`          the report, if one was written
 ====================== =======================================================================
+
+`config.json` and each line of `metrics.jsonl` end in a checksum. That of a line covers the line
+before it, and that of the first line the options and the data; the last line of a finished run
+holds the checksum of the model. So a file that is damaged, or that belongs to another run, is
+refused.
 """
 
+import hashlib
 import itertools
 import json
 import platform
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 from lorae.errors import InputError
-from lorae.utils.files import check_new_folder, read_json, write_atomic, write_json
+from lorae.utils.files import check_new_folder, remove_leftovers, write_atomic
+from lorae.utils.records import read_record, seal, unseal, write_record
 
 if TYPE_CHECKING:
     from lorae.nn.autoencoder import Autoencoder
@@ -27,6 +34,49 @@ PARTS = {"config.json", "metrics.jsonl", "model.safetensors"}
 """The files that a run cannot do without."""
 MACHINES = {"device", "devices", "nodes", "strategy"}
 """Options that may change when a run is resumed: where it is made."""
+
+
+class DataRecord(TypedDict):
+    """The data set, in `config.json`."""
+
+    name: str
+    checksum: str
+    train: int
+    test: int
+    shape: list[int]
+
+
+class Config(TypedDict):
+    """The content of `config.json`."""
+
+    options: dict[str, Any]
+    data: DataRecord
+    environment: dict[str, str]
+
+
+class TestFigures(TypedDict):
+    """The figures on test samples, in a line of `metrics.jsonl`."""
+
+    samples: int
+    reconstruction: float | None
+    rank: int
+    covariance: list[float]
+    matrix: list[float]
+    spread: NotRequired[float]
+
+
+class MetricsLine(TypedDict):
+    """A line of `metrics.jsonl`."""
+
+    step: int
+    epoch: float
+    seconds: float
+    final: bool
+    test: TestFigures
+    warnings: list[str]
+    train: NotRequired[dict[str, float]]
+    validation: NotRequired[dict[str, float]]
+    model: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -83,9 +133,7 @@ class Run:
     @cached_property
     def about(self) -> dict[str, Any]:
         """The content of `config.json`."""
-        content = read_json(self.path / "config.json")
-        if not isinstance(content, dict) or "options" not in content:
-            raise InputError(f"{str(self.path / 'config.json')!r} is not a configuration of lorae")
+        content: dict[str, Any] = read_record(self.path / "config.json", Config)
         return content
 
     @property
@@ -93,6 +141,14 @@ class Run:
         """The resolved options of training."""
         options: dict[str, Any] = self.about["options"]
         return options
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of what decides the course of training: the data, and all but the last step."""
+        free = MACHINES | {"steps"}
+        decisive = {name: value for name, value in self.options.items() if name not in free}
+        text = json.dumps([decisive, self.about["data"]["checksum"]], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def claim(self, about: dict[str, Any], *, resume: bool) -> None:
         """Create this folder for a new run, or check that it holds the same run.
@@ -109,14 +165,25 @@ class Run:
             if not self.exists:
                 raise InputError(f"there is no run to resume at {str(self.path)!r}")
             self._check_same(about)
-            return
-        if Run(self.path.resolve()).exists:
-            raise InputError(
-                f"{str(self.path)!r} already holds a run: choose another folder, "
-                f"or continue it with: lorae train --resume {self.path}"
-            )
-        check_new_folder(self.path)
-        write_json(self.path / "config.json", about | {"environment": environment()})
+        else:
+            self._create(about | {"environment": environment()})
+        remove_leftovers(self.path)
+        if self.checkpoint.parent.is_dir():
+            remove_leftovers(self.checkpoint.parent)
+
+    def _create(self, about: dict[str, Any]) -> None:
+        """Write `config.json` unless the folder has content; this one step claims the folder."""
+        try:
+            if not Run(self.path.resolve()).exists:
+                check_new_folder(self.path)
+                write_record(self.path / "config.json", about, new=True)
+                return
+        except FileExistsError:
+            pass  # another process was faster
+        raise InputError(
+            f"{str(self.path)!r} already holds a run: choose another folder, "
+            f"or continue it with: lorae train --resume {self.path}"
+        )
 
     def check_data(self, checksum: str) -> None:
         """Check that data are those of this run.
@@ -145,36 +212,81 @@ class Run:
         return list(dict.fromkeys(lines))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of `metrics.jsonl`, without a last one that a crash has truncated."""
-        path = self.path / "metrics.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        """Return the lines of `metrics.jsonl`, without a last one that a crash has cut short.
+
+        Raises:
+            InputError: if a line is damaged, or of another run.
+        """
+        lines, previous = [], ""
+        for number, line in enumerate(self._read_lines(), 1):
+            name = f"line {number} of {str(self._metrics)!r}"
+            lines.append(unseal(line, name, MetricsLine, previous or self.identity))
+            previous = line["checksum"]
+        return lines
+
+    @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def _read_lines(self) -> list[Any]:
+        content = self._metrics.read_bytes() if self._metrics.exists() else b""
         try:
-            return [json.loads(line) for line in lines if line.endswith("\n")]
-        except ValueError as error:
-            raise InputError(f"{str(path)!r} has a line that is not JSON ({error})") from None
+            return [json.loads(line) for line in content.split(b"\n")[:-1]]
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{str(self._metrics)!r} has a line that is not JSON ({error})"
+            ) from None
+
+    @property
+    def metrics_checksum(self) -> str:
+        """The checksum of the last line of `metrics.jsonl`, which covers those before it."""
+        lines = self._read_lines()
+        return str(lines[-1]["checksum"]) if lines else self.identity
 
     @property
     def last(self) -> dict[str, Any]:
         """The last line of `metrics.jsonl`; in a finished run it has the final figures.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is none, or the run has a model and the line is not the final one.
         """
         lines = self.metrics()
         if not lines:
-            raise InputError(f"{str(self.path / 'metrics.jsonl')!r} is missing or empty")
+            raise InputError(f"{str(self._metrics)!r} is missing or empty")
+        if self.finished and not lines[-1]["final"]:
+            raise InputError(
+                f"{str(self._metrics)!r} has no final line, though the run has a model: its end "
+                "was cut off"
+            )
         return lines[-1]
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to `metrics.jsonl`."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        sealed = seal(line, self.metrics_checksum)
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(sealed) + "\n")
 
-    def rewind_metrics(self, step: int) -> None:
-        """Drop the lines after `step` and the final one, which a resumed run writes again."""
-        kept = [line for line in self.metrics() if line["step"] <= step and not line["final"]]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        write_atomic(self.path / "metrics.jsonl", text.encode())
+    def rewind_metrics(self, step: int, checksum: str) -> None:
+        """Drop the lines after a checkpoint and the final one, which a resumed run writes again.
+
+        Args:
+            step: the step of the checkpoint; 0 if there is none.
+            checksum: that of the last line before it.
+
+        Raises:
+            InputError: if that line is missing.
+        """
+        kept, last = [], self.identity
+        for line, sealed in zip(self.metrics(), self._read_lines(), strict=True):
+            if line["step"] <= step and not line["final"]:
+                kept.append(json.dumps(sealed) + "\n")
+                last = sealed["checksum"]
+        if last != checksum:
+            raise InputError(
+                f"{str(self._metrics)!r} does not belong to the checkpoint of step {step}: lines "
+                "before it are missing"
+            )
+        write_atomic(self._metrics, "".join(kept).encode())
 
     def model(self) -> "Autoencoder":
         """Return the trained model, on the CPU and in evaluation mode.
@@ -183,13 +295,20 @@ class Run:
             InputError: if training has not ended, or the file is damaged.
         """
         from lorae.nn.serialization import load
+        from lorae.utils.tensor_files import read_checksum
 
         if not self.finished:
             raise InputError(
                 f"run {str(self.path)!r} has no model yet: its training has not ended "
                 f"(continue it with: lorae train --resume {self.path})"
             )
-        return load(self.path)
+        model = load(self.path)
+        if read_checksum(self.path / "model.safetensors") != self.last.get("model"):
+            raise InputError(
+                f"{str(self.path / 'model.safetensors')!r} is not the model that this run ended "
+                "with: its checksum differs from that in metrics.jsonl"
+            )
+        return model
 
 
 def check_output_file(out: Path) -> Path:

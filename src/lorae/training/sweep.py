@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import joblib
 import torch
@@ -13,7 +14,8 @@ from lorae.errors import Diverged, InputError, Interrupted
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
 from lorae.training.train import train
-from lorae.utils.files import check_new_folder, read_json, write_json
+from lorae.utils.files import check_new_folder, remove_leftovers
+from lorae.utils.records import read_record, write_record
 from lorae.utils.validation import check_range
 
 FILE = ".sweep.json"  # hidden, so that the folder's other contents are the runs
@@ -52,7 +54,8 @@ def read_sweep(out: Path) -> dict[str, Options]:
     """
     if not (out / FILE).is_file():
         raise InputError(f"there is no sweep at {str(out)!r}: it holds no {FILE}")
-    return {name: Options.from_dict(fields) for name, fields in read_json(out / FILE).items()}
+    runs = read_record(out / FILE, dict[str, dict[str, Any]])
+    return {name: Options.from_dict(fields) for name, fields in runs.items()}
 
 
 def train_sweep(
@@ -82,7 +85,9 @@ def train_sweep(
     check_range("processes", processes, 1)
     if not resume:
         check_new_folder(out)
-        write_json(out / FILE, {name: dataclasses.asdict(one) for name, one in members.items()})
+        runs = {name: dataclasses.asdict(one) for name, one in members.items()}
+        write_record(out / FILE, runs, new=True)
+    remove_leftovers(out)
     count = process_count(processes, len(members))
     threads = None if count == 1 else max(1, joblib.cpu_count() // count)
     train_all = joblib.Parallel(count, return_as="generator")

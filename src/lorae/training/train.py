@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from lightning_fabric import Fabric
@@ -31,7 +31,10 @@ from lorae.training.progress import Display
 from lorae.training.run_folder import Run, free_folder
 from lorae.training.sampler import Sampler
 from lorae.training.signals import Interrupts, record_interrupts
+from lorae.utils.records import check_json
 from lorae.utils.samples import subsample
+from lorae.utils.tensor_files import read_checksum
+from lorae.utils.validation import check_range
 
 
 def train(
@@ -145,11 +148,13 @@ class Progress:
         seconds: time that the steps took, over all sessions.
         best: the least validation error so far.
         stale: evaluations since then.
+        best_model: checksum of the model with that error, if there is early stopping.
     """
 
     seconds: float = 0.0
     best: float = math.inf
     stale: int = 0
+    best_model: str = ""
 
     def improves(self, error: float) -> bool:
         """Record a validation error, and return whether it is the least so far."""
@@ -157,6 +162,24 @@ class Progress:
         if error < self.best:
             self.best, self.stale = error, 0
         return self.stale == 0
+
+
+class State(TypedDict):
+    """The position of a run, in the header of a checkpoint."""
+
+    step: int
+    seconds: float
+    best: float
+    stale: int
+    best_model: str
+
+
+class CheckpointHeader(TypedDict):
+    """The header of a checkpoint of a run."""
+
+    run: str
+    metrics: str
+    state: State
 
 
 class Session:
@@ -253,23 +276,35 @@ class Session:
             assert error is not None
             line["validation"] = {"samples": len(held_out), "reconstruction": error}
             least = progress.improves(error)
-            if least and self.options.patience is not None and self.fabric.is_global_zero:
-                stepper.model.save(self.run.best)
+            if least and self.options.patience is not None:
+                self._save_best()
         found = evaluate(stepper.model, self.probe)
         warnings = stepper.objective.warnings(means) + found.warnings
         self._log(line | {"final": False, "test": found.figures(), "warnings": warnings})
         self.save()
 
+    def _save_best(self) -> None:
+        if self.fabric.is_global_zero:
+            self.stepper.model.save(self.run.best)
+            self.progress.best_model = read_checksum(self.run.best)
+        self.progress.best_model = self.fabric.broadcast(self.progress.best_model)
+
     def _finish(self) -> None:
         """Evaluate the model that is kept on the whole test set, and write it."""
         model = self.stepper.model
-        if self.options.patience is not None and self.run.best.exists():
-            model.load_state_dict(load(self.run.best).state_dict())
+        if self.progress.best_model:
+            best = load(self.run.best)
+            if read_checksum(self.run.best) != self.progress.best_model:
+                raise InputError(f"{str(self.run.best)!r} is not the best model of this run")
+            model.load_state_dict(best.state_dict())
         found = evaluate(model, self.data.test)
-        figures = {"final": True, "test": found.figures(), "warnings": found.warnings}
-        self._log(self._position() | figures)
+        line = self._position() | {"final": True, "test": found.figures()}
         if self.fabric.is_global_zero:
-            model.save(self.run.path / "model.safetensors")
+            # The last line holds the checksum of the model, which appears after it.
+            file = self.run.checkpoint.with_name("model.safetensors")
+            model.save(file)
+            self._log(line | {"warnings": found.warnings, "model": read_checksum(file)})
+            file.replace(self.run.path / file.name)
         self.fabric.barrier()
 
     def _position(self) -> dict[str, Any]:
@@ -294,17 +329,45 @@ class Session:
         self.stepper.totals.synchronize(self.fabric)
         if self.fabric.is_global_zero:
             state = {"step": self.stepper.steps} | dataclasses.asdict(self.progress)
-            save_checkpoint(self.run.checkpoint, self._parts(), self.stepper.adam, {"state": state})
+            about = {
+                "run": self.run.identity,
+                "metrics": self.run.metrics_checksum,
+                "state": state,
+            }
+            save_checkpoint(self.run.checkpoint, self._parts(), self.stepper.adam, about)
         self.fabric.barrier()
 
     def restore(self) -> None:
         """Return to the last checkpoint, or to the start if there is none yet."""
+        about: dict[str, Any] = {"state": {}, "metrics": self.run.identity}
         if self.run.checkpoint.exists():
-            about = load_checkpoint(self.run.checkpoint, self._parts(), self.stepper.adam)
+            about = load_checkpoint(
+                self.run.checkpoint, self._parts(), self.stepper.adam, self._check_header
+            )
             self.stepper.steps = about["state"].pop("step")
             self.progress = Progress(**about["state"])
+        if self.progress.best_model:
+            load(self.run.best)  # now rather than at the end of training
         if self.fabric.is_global_zero:
-            self.run.rewind_metrics(self.stepper.steps)
+            self.run.rewind_metrics(self.stepper.steps, about["metrics"])
+        self.fabric.barrier()
+
+    def _check_header(self, about: dict[str, Any]) -> None:
+        """Check that a checkpoint is one of this run.
+
+        Raises:
+            InputError: if it is not.
+        """
+        name = str(self.run.checkpoint)
+        check_json(about, CheckpointHeader, repr(name))
+        if about["run"] != self.run.identity:
+            raise InputError(f"{name!r} is a checkpoint of another run: data or options differ")
+        state = about["state"]
+        check_range(f"step of {name!r}", state["step"], 1, self.steps)
+        for key in ("seconds", "stale"):
+            check_range(f"{key} of {name!r}", state[key], 0)
+        if not state["best"] >= 0:
+            raise InputError(f"best of {name!r} must be at least 0, got {state['best']:g}")
 
     def _parts(self) -> dict[str, Stateful]:
         stepper = self.stepper

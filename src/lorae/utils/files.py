@@ -5,16 +5,20 @@ reader sees the old content or the new and never a part. A folder is filled besi
 renamed.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lorae.errors import InputError
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{32}\.part|\.tmp-[0-9a-f]{32}")
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -23,6 +27,20 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         OSError: if the folder cannot be written or the disk is full; the old file stays.
     """
+    _write(path, content, Path.replace)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Write a new file, atomically; of several processes that try, one succeeds.
+
+    Raises:
+        FileExistsError: if the file exists.
+        OSError: if the folder cannot be written or the disk is full.
+    """
+    _write(path, content, _link)
+
+
+def _write(path: Path, content: bytes, rename: Callable[[Path, Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
@@ -30,7 +48,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        rename(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
@@ -38,15 +56,48 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
+def _link(temporary: Path, path: Path) -> None:
+    """Rename a file unless the new name is taken."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if path.exists():  # a file system without hard links
+            raise FileExistsError(errno.EEXIST, "file exists", str(path)) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
 def check_new_folder(out: Path) -> None:
     """Check that a path does not exist, or is an empty folder.
+
+    What a write that was killed has left behind does not count as content.
 
     Raises:
         InputError: if it is a file or a folder with content.
     """
     target = out.resolve()  # new/.. exists even if new does not
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and (not target.is_dir() or len(_leftovers(target)) < _count(target)):
         raise InputError(f"out must be a new or empty folder, got {str(out)!r}, which has content")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writes into a folder have left behind that were killed."""
+    for path in _leftovers(folder):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name)]
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for _ in folder.iterdir())
 
 
 @contextmanager
@@ -70,6 +121,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
     with temporary_folder(out.absolute().parent) as folder:
         yield folder
         if out.exists():
+            remove_leftovers(out)
             out.rmdir()
         folder.replace(out)
 
@@ -105,5 +157,5 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not valid JSON ({error})") from None

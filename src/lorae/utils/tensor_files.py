@@ -75,6 +75,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     return tensors, json.loads(header["about"])
 
 
+def read_checksum(path: Path) -> str:
+    """Return the checksum in the header of a file that :func:`load_tensors` has read."""
+    with safe_open(path, framework="pt") as file:
+        return str(json.loads(file.metadata()["lorae"])["checksum"])
+
+
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name in sorted(tensors):
