@@ -4,12 +4,14 @@ import dataclasses
 import re
 import subprocess
 import sys
+from typing import Annotated, get_args, get_origin
 
 import pytest
 from launcher import needs_fork, start
 from refusals import assert_refused
 
 import lorae as package
+from lorae.cli import parsing
 from lorae.cli.console import COMMANDS
 from lorae.training.options import Options
 
@@ -52,11 +54,49 @@ def test_a_mistyped_command_is_refused_with_the_closest_one(lorae):
     assert_refused(lorae("tran"), r"unknown command 'tran' \(did you mean 'train'\?\); known: ")
 
 
-def test_an_unknown_option_is_refused_without_a_traceback(lorae):
-    status, _, err = lorae("train", "--lattent", "3")
-    assert status == 2
-    assert "--lattent" in err
-    assert "Traceback" not in err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "train --lattent 3",
+            r"unknown option '--lattent' \(did you mean '--latent'\?\); see lorae",
+        ),
+        ("train --bach-size=3", r"unknown option '--bach-size' \(did you mean '--batch-size'\?\)"),
+        ("train --qqqq", "unknown option '--qqqq'; see lorae train --help"),
+        ("train --jsn", r"unknown option '--jsn' \(did you mean '--json'\?\)"),
+        ("train digits", "unexpected word 'digits'; see lorae train --help"),
+        ("spectrum a b", "unexpected word 'b'"),
+        ("train --latent x", "--latent must be an integer, got 'x'"),
+        ("train --latent=1e3", "--latent must be an integer, got '1e3'"),
+        ("train --width wide --seed 1", "--width must be a number, got 'wide'"),
+        ("sweep --seeds 0 one", "--seeds must be integers, got '0 one'"),
+        ("train --settings rank", "--settings must be names, each followed by a value, got 'rank'"),
+        ("sample run --out new -n 1e300", "--n must be an integer, got '1e300'"),
+        ("train --model", "--model must be followed by a value"),
+        ("sample", "lorae sample needs RUN and --out"),
+        ("data", "lorae data must be followed by one of list, fetch"),
+        ("data lst", "lorae data must be followed by one of list, fetch"),
+    ],
+)
+def test_a_word_that_is_not_understood_is_refused_in_one_sentence(arguments, message, lorae):
+    assert_refused(lorae(*arguments.split()), message)
+
+
+def test_options_of_one_name_take_the_same_values_in_every_command():
+    kinds: dict[str, set[str]] = {}
+    for command in COMMANDS.values():
+        for name, hint in parsing.option_types(command):
+            plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+            several = tuple if get_origin(plain) is tuple else None
+            kinds.setdefault(name, set()).add(f"{several} {parsing.describe(plain)}")
+    kinds.pop("seeds")  # of reproduce it is their number
+    assert not {name: found for name, found in kinds.items() if len(found) > 1}
+
+
+def test_dir_lists_what_is_public():
+    assert all(not name.startswith("_") for name in dir(package))
+    assert {"train", "load", "LowRankAutoencoder"} <= set(dir(package)) == set(package.__all__)
+    assert not {"os", "lazy_loader"} & set(dir(package))
 
 
 @needs_fork
@@ -98,7 +138,7 @@ QUICK = (
     ["evaluate", "nowhere"],
     ["evaluate", "run", "--only", "generaton"],
     ["evaluate", "run", "--probes", "hed"],
-    ["classify", "run", "--probe", "hed"],
+    ["classify", "run", "--probes", "hed"],
     ["fid", "a", "b", "--samples", "1"],
     ["fid", "a", "b", "--density", "gausian"],
     ["sample", "run", "--out", "new", "-n", "0"],

@@ -50,7 +50,7 @@ def test_sample_writes_rows_in_the_units_of_the_table(lorae, table):
 
 @pytest.mark.parametrize("kind", ["linear", "spherical", "axes"])
 def test_interpolate_writes_images_and_measures_the_detour(kind, lorae, finished):
-    arguments = ["--kind", kind, "--rows", "3", "--steps", "5"]
+    arguments = ["--kind", kind, "--rows", "3", "--images", "5"]
     status, out, err = lorae("interpolate", finished, *arguments, "--json")
     assert status == 0, err
     answer = json.loads(out)
@@ -80,7 +80,7 @@ BAD = {
         "kind must be one of linear, spherical, axes, got 'liner'",
     ),
     "interpolate-steps": (
-        ["interpolate", "RUN", "--steps", "1"],
+        ["interpolate", "RUN", "--images", "1"],
         "steps must be .*at least 2, got 1",
     ),
     "interpolate-table": (["interpolate", "TABLE"], "needs a run on images, got one on 't'"),

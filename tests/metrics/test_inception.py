@@ -33,7 +33,7 @@ class TestInception:
     @pytest.mark.parametrize("resize", ["bicubic", "bilinear"])
     @pytest.mark.parametrize("channels", [1, 3])
     def test_network_gets_three_channels_in_minus_one_to_one(self, resize, channels, weights):
-        extractor = Inception(resize, weights)
+        extractor = Inception(resize, weights, trust=True)
         images = torch.full((2, channels, 32, 32), 255, dtype=torch.uint8)
         images[1] = 0
         expected = torch.tensor([[1.0] * 3, [-1.0] * 3])
@@ -42,11 +42,11 @@ class TestInception:
 
     def test_identity_depends_on_the_weights(self, weights, tmp_path):
         torch.jit.script(torch.nn.Flatten()).save(str(tmp_path / "other.pt"))
-        other = Inception(weights=tmp_path / "other.pt")
-        assert Inception(weights=weights).identity != other.identity
+        other = Inception(weights=tmp_path / "other.pt", trust=True)
+        assert Inception(weights=weights, trust=True).identity != other.identity
 
     def test_warns_of_other_weights(self, weights, caplog):
-        Inception(weights=weights)
+        Inception(weights=weights, trust=True)
         assert inception.sha256(weights) in caplog.text
 
     def test_refuses_invalid_weights_and_resizes(self, weights, tmp_path):
@@ -55,12 +55,24 @@ class TestInception:
         with pytest.raises(InputError, match="weights must be a file of Inception weights"):
             Inception(weights=tmp_path / "none.pt")
         weights.write_bytes(weights.read_bytes()[:100])
-        with pytest.raises(InputError, match=r"must be a TorchScript file .* with SHA-256 \w{64}"):
+        with pytest.raises(InputError, match=r"must be a TorchScript file .* torch cannot load"):
+            Inception(weights=weights, trust=True)
+
+    def test_runs_nothing_of_a_file_that_is_neither_the_original_nor_trusted(
+        self, weights, monkeypatch
+    ):
+        monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("it was loaded"))
+        with pytest.raises(InputError, match=r"SHA-256 7ff4a85c.* is a program"):
             Inception(weights=weights)
+
+    def test_refuses_programs_that_are_no_extractor(self, tmp_path):
+        torch.jit.script(torch.nn.Linear(7, 2)).save(str(tmp_path / "linear.pt"))
+        with pytest.raises(InputError, match=r"must map images to features, got .* which fails"):
+            Inception(weights=tmp_path / "linear.pt", trust=True)
 
     def test_refuses_two_channels(self, weights):
         with pytest.raises(InputError, match="images must have 1 or 3 channels, got 2"):
-            Inception(weights=weights)(torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
+            Inception(weights=weights, trust=True)(torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
 
     def test_wheels_with_another_checksum_are_not_used(self, monkeypatch, tmp_path):
         monkeypatch.setenv("LORAE_DATA", str(tmp_path / "cache"))

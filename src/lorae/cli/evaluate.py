@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from lorae.metrics.probes import LabelledCodes
     from lorae.utils.samples import Rows
 
+TrustWeights = Annotated[
+    bool,
+    tyro.conf.arg(
+        help="Load a TorchScript file even if it is not the original. TorchScript is a program: it "
+        "can read, write and delete files, so use only files from people you trust."
+    ),
+]
+"""The option that allows a file of weights to run."""
 PAIRS = 20_000
 """Images of each set that KID, precision and recall use, at most; FID uses all."""
 
@@ -37,6 +45,7 @@ class Evaluate:
     """Features of images: inception (FID, KID), classifier (one trained on the data set's labels),
     a TorchScript file of Inception weights, or auto: inception on a GPU or without labels, else
     classifier."""
+    trust_weights: TrustWeights = False
     resize: str = "bicubic"
     """Resizing to Inception's 299 pixels: bicubic (antialiased) or bilinear (as in the original
     code)."""
@@ -79,7 +88,14 @@ class Evaluate:
             read_scores,
         )
 
-        found = evaluate_run(run, protocol, self.only, features=self.features, resize=self.resize)
+        found = evaluate_run(
+            run,
+            protocol,
+            self.only,
+            features=self.features,
+            resize=self.resize,
+            trust=self.trust_weights,
+        )
         if self.as_json:
             print_answer(found)
             return
@@ -97,10 +113,10 @@ class Classify:
     """Run folders of finished trainings on the same labelled data set."""
     labels: tuple[int, ...] = (10, 100, 1000)
     """Numbers of labelled training samples."""
-    probe: str = "head"
-    """Probe: head (the paper's), logistic or neighbours."""
-    draws: int = 5
-    """Number of random draws of the labelled samples."""
+    probes: tuple[str, ...] = ("head",)
+    """Probes on the codes: head (the paper's), logistic, neighbours."""
+    repeats: int = 5
+    """Number of random draws behind each 95% interval."""
     inputs: str = "codes"
     """Inputs of the probe: codes (M E(x)) or encoder (E(x), as in the authors' code)."""
     supervised: bool = False
@@ -115,10 +131,11 @@ class Classify:
         if not self.runs:
             raise InputError("runs must be at least one run folder, got none")
         check_choice("inputs", self.inputs, ("codes", "encoder"))
-        check_range("draws", self.draws, 1)
+        check_range("repeats", self.repeats, 1)
         check_range("seed", self.seed, 0, 2**31 - 1)
-        if self.probe not in PROBES:
-            raise unknown_name("probe", self.probe, PROBES)
+        for name in self.probes:
+            if name not in PROBES:
+                raise unknown_name("probe", name, PROBES)
         from lorae.training.run_folder import Run
 
         runs = [Run.open(path) for path in self.runs]
@@ -132,12 +149,12 @@ class Classify:
         if len(sets) > 1:
             raise InputError(f"runs must be of one data set, got {len(sets)}")
         (data,) = sets.values()
-        rows = {
-            run.name: self._accuracies(
-                probes.encode_labelled(run.model(), data, self.inputs), probes.PROBES[self.probe]
-            )
-            for run in runs
-        }
+        rows = {}
+        for run in runs:
+            codes = probes.encode_labelled(run.model(), data, self.inputs)
+            for name in self.probes:
+                row = f"{run.name}, {name}" if len(self.probes) > 1 else run.name
+                rows[row] = self._accuracies(codes, probes.PROBES[name])
         if self.supervised:
             built = runs[0].model().architecture
             assert built is not None
@@ -158,7 +175,7 @@ class Classify:
         self, codes: "LabelledCodes", probe: Callable[..., float]
     ) -> dict[str, list[float]]:
         """Return the accuracy of each draw, by the number of labels."""
-        seeds = range(self.seed, self.seed + self.draws)
+        seeds = range(self.seed, self.seed + self.repeats)
         return {
             str(n): [probe(codes.draw(n, seed), seed=seed) for seed in seeds] for n in self.labels
         }
@@ -180,8 +197,9 @@ class Fid:
     """Largest number of images of each set; by default all, or 10,000 of a run."""
     resize: str = "bicubic"
     """Resizing to 299 pixels: bicubic (antialiased) or bilinear (as the original code)."""
-    weights: Path | None = None
-    """A TorchScript file of Inception weights; by default they are downloaded once."""
+    features: str = "inception"
+    """Features: inception, whose weights are downloaded once, or a TorchScript file of them."""
+    trust_weights: TrustWeights = False
     size: int | None = None
     """Resize images of folders to this many pixels on each side, after cutting a centred square."""
     crop: int | None = None
@@ -208,9 +226,10 @@ class Fid:
         from lorae.metrics.precision_recall import precision_recall
         from lorae.utils.samples import subsample
 
+        file = None if self.features == "inception" else Path(self.features)
         sets = {name: self._images(name) for name in (self.a, self.b)}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        extractor = Inception(self.resize, self.weights, device)
+        extractor = Inception(self.resize, file, device, trust=self.trust_weights)
         x, y = (cached_features(extractor, sets[name], name) for name in (self.a, self.b))
         fid = frechet_distance(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
         pairs = [subsample(features, PAIRS) for features in (x, y)]

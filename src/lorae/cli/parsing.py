@@ -1,8 +1,13 @@
 """Command lines to commands: tyro over frozen dataclasses, each field an option."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+import difflib
+import io
+import re
+import types
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 import tyro
@@ -14,6 +19,8 @@ from tyro.constructors import (
     StructFieldSpec,
     StructTypeInfo,
 )
+
+from lorae.errors import InputError
 
 Command = Callable[[], None]
 _CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
@@ -27,12 +34,107 @@ def parse(kind: type[Command], name: str, words: Sequence[str]) -> Command:
     differ from those that were left at their default.
 
     Raises:
-        SystemExit: after `--help`, or after a message about words that are not understood.
+        SystemExit: after `--help`.
+        InputError: about the first word that is not understood.
     """
-    command = tyro.cli(kind, prog=f"lorae {name}", args=words, config=_CONFIG, registry=_REGISTRY)
+    prog, errors = f"lorae {name}", io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            command, unknown = tyro.cli(
+                kind,
+                prog=prog,
+                args=words,
+                config=_CONFIG,
+                registry=_REGISTRY,
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if stop.code:
+            raise InputError(_explain(errors.getvalue(), kind, words, prog)) from None
+        raise
+    if unknown:
+        raise _unknown_word(unknown, kind, prog)
     if not hasattr(command, "given"):
         return command
     return dataclasses.replace(command, given=option_names(words))  # type: ignore[type-var]
+
+
+def _unknown_word(unknown: Sequence[str], kind: type, prog: str) -> InputError:
+    """Return the error about words that are left over."""
+    option = next((word for word in unknown if re.match(r"--?[a-zA-Z]", word)), None)
+    if option is None:
+        return InputError(f"unexpected word {unknown[0]!r}; see {prog} --help")
+    option = option.partition("=")[0]
+    known = [f"--{name}" for name, _ in option_types(kind)]
+    close = difflib.get_close_matches(option, known, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return InputError(f"unknown option {option!r}{hint}; see {prog} --help")
+
+
+def _explain(message: str, kind: type, words: Sequence[str], prog: str) -> str:
+    """Return a message of tyro, which is a box of several lines, as one sentence."""
+    text = " ".join(re.sub(r"[^\x00-\x7f]", " ", message).split())
+    if found := re.search(r"Error parsing (?:-\w/)?(--[\w-]+):", text):
+        option = found[1]
+        hint = dict(option_types(kind)).get(option[2:], str)
+        return f"{option} must be {describe(hint)}, got {_values(words, option)}"
+    if found := re.search(r"Missing value for argument '(?:-\w/)?(--[\w-]+)'", text):
+        return f"{found[1]} must be followed by a value; see {prog} --help"
+    if found := re.search(r"Expected one of {(.*?)}", text):
+        return f"{prog} must be followed by one of {found[1]}; see {prog} --help"
+    missing = [
+        name.upper() if positional else f"--{name}"
+        for name, hint in option_types(kind)
+        for positional in [tyro.conf.Positional in getattr(hint, "__metadata__", ())]
+        if re.search(rf"(?<![\w-])({name.upper()}|--{name}) ", text)
+    ]
+    if "Missing from" in text and missing:
+        return f"{prog} needs {' and '.join(missing)}; see {prog} --help"
+    return text.partition(" For full helptext")[0]
+
+
+def option_types(kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield the options of a command with their types, those of nested dataclasses included."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        plain = hint
+        while get_origin(plain) is Annotated:
+            plain = get_args(plain)[0]
+        if dataclasses.is_dataclass(plain):
+            assert isinstance(plain, type)
+            yield from option_types(plain)
+        elif name != "given":
+            named = [one.name for one in getattr(hint, "__metadata__", ()) if _has_name(one)]
+            yield (named[0] if named else name.replace("_", "-")), hint
+
+
+def _has_name(config: object) -> bool:
+    return bool(getattr(config, "name", None))
+
+
+def describe(hint: Any) -> str:
+    """Return what values an option takes, in words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated or origin in (Union, types.UnionType):
+        return describe(next(one for one in inner if one is not type(None)))
+    if origin is tuple:
+        return {int: "integers", float: "numbers"}.get(inner[0], "words")
+    if origin is dict:
+        return "names, each followed by a value"
+    return {int: "an integer", float: "a number"}.get(hint, "a word")
+
+
+def _values(words: Sequence[str], option: str) -> str:
+    """Return the words that were given to an option, as a text in quotes."""
+    values: list[str] = []
+    inside = False
+    for word in words:
+        if word.startswith("--") or word == f"-{option[2:]}":
+            name, equals, value = word.partition("=")
+            inside = name.lstrip("-") == option[2:]
+            values = ([value] if equals else []) if inside else values
+        elif inside:
+            values.append(word)
+    return repr(" ".join(values))
 
 
 def option_names(words: Sequence[str]) -> frozenset[str]:

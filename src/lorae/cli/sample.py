@@ -60,8 +60,8 @@ class Interpolate:
     of the codes, two standard deviations to both sides of their mean)."""
     rows: int = 8
     """Number of paths."""
-    steps: int = 10
-    """Images on each path."""
+    images: int = 10
+    """Number of images on each path."""
     seed: int = 0
     """Seed of the pairs."""
     as_json: Json = False
@@ -93,15 +93,15 @@ class Interpolate:
             raise InputError("interpolate needs codes of images, and this model has no encoder")
         codes = encode_all(model, data.test[:2000])
         if self.kind == "axes":
-            paths = traverse_axes(codes, self.rows, self.steps)
+            paths = traverse_axes(codes, self.rows, self.images)
         else:
             generator = torch.Generator().manual_seed(self.seed)
             order = torch.randperm(len(codes), generator=generator)
             count = min(self.rows, len(codes) // 2)
             a, b = codes[order[:count]], codes[order[count : 2 * count]]
-            paths = interpolate(a, b, self.steps, self.kind, codes.mean(0))
+            paths = interpolate(a, b, self.images, self.kind, codes.mean(0))
         images = data.unit(decode_all(model, paths.flatten(0, 1)))
-        picture = image_grid(images, self.steps, side=max(data.shape[1:]))
+        picture = image_grid(images, self.images, side=max(data.shape[1:]))
         out = check_output_file(self.out or run.path / f"interpolation-{self.kind}.png")
         write_atomic(out, picture)
         pixels = as_bytes(images).float().view(*paths.shape[:2], -1)

@@ -1,5 +1,7 @@
 """The Inception network that FID and KID are defined with."""
 
+import hashlib
+import io
 import warnings
 import zipfile
 from pathlib import Path
@@ -39,32 +41,60 @@ class Inception(Extractor):
             original code.
         weights: the user's own file; its SHA-256 becomes part of the identity.
         device: that the network runs on.
+        trust: load a file that is not the original. TorchScript is a program, which can read and
+            write files, and nothing of the file runs before its SHA-256 is known.
 
     Raises:
-        InputError: if the resize is unknown, or the file is missing or not TorchScript.
+        InputError: if the resize is unknown, or the file is missing, not TorchScript, or neither
+            the original nor trusted.
         Unreachable: if the weights cannot be downloaded.
     """
 
     name = "inception"
 
     def __init__(
-        self, resize: str = "bicubic", weights: Path | None = None, device: str = "cpu"
+        self,
+        resize: str = "bicubic",
+        weights: Path | None = None,
+        device: str = "cpu",
+        *,
+        trust: bool = False,
     ) -> None:
         check_choice("resize", resize, RESIZES)
         path = download_weights() if weights is None else weights
         if not path.is_file():
             raise InputError(f"weights must be a file of Inception weights, got {str(path)!r}")
-        checksum = sha256(path)
+        content = path.read_bytes()
+        checksum = hashlib.sha256(content).hexdigest()
+        if checksum != INCEPTION_SHA256 and not trust:
+            raise InputError(
+                f"weights must be the original file of Inception's weights, with SHA-256 "
+                f"{INCEPTION_SHA256}, got {str(path)!r} with {checksum}: a TorchScript file is a "
+                "program, so another one is loaded only with trust_weights"
+            )
         self.resize = resize
         self.identity = f"inception {checksum} {resize}"
         self.device = torch.device(device)
-        self.network = _load_script(path, self.device)
+        self.network = _load_script(content, str(path), self.device)
         if checksum != INCEPTION_SHA256:
+            self._check_output(str(path))
             log.warning(
                 "the weights have SHA-256 %s, not that of the original: the FID is not comparable "
                 "with published ones",
                 checksum,
             )
+
+    def _check_output(self, name: str) -> None:
+        """Check that the network maps an image to a vector."""
+        try:
+            shape = self(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape
+        except Exception as error:  # noqa: BLE001 - a program may fail in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(
+                f"weights must map images to features, got {name!r}, which fails ({reason[-200:]})"
+            ) from None
+        if shape[0] != 2:
+            raise InputError(f"weights must map each image to features, got {name!r}")
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
@@ -104,14 +134,14 @@ def download_weights() -> Path:
     return path
 
 
-def _load_script(path: Path, device: torch.device) -> Any:
+def _load_script(content: bytes, name: str, device: torch.device) -> Any:
     with warnings.catch_warnings():  # TorchScript is deprecated but still loads
         warnings.simplefilter("ignore")
         try:
-            network = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError):
+            network = torch.jit.load(io.BytesIO(content), map_location=device)  # type: ignore[no-untyped-call]
+        except Exception:  # noqa: BLE001 - of any kind, for a damaged file
             raise InputError(
-                "weights must be a TorchScript file of Inception weights, got "
-                f"{str(path)!r} with SHA-256 {sha256(path)}; the original has {INCEPTION_SHA256}"
+                f"weights must be a TorchScript file of Inception weights, got {name!r}, which "
+                "torch cannot load"
             ) from None
     return network.eval()

@@ -59,6 +59,7 @@ def evaluate_run(
     *,
     features: str = "auto",
     resize: str = "bicubic",
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a run, update its `evaluation.json`, and return the content of that file.
 
@@ -69,6 +70,7 @@ def evaluate_run(
             model or its data are left out.
         features: as of :func:`lorae.metrics.subject.build_extractor`.
         resize: to Inception's size, "bicubic" or "bilinear".
+        trust: load a file of weights that is not the original, which is a program.
 
     Raises:
         InputError: if the run has not ended, a name is unknown, no part applies, or the features
@@ -81,7 +83,7 @@ def evaluate_run(
     data = data_of(run)
     subject = Subject(run.model(), data, protocol)
     if len(data.shape) == 3 and {"reconstruction", "generation", "interpolation"} & set(parts):
-        subject.extractor = build_extractor(features, data, resize)
+        subject.extractor = build_extractor(features, data, resize, trust=trust)
     stated = dataclasses.asdict(protocol) | {
         "data": data.checksum,
         "model": run.last["model"],

@@ -64,7 +64,9 @@ class Subject:
         return as_bytes(self.data.unit(decode_all(self.model, codes)))
 
 
-def build_extractor(kind: str, data: Data, resize: str = "bicubic") -> Extractor:
+def build_extractor(
+    kind: str, data: Data, resize: str = "bicubic", *, trust: bool = False
+) -> Extractor:
     """Return an extractor of features of images.
 
     Args:
@@ -73,6 +75,7 @@ def build_extractor(kind: str, data: Data, resize: str = "bicubic") -> Extractor
             for a thousand images, otherwise Inception.
         data: whose images they are.
         resize: to Inception's size, "bicubic" or "bilinear".
+        trust: load a file that is not the original; see :class:`lorae.metrics.inception.Inception`.
 
     Raises:
         InputError: if the weights are missing, or a classifier is asked for and the data have no
@@ -91,4 +94,4 @@ def build_extractor(kind: str, data: Data, resize: str = "bicubic") -> Extractor
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         log.warning("Inception takes about 0.2 s per image without a GPU: use fewer samples")
-    return Inception(resize, None if kind == "inception" else Path(kind), device)
+    return Inception(resize, None if kind == "inception" else Path(kind), device, trust=trust)
