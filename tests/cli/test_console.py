@@ -135,6 +135,8 @@ QUICK = (
     ["path", "--data", "mnits"],
     ["spectrum", "nowhere"],
     ["report", "nowhere"],
+    ["explore", "nowhere"],
+    ["explore", "run", "--density", "gausian"],
     ["evaluate", "nowhere"],
     ["evaluate", "run", "--only", "generaton"],
     ["evaluate", "run", "--probes", "hed"],

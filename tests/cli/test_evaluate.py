@@ -129,6 +129,10 @@ BAD = {
         ["report", "RUN", "--out", "done/config.json"],
         "must not be a file that a run consists of",
     ),
+    "explore-out": (
+        ["explore", "RUN", "--out", "done/config.json"],
+        "must not be a file that a run consists of",
+    ),
     "fid-few": (["fid", "digits", "digits", "--samples", "0"], "samples must be .*at least 6"),
     "fid-missing": (["fid", "digits", "no/where"], "must be a path that exists .* got .?no/where"),
     "fid-part": (["fid", "digits:tset", "digits"], "must be one of train, test, got 'tset'"),

@@ -1,4 +1,4 @@
-"""lorae spectrum and lorae report."""
+"""lorae spectrum, lorae report and lorae explore."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,29 @@ def test_report_writes_a_file_and_prints_its_path(lorae, finished):
     assert Path("else/where.html").is_file()
 
 
-@pytest.mark.parametrize("command", ["spectrum", "report"])
+def test_explore_writes_a_page_and_prints_its_path(lorae, finished, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    status, out, err = lorae("explore", finished)
+    assert (status, err) == (0, "")
+    assert Path(out.strip()) == finished / "explorer.html"
+    assert "lorae explorer" in (finished / "explorer.html").read_text(encoding="utf-8")
+    assert opened == []
+    status, out, _ = lorae(
+        "explore", finished, "--out", "e.html", "--density", "mixture-4", "--open"
+    )
+    assert status == 0
+    assert opened == [Path("e.html").resolve().as_uri()]
+
+
+def test_report_opens_itself(lorae, finished, monkeypatch):
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    status, _, err = lorae("report", finished, "--open")
+    assert status == 0
+    assert "no browser found to open" in err
+
+
+@pytest.mark.parametrize("command", ["spectrum", "report", "explore"])
 def test_a_missing_or_unfinished_run_is_refused(command, lorae, stopped):
     before = content(stopped)
     assert_refused(lorae(command, "nowhere"), "there is no run at 'nowhere'")
@@ -47,7 +69,7 @@ def test_a_missing_or_unfinished_run_is_refused(command, lorae, stopped):
     assert content(stopped) == before
 
 
-@pytest.mark.parametrize("command", [["spectrum"], ["report"], ["train", "--resume"]])
+@pytest.mark.parametrize("command", [["spectrum"], ["report"], ["explore"], ["train", "--resume"]])
 def test_a_run_whose_data_have_changed_is_refused(command, lorae):
     samples = np.random.default_rng(0).normal(size=(200, 5))
     np.save("t.npy", samples)

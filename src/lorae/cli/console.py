@@ -15,7 +15,7 @@ from lorae.cli.catalog import DataCommand, Models
 from lorae.cli.demo import Demo
 from lorae.cli.evaluate import Classify, Evaluate, Fid
 from lorae.cli.export import Export, Fold
-from lorae.cli.inspect import Report, Spectrum
+from lorae.cli.inspect import Explore, Report, Spectrum
 from lorae.cli.malloc import keep_freed_memory
 from lorae.cli.output import print_answer
 from lorae.cli.parsing import Command, parse
@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     "Inspect and evaluate": {
         "spectrum": Spectrum,
         "report": Report,
+        "explore": Explore,
         "evaluate": Evaluate,
         "classify": Classify,
         "fid": Fid,

@@ -1,13 +1,15 @@
-"""The commands that show what a training has found: spectrum, report."""
+"""The commands that show what a training has found: spectrum, report, explore."""
 
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from lorae.cli.output import Json, print_answer
+from lorae.cli.output import Json, print_answer, print_warning
 from lorae.errors import InputError
+from lorae.sampling.registry import check_density
 from lorae.utils.text import format_table
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class Report:
     """Run folders of finished trainings."""
     out: Path | None = None
     """File to write; report.html in the first run's folder by default."""
+    open: bool = False
+    """Open the report in the browser."""
 
     def __call__(self) -> None:
         """Write the report and print its path."""
@@ -59,6 +63,44 @@ class Report:
         from lorae.report.report import write_report
 
         print_answer(str(write_report(runs, out)))
+        if self.open:
+            open_page(out)
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Write an HTML page in which the decoder of a run can be played with, offline."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of a finished training."""
+    out: Path | None = None
+    """File to write; explorer.html in the run folder by default."""
+    density: str | None = None
+    """Density of random draws: gaussian, mixture-4, mixture-10, mixture-auto, flow or prior; by
+    default the prior if the model has one, else gaussian."""
+    open: bool = False
+    """Open the page in the browser."""
+
+    def __call__(self) -> None:
+        """Write the page and print its path."""
+        check_density(self.density)
+        from lorae.training.run_folder import Run, check_output_file
+
+        run = Run.open(self.run)
+        out = check_output_file(self.out or run.path / "explorer.html")
+
+        from lorae.report.explorer import explore_run
+
+        explore_run(run, out, density=self.density)
+        print_answer(str(out))
+        if self.open:
+            open_page(out)
+
+
+def open_page(path: Path) -> None:
+    """Open a page in the browser, or warn that there is none."""
+    if not webbrowser.open(path.resolve().as_uri()):
+        print_warning(f"no browser found to open {path}")
 
 
 def _format_ranks(found: "Evaluation", answer: dict[str, Any]) -> str:

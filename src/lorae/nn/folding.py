@@ -90,7 +90,7 @@ def replace_output_layer(
     name, layer = output_layer(network)
     weight = layer.weight.new_empty(outputs, *layer.weight.shape[1:])
     has_bias = layer.bias is not None if bias is None else bias
-    fresh = _copy_with(layer, weight, weight.new_empty(outputs) if has_bias else None)
+    fresh = replace_weight(layer, weight, weight.new_empty(outputs) if has_bias else None)
     fresh.reset_parameters()
     return _replace(network, name, fresh)
 
@@ -128,7 +128,7 @@ def fold_output(
     A, b = A.double(), b.double()
     expected = None if certain else network(samples).double() @ A.mT + b
     weight = layer.weight.double()
-    folded = _copy_with(
+    folded = replace_weight(
         layer,
         (A @ weight.flatten(1)).view(len(A), *weight.shape[1:]).to(layer.weight),
         (b if layer.bias is None else A @ layer.bias.double() + b).to(layer.weight),
@@ -221,13 +221,13 @@ def _precede(layer: InputLayer, U: Float[Tensor, "l r"], d: Float[Tensor, " l"] 
     if isinstance(layer, nn.Linear):
         if d is not None:
             bias = (weight @ d + (0 if bias is None else bias.double())).to(layer.weight)
-        return _copy_with(layer, (weight @ U).to(layer.weight), bias)
+        return replace_weight(layer, (weight @ U).to(layer.weight), bias)
     if d is not None:
         raise InputError("decoder must begin with a Linear layer to absorb an offset of its codes")
-    return _copy_with(layer, torch.einsum("lr,lohw->rohw", U, weight).to(layer.weight), bias)
+    return replace_weight(layer, torch.einsum("lr,lohw->rohw", U, weight).to(layer.weight), bias)
 
 
-def _copy_with(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Any:
+def replace_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Any:
     """Return a copy of a layer with another weight and bias, and without parametrizations."""
     kind: Any = parametrize.type_before_parametrizations(layer)
     other = kind.__new__(kind)  # a deepcopy would share the class of the parametrized layer

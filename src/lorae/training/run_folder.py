@@ -6,6 +6,7 @@
 `model.safetensors`    the trained model, once training has ended
 `checkpoint/`          the state to resume from
 `report.html`          the report, if one was written
+`explorer.html`        the explorer, if one was written
 ====================== =======================================================================
 
 `config.json` and each line of `metrics.jsonl` end in a checksum. That of a line covers the line

@@ -1,0 +1,304 @@
+"""The explorer: one HTML file in which the decoder of a model runs, to look at its latent space.
+
+Codes on the page are coordinates u with mean 0 and variance 1 over the samples, in the order of the
+variance that they carry in data space. Errors are mean squares over the values of a sample in
+scaled units. The page opens offline and refers to nothing outside itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+
+from lorae.errors import InputError
+from lorae.estimator.coordinates import Coordinates, mean_jacobian, principal_coordinates
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import decode_all, encode_all, evaluation_mode, squared_errors
+from lorae.report import browser_decoder, explorer_page, explorer_views
+from lorae.report.browser_decoder import Unsupported, encode_floats
+from lorae.report.explorer_views import View
+from lorae.report.runs import printable
+from lorae.sampling.registry import fit_density
+from lorae.training.options import data_of
+from lorae.training.run_folder import Run
+from lorae.utils.files import write_atomic
+from lorae.utils.samples import as_float, subsample
+
+STEPS = (-2, -1, 0, 1, 2)
+"""Standard deviations of the pictures of a filmstrip."""
+MAX_SAMPLES = 1000
+"""The largest number of samples on the map."""
+
+_TRAINING = 5000  # training samples for coordinates, density and neighbours, at most
+_METRIC = 64  # samples over which the decoder's derivative is averaged
+_COORDINATES = 64  # coordinates of a page, at most
+_FLOOR = 1e-6  # coordinates with less than this share of the largest variance are left out
+DRAWS = 300
+_EXTREMES = 6
+_HALF = 1e-3  # largest change of decoded samples, in scaled units, by weights in float16
+_SEED = 0
+
+
+def write_explorer(
+    path: str | Path,
+    model: Autoencoder,
+    samples: Tensor,
+    *,
+    labels: Sequence[Any] | Tensor | None = None,
+    columns: Sequence[str] | None = None,
+    training: Tensor | None = None,
+    coordinates: Coordinates | None = None,
+    shares: Sequence[float] | None = None,
+    draws: Float[Tensor, "n l"] | None = None,
+    errors_by_rank: Sequence[tuple[int, float]] = (),
+    title: str = "Latent space",
+) -> Path:
+    """Write an explorer of a model's latent space, atomically, and return its path.
+
+    Args:
+        path: the HTML file, replaced if it exists.
+        model: an autoencoder whose decoder inverts its encoder.
+        samples: samples for the map, n x shape in the units of the data, at least 2; at most
+            `MAX_SAMPLES` of them, fewer if they are large, are drawn for the page.
+        labels: a label for each sample, numbers or texts.
+        columns: names of the values of a vector.
+        training: training samples, for the nearest neighbours and the density of random draws; by
+            default there are no neighbours, and the density is that of the samples.
+        coordinates: the coordinates to show; by default the codes of the model, centred.
+        shares: the share of the variance of the data that each coordinate carries; by default
+            estimated from the derivative of the decoder, with the explained variance as their sum.
+        draws: random codes of the model, from a fitted density; by default from a Gaussian.
+        errors_by_rank: ranks and errors of models of the same data.
+        title: heading of the page.
+
+    Raises:
+        InputError: if the model has no encoder that its decoder inverts, or labels and samples
+            differ in number.
+        OSError: if the file cannot be written; an old one stays.
+    """
+    if not model.inverts:
+        raise InputError("model must have an encoder that its decoder inverts, got a GAN")
+    if labels is not None and len(labels) != len(samples):
+        raise InputError(
+            f"labels must be one for each of {len(samples)} samples, got {len(labels)}"
+        )
+    view = explorer_views.view_of(model, samples, columns)
+    fitted = subsample(samples if training is None else training, _TRAINING, _SEED)
+    index = subsample(torch.arange(len(samples)), view.count(MAX_SAMPLES), _SEED)
+    shown, fitted = as_float(samples[index]), as_float(fitted)
+    codes = encode_all(model, fitted)
+    space = _Space.of(model, shown, fitted, codes, coordinates=coordinates, shares=shares)
+    if draws is None:
+        draws = fit_density(model, lambda: codes).sample(DRAWS, _generator())
+    names = [] if labels is None else [_text(labels[k]) for k in index.tolist()]
+    content = _content(space, view, shown, names)
+    content["draws"] = encode_floats(space.standardize(draws[:DRAWS]))
+    if training is not None:
+        content["neighbours"] = _neighbours(space, view, shown, fitted, codes)
+    page = explorer_page.render(
+        content, printable(title), errors_by_rank, DRAWS, is_test=training is not None
+    )
+    write_atomic(Path(path), page.encode(errors="replace"))
+    return Path(path)
+
+
+def explore_run(run: Run, path: Path, *, density: str | None = None) -> Path:
+    """Write the explorer of a finished run, and return its path.
+
+    The coordinates are those of :func:`lorae.estimator.coordinates.principal_coordinates`.
+
+    Args:
+        run: the run, whose test samples are shown.
+        path: the HTML file, replaced if it exists.
+        density: of random draws, a name in `DENSITIES`; by default the prior or a Gaussian.
+
+    Raises:
+        InputError: if the run has not ended, its data are missing, or its model is a GAN.
+    """
+    model, data = run.model(), data_of(run)
+    if not model.inverts:
+        raise InputError(
+            f"run must be of a model that reconstructs, got {run.options['model']!r}, whose "
+            "encoder is a critic"
+        )
+    training = as_float(subsample(data.train, _TRAINING, _SEED))
+    labels = data.test_labels
+    found = fit_density(model, lambda: encode_all(model, training), density)
+    return write_explorer(
+        path,
+        model,
+        data.test,
+        labels=labels if labels is not None and labels.ndim == 1 else None,
+        columns=data.columns,
+        training=training,
+        coordinates=principal_coordinates(model, training, metric_samples=_METRIC),
+        draws=found.sample(DRAWS, _generator()),
+        title=f"{run.name} on {data.name}",
+    )
+
+
+@dataclass(frozen=True)
+class _Space:
+    """The coordinates of a page: u = (T z + b) / deviations, and codes z = B u + mean.
+
+    Args:
+        model: whose codes z are.
+        mean: the code of u = 0.
+        T: from centred codes to coordinates.
+        B: from coordinates u to centred codes.
+        deviations: standard deviations of the coordinates before they were standardized.
+        shares: the share of the variance of the data that each coordinate carries.
+        explained: the share of the variance of the samples that reconstructions explain.
+    """
+
+    model: Autoencoder
+    mean: Float[Tensor, " l"]
+    T: Float[Tensor, "k l"]
+    B: Float[Tensor, "l k"]
+    deviations: Float[Tensor, " k"]
+    shares: Float[Tensor, " k"]
+    explained: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(
+        cls,
+        model: Autoencoder,
+        samples: Tensor,
+        fitted: Tensor,
+        codes: Tensor,
+        *,
+        coordinates: Coordinates | None,
+        shares: Sequence[float] | None,
+    ) -> "_Space":
+        codes = codes.double()
+        errors, spread = squared_errors(model, samples, fitted.mean(0))
+        explained = 1 - float(errors.sum() / spread.sum().clamp(min=1e-300))
+        T = inverse = torch.eye(codes.shape[1], dtype=torch.float64)
+        mean = codes.mean(0)
+        if coordinates is not None:
+            T, inverse, mean = coordinates.transform, coordinates.inverse, coordinates.mean
+        deviations = ((codes - mean) @ T.mT).std(0)
+        if shares is None:
+            carried = deviations.square()
+            if coordinates is None:
+                with evaluation_mode(model):
+                    carried = carried * mean_jacobian(model.decoder, _probe(model, codes))[0].diag()
+            found = carried / carried.sum().clamp(min=1e-300) * max(explained, 1e-6)
+        else:
+            found = torch.as_tensor(shares, dtype=torch.float64)
+        order = found.argsort(descending=True, stable=True)[:_COORDINATES]
+        order = order[found[order] > _FLOOR * found.max().clamp(min=1e-300)]
+        order = order if len(order) else torch.tensor([0])
+        deviations = deviations[order].clamp(min=1e-30)
+        return cls(
+            model,
+            mean,
+            T[order],
+            inverse[:, order] * deviations,
+            deviations,
+            found[order],
+            explained,
+        )
+
+    def standardize(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, "n k"]:
+        """Return the coordinates u of codes of the model."""
+        return ((codes.double() - self.mean) @ self.T.mT / self.deviations).float()
+
+    def encode(self, samples: Tensor) -> Float[Tensor, "n k"]:
+        """Return the coordinates u of samples."""
+        return self.standardize(encode_all(self.model, samples))
+
+    def decode(self, u: Float[Tensor, "n k"]) -> Tensor:
+        """Return the samples, in the units of the data, of coordinates u."""
+        return decode_all(self.model, (u.double() @ self.B.mT + self.mean).float())
+
+
+def _probe(model: Autoencoder, codes: Tensor) -> Tensor:
+    places = torch.linspace(0, len(codes) - 1, min(_METRIC, len(codes))).round().long()
+    return codes[places].to(model.shift)
+
+
+def _content(space: _Space, view: View, samples: Tensor, labels: list[str]) -> dict[str, Any]:
+    """Return what the page's script reads, apart from draws and neighbours."""
+    u = space.encode(samples)
+    decoded = space.decode(u)
+    errors = ((decoded - samples) / space.model.scale).square().flatten(1).mean(1)
+    order = errors.argsort()
+    count = min(_EXTREMES, len(samples) // 2)
+    content: dict[str, Any] = {
+        "view": view.describe(),
+        "shares": space.shares.tolist(),
+        "codes": encode_floats(u),
+        "errors": encode_floats(errors),
+        "labels": labels,
+        "count": len(samples),
+        "samples": view.pack(samples),
+        "best": order[:count].tolist(),
+        "worst": order.flip(0)[:count].tolist(),
+        "steps": STEPS,
+    }
+    try:
+        content["decoder"] = _pack_decoder(space, view, u)
+    except Unsupported as reason:
+        content["unsupported"] = str(reason)
+        content["frames"] = view.pack(space.decode(_strips(u.shape[1])))
+        content["reconstructions"] = view.pack(decoded)
+    return content
+
+
+def _strips(coordinates: int) -> Float[Tensor, "n k"]:
+    """Return the codes of all filmstrips, one coordinate after the other."""
+    return torch.kron(torch.eye(coordinates), torch.tensor(STEPS, dtype=torch.float32)[:, None])
+
+
+def _pack_decoder(space: _Space, view: View, u: Tensor) -> dict[str, Any]:
+    layers = browser_decoder.simplify(space.model.decoder, space.B, space.mean)
+    packing = browser_decoder.pack(layers)
+    probe = torch.cat([u[:32], _strips(u.shape[1])[:32]])
+    expected, rounded = layers(probe), browser_decoder.round_to_half(layers)(probe)
+    half = bool((rounded - expected).abs().max() < _HALF)
+    factor, offset = view.output_map()
+    output = browser_decoder.Packing()
+    values = expected[0].numel() // len(factor)
+    last = browser_decoder.pack_affine(factor, offset, values, output)
+    return {
+        "half": half,
+        "products": packing.products,
+        "layers": packing.layers,
+        "weights": packing.encode(torch.float16 if half else torch.float32),
+        "output": last,
+        "outputWeights": output.encode(torch.float32),
+    }
+
+
+def _neighbours(
+    space: _Space, view: View, samples: Tensor, training: Tensor, codes: Tensor
+) -> dict[str, Any]:
+    """Return the training sample nearest to each sample in data space to first order."""
+    scale = space.shares.sqrt()  # a unit step along u moves the decoded sample so far
+    found = NearestNeighbors(n_neighbors=1).fit((space.standardize(codes) * scale).numpy())
+    u = (space.encode(samples) * scale).numpy()
+    nearest = torch.from_numpy(found.kneighbors(u, return_distance=False)[:, 0])
+    kept, index = torch.unique(nearest, return_inverse=True)
+    apart = ((training[nearest] - samples) / space.model.scale).square().flatten(1).mean(1)
+    return {
+        "index": index.tolist(),
+        "apart": encode_floats(apart),
+        "samples": view.pack(training[kept]),
+    }
+
+
+def _text(label: Any) -> str:
+    """Return a label of a sample as text."""
+    value = label.item() if isinstance(label, Tensor) or hasattr(label, "item") else label
+    return printable(str(value))
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(_SEED)

@@ -1,0 +1,224 @@
+// Samples of the explorer: how they are read, and painted.
+
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const data = JSON.parse($("data").textContent);
+const view = data.view;
+
+// Numbers as text
+
+const percent = (share) => `${format(100 * share)} %`;
+const isNumber = (text) => text !== "" && Number.isFinite(Number(text));
+const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
+
+function format(value) {
+  if (!Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-4 || size >= 1e6)) return value.toExponential(1).replace("-", "−");
+  return String(Number(value.toPrecision(3))).replace("-", "−");
+}
+
+/** Return a new element with attributes, and children or text. */
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function style(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+// Colours
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const VIRIDIS = [[68, 1, 84], [71, 44, 122], [59, 81, 139], [44, 113, 142], [33, 144, 141],
+  [39, 173, 129], [92, 200, 99], [170, 220, 50], [253, 231, 37]];
+const DIVERGING = [[33, 76, 145], [83, 134, 190], [150, 189, 219], [212, 226, 237], [245, 244, 242],
+  [246, 216, 199], [231, 158, 128], [203, 92, 74], [149, 31, 47]];
+
+function mix(palette, t) {
+  const at = Math.min(Math.max(t, 0), 1) * (palette.length - 1);
+  const k = Math.min(Math.floor(at), palette.length - 2);
+  return palette[k].map((low, c) => low + (at - k) * (palette[k + 1][c] - low));
+}
+
+/** Return a sequential colour that stands out from the page. */
+function ramp(t) {
+  return `rgb(${mix(VIRIDIS, dark.matches ? 0.25 + 0.75 * t : 0.92 * t).map(Math.round)})`;
+}
+
+// Samples, as flat arrays of what is shown
+
+/** Return a function from the number of a sample to its values. */
+async function unpack({ sheet, columns, floats, half }) {
+  if (floats !== undefined) {
+    const values = half ? decodeHalfs(floats) : decodeFloats(floats);
+    const size = view.kind === "table" ? view.columns.length : view.channels * view.plane;
+    return (k) => values.subarray(k * size, (k + 1) * size);
+  }
+  const image = new Image();
+  image.src = sheet;
+  await image.decode();
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  const { width, height, channels } = view;
+  return (k) => {
+    const [left, top] = [(k % columns) * width, Math.floor(k / columns) * height];
+    const pixels = context.getImageData(left, top, width, height).data;
+    const values = new Float32Array(channels * width * height);
+    for (let c = 0, j = 0; c < channels; c++)
+      for (let p = 0; p < width * height; p++, j++) values[j] = pixels[4 * p + c] / 255;
+    return values;
+  };
+}
+
+// Pictures of samples: one function for each kind of view, which paints values on a canvas
+
+const painters = {
+  image(canvas, values) {
+    const { width, height, channels } = view;
+    const pixels = prepare(canvas, width, height);
+    const step = channels === 3 ? width * height : 0;
+    for (let p = 0; p < width * height; p++) {
+      for (let c = 0; c < 3; c++) pixels.data[4 * p + c] = Math.round(255 * values[p + c * step]);
+      pixels.data[4 * p + 3] = 255;
+    }
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+  },
+
+  field(canvas, values) {
+    const { width, height, channels, plane, slice, low, high } = view;
+    const gap = Math.max(1, Math.round(width / 16));
+    const whole = channels * width + (channels - 1) * gap;
+    const pixels = prepare(canvas, whole, height);
+    for (let c = 0; c < channels; c++) {
+      const crosses = low[c] < 0 && high[c] > 0;
+      const size = Math.max(-low[c], high[c]);
+      const [bottom, top] = crosses ? [-size, size] : [low[c], high[c]];
+      for (let p = 0; p < width * height; p++) {
+        const t = (values[c * plane + slice + p] - bottom) / (top - bottom || 1);
+        const at = 4 * (Math.floor(p / width) * whole + c * (width + gap) + (p % width));
+        pixels.data.set(mix(crosses ? DIVERGING : VIRIDIS, t), at);
+        pixels.data[at + 3] = 255;
+      }
+    }
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+  },
+
+  signal(canvas, values, other = null) {
+    const { context, width, height } = sharpen(canvas);
+    context.lineWidth = width > 150 ? 1.75 : 1.25;
+    context.lineJoin = "round";
+    const margin = 3;
+    for (const [series, faint] of [[other, true], [values, false]]) {
+      if (series === null) continue;
+      for (let c = 0; c < view.channels; c++) {
+        context.strokeStyle = faint ? style("--muted") : style(`--c${c % 10}`);
+        context.globalAlpha = faint ? 0.55 : 1;
+        context.beginPath();
+        for (let k = 0; k < view.width; k++) {
+          const t = (series[c * view.plane + k] - view.low[c]) / (view.high[c] - view.low[c] || 1);
+          const x = margin + (k / Math.max(1, view.width - 1)) * (width - 2 * margin);
+          context.lineTo(x, height - margin - t * (height - 2 * margin));
+        }
+        context.stroke();
+      }
+    }
+    context.globalAlpha = 1;
+    if (width < 150) return;
+    context.fillStyle = style("--muted");
+    context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    const alike = view.low.every((low, c) => low === view.low[0] && view.high[c] === view.high[0]);
+    if (!alike) return;
+    context.fillText(format(view.high[0]), 5, 14);
+    context.fillText(format(view.low[0]), 5, height - 6);
+  },
+
+  /** Bars from the mean, for the small pictures; the large one is an HTML table. */
+  table(canvas, values) {
+    const { context, width, height } = sharpen(canvas);
+    const count = view.columns.length;
+    const thickness = height / count;
+    context.fillStyle = style("--line");
+    context.fillRect(width / 2 - 0.5, 0, 1, height);
+    for (let k = 0; k < count; k++) {
+      const reach = Math.max(view.high[k] - view.mean[k], view.mean[k] - view.low[k]) || 1;
+      const t = Math.min(Math.max((values[k] - view.mean[k]) / reach, -1), 1);
+      context.fillStyle = style(t < 0 ? "--c1" : "--c0");
+      const bar = Math.max(1, thickness - (thickness > 4 ? 1.5 : 0.5));
+      context.fillRect(t < 0 ? width / 2 * (1 + t) : width / 2, k * thickness, Math.abs(t) * width / 2, bar);
+    }
+  },
+};
+const paint = painters[view.kind];
+
+/** Set the size of a canvas, and return its pixels to be filled. */
+function prepare(canvas, width, height) {
+  if (canvas.width !== width || canvas.height !== height) {
+    canvas.width = width;
+    canvas.height = height;
+  }
+  return canvas.getContext("2d").createImageData(width, height);
+}
+
+/** Give a canvas the resolution of the screen, clear it, and return its context and size. */
+function sharpen(canvas) {
+  const ratio = window.devicePixelRatio || 1;
+  const [width, height] = [canvas.clientWidth || 64, canvas.clientHeight || 64];
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  const context = canvas.getContext("2d");
+  context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  return { context, width, height };
+}
+
+function picture(label) {
+  const canvas = make("canvas", { class: `picture ${view.kind}` });
+  if (label) {
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", label);
+  } else canvas.setAttribute("aria-hidden", "true");
+  return canvas;
+}
+
+/** The columns of a table: name, bar from the mean, value, and the values of other samples. */
+class ColumnTable {
+  constructor(element) {
+    this.header = element.querySelector("th.other");
+    this.rows = view.columns.map((name, k) => {
+      const bar = make("span", { class: "bar" });
+      const mark = make("span", { class: "mark", hidden: "" });
+      const middle = make("span", { class: "middle" });
+      middle.style.left = `${100 * this.place(k, view.mean[k])}%`;
+      const track = make("span", { class: "track" }, middle, bar, mark);
+      const value = make("td", { class: "n" });
+      const words = name.replace(/([_/.-])/g, "$1\u200b"); // where a long name may break
+      const other = make("td", { class: "n other" });
+      const row = make("tr", {}, make("th", { scope: "row" }, words), make("td", {}, track), value, other);
+      element.tBodies[0].append(row);
+      return { bar, mark, value, other };
+    });
+  }
+
+  place(k, value) {
+    const t = (value - view.low[k]) / (view.high[k] - view.low[k] || 1);
+    return Math.min(Math.max(t, 0), 1);
+  }
+
+  paint(values, other) {
+    this.header.textContent = other === null ? "" : "Sample";
+    this.rows.forEach(({ bar, mark, ...cells }, k) => {
+      const [from, to] = [this.place(k, view.mean[k]), this.place(k, values[k])];
+      bar.style.left = `${100 * Math.min(from, to)}%`;
+      bar.style.width = `${100 * Math.abs(to - from)}%`;
+      cells.value.textContent = format(values[k]);
+      mark.hidden = other === null;
+      cells.other.textContent = other === null ? "" : format(other[k]);
+      if (other !== null) mark.style.left = `${100 * this.place(k, other[k])}%`;
+    });
+  }
+}
