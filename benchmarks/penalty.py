@@ -114,7 +114,6 @@ def ways(latent: int, times: int) -> dict[str, Callable[[], float]]:
     work: dict[str, Callable[[], object]] = {
         "torch": by_gradient(M, lambda A: torch.linalg.matrix_norm(A, "nuc")),
         "svd": by_gradient(M, lambda A: polar.nuclear_norm(A, "svd")),
-        "gram": by_gradient(M, lambda A: polar.nuclear_norm(A, "gram")),
         "minimax": by_gradient(M, lambda A: polar.nuclear_norm(A, "minimax")),
         "proximal": lambda: spectral.soft_threshold(M, 1e-4),
         f"few ({LIVE})": few_directions(latent),

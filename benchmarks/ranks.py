@@ -3,8 +3,7 @@
 MNIST at a quarter of the paper's width, 128 latent dimensions, learning rate 1e-3, batch 100. The
 first row of each model is the slow algorithm; the errors of the others are divided by its error on
 the same seed, and the geometric mean over seeds is printed with its 95% interval. Compare every
-difference with that between seeds, and with that between "svd" and "gram", which differ only in
-rounding.
+difference with that between seeds.
 
     python3 dev.py bench ranks
     python3 dev.py bench ranks --steps 3000 --seeds 5
@@ -28,10 +27,9 @@ SLOW: dict[str, Any] = {"algorithm": "svd", "every": 1, "precision": "32-true"}
 ROWS: dict[str, dict[str, dict[str, Any]]] = {
     "lorae-scale-free": {
         "svd": {},
-        "gram": {"algorithm": "gram"},
         "minimax": {"algorithm": "minimax"},
-        "gram/8": {"algorithm": "gram", "every": 8},
-        "gram, bf16": {"algorithm": "gram", "precision": "bf16-mixed"},
+        "svd/8": {"every": 8},
+        "svd, bf16": {"precision": "bf16-mixed"},
     },
     "lorae-proximal": {
         "every step": {},

@@ -20,10 +20,8 @@ LARGE = {
     "huge": 1e30 * gaussian(32, 32),
 }
 ALL = MATRICES | LARGE
-FAST = [algorithm for algorithm in polar.ALGORITHMS if algorithm != "svd"]
 
 each_algorithm = pytest.mark.parametrize("algorithm", list(polar.ALGORITHMS))
-each_fast_algorithm = pytest.mark.parametrize("algorithm", FAST)
 every_type = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 every_matrix = pytest.mark.parametrize("A", ALL.values(), ids=ALL.keys())
 
@@ -45,8 +43,6 @@ def allowed(A: Tensor, algorithm: str, dtype: torch.dtype) -> Tensor:
     k, largest = sigma.shape[-1], sigma[..., 0]
     epsilon = torch.finfo(dtype).eps
     rounding = 16 * k * epsilon * largest
-    if algorithm == "gram":
-        return rounding + k * epsilon**0.5 * largest
     if algorithm == "minimax":
         return rounding + TOLERANCE * sigma.sum(-1) + k * FLOOR * k ** (1 / 8) * largest
     return rounding
@@ -98,7 +94,7 @@ def test_the_factor_is_that_of_the_decomposition(algorithm, dtype, name):
     sigma = singular_values(A)
     least = torch.where(sigma > 1e-9, sigma, 1.0).amin()
     condition = float(sigma.amax() / least) if sigma.any() else 1.0
-    rounding = 32 * torch.finfo(dtype).eps * condition**2
+    rounding = 32 * torch.finfo(dtype).eps * condition
     bound = rounding + (TOLERANCE if algorithm == "minimax" else 0)
     assert torch.linalg.matrix_norm(error, ord=2).amax() <= bound
 
@@ -123,17 +119,6 @@ def test_the_polynomial_acts_on_the_singular_values_alone(A, dtype):
         assert (f.diff() <= TOLERANCE + rounding).all()  # descends like sigma, to the ripple
 
 
-@every_matrix
-@every_type
-def test_gram_maps_every_direction_to_length_1_or_0(A, dtype):
-    P = polar.polar_factor(A.to(dtype), "gram").double()
-    square = P.square().sum((-2, -1))
-    count = square.round()
-    close(square, count, 1e3 * torch.finfo(dtype).eps)
-    assert (count <= min(A.shape[-2:])).all()
-    assert (count >= (singular_values(A) > 1e-3 * singular_values(A)[..., :1]).sum(-1)).all()
-
-
 @pytest.mark.parametrize("name", ["trained", "exact rank"])
 @each_algorithm
 def test_live_directions_get_their_part_of_the_factor(name, algorithm):
@@ -153,17 +138,16 @@ def test_exact_zeros_stay_without_a_gradient(algorithm):
     assert torch.linalg.svdvals(P)[24:].amax() <= 1e-3
 
 
-@each_fast_algorithm
+@each_algorithm
 def test_a_batch_is_the_loop(algorithm):
     A = gaussian(3, 4, 5)
     for function in (polar.nuclear_norm, polar.polar_factor):
         close(function(A, algorithm), torch.stack([function(a, algorithm) for a in A]))
 
 
-@each_fast_algorithm
-def test_second_derivatives_are_refused_rather_than_wrong(algorithm):
+def test_second_derivatives_are_refused_rather_than_wrong():
     A = gaussian(3, 3).requires_grad_()
-    (grad,) = torch.autograd.grad(polar.nuclear_norm(A, algorithm), A, create_graph=True)
+    (grad,) = torch.autograd.grad(polar.nuclear_norm(A, "minimax"), A, create_graph=True)
     with pytest.raises(NotImplementedError, match="one derivative"):
         grad.square().sum().backward()
 
@@ -186,7 +170,7 @@ def test_empty_batches_are_allowed(algorithm):
 
 
 def test_the_way_chosen_resolves_as_much_as_the_type_does():
-    assert polar.default_algorithm(torch.zeros(4, 4)) == "gram"
+    assert polar.default_algorithm(torch.zeros(4, 4)) == "svd"
     assert polar.default_algorithm(torch.zeros(4, 4, dtype=torch.float64)) == "svd"
     assert polar.default_algorithm(torch.zeros(4, 4, device="meta")) == "minimax"
     A = gaussian(6, 6)

@@ -9,8 +9,6 @@ The algorithms are
 
 `svd`
     the singular value decomposition of :mod:`lorae.linalg.spectral`, the reference;
-`gram`
-    the eigenvectors of :math:`A^\top A` and a QR decomposition, less work (:func:`_by_gram`);
 `minimax`
     a polynomial in A, by matrix products alone, which suits a GPU (:func:`_by_minimax`).
 
@@ -38,9 +36,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lorae.linalg import spectral
-from lorae.linalg.svd import nan_if_refused, once, wide
+from lorae.linalg.svd import once, wide
 
-Algorithm = Literal["svd", "gram", "minimax"]
+Algorithm = Literal["svd", "minimax"]
 
 FLOOR = 1e-3
 """The share of the largest singular value below which `minimax` treats one as zero."""
@@ -68,17 +66,14 @@ their application to the Muon algorithm, arXiv 2505.16932, 2025.
 
 
 def default_algorithm(matrix: Float[Tensor, "*batch m n"]) -> Algorithm:
-    """Return the fastest algorithm for a matrix of this type on this device.
+    """Return `svd` on a CPU and in float64, `minimax` on an accelerator.
 
-    On one thread of a CPU (`benchmarks/README.md`), `gram` is faster than `svd` from 512 dimensions
-    on, and `minimax` slower; below, all take a few thousandths of a training step. In float64,
-    where the eigenvectors would be more accurate, they take as long as the singular value
-    decomposition. The choice for accelerators is not measured: there a decomposition takes
-    milliseconds and waits for the device, and a product takes microseconds.
+    On one thread of a CPU (`benchmarks/README.md`) `minimax` is no faster where the cost matters,
+    from 256 dimensions on. The choice for accelerators is not measured: there a decomposition
+    takes milliseconds and waits for the device, and a product takes microseconds.
     """
-    if matrix.dtype == torch.float64:
-        return "svd"
-    return "gram" if matrix.device.type == "cpu" else "minimax"
+    on_cpu = matrix.device.type == "cpu"
+    return "svd" if on_cpu or matrix.dtype == torch.float64 else "minimax"
 
 
 def update_interval(latent: int) -> int:
@@ -110,7 +105,7 @@ def polar_factor(
         algorithm: by default :func:`default_algorithm`.
 
     Example:
-        >>> polar_factor(torch.diag(torch.tensor([3.0, -2.0, 0.0])), "gram").diagonal()
+        >>> polar_factor(torch.diag(torch.tensor([3.0, -2.0, 0.0]))).diagonal()
         tensor([ 1., -1.,  0.])
     """
     with wide(matrix.detach()) as A:
@@ -122,7 +117,7 @@ def nuclear_norm(
 ) -> Float[Tensor, "*batch"]:
     r"""Return :math:`\|A\|_* = \langle P, A \rangle`, with the gradient P.
 
-    Only `svd` has a second derivative; the others raise a NotImplementedError.
+    Only `svd` has a second derivative; `minimax` raises a NotImplementedError.
 
     Args:
         matrix: :math:`A`.
@@ -130,7 +125,7 @@ def nuclear_norm(
 
     Example:
         >>> A = torch.diag(torch.tensor([3.0, 0.0])).requires_grad_()
-        >>> nuclear_norm(A, "gram").backward()
+        >>> nuclear_norm(A).backward()
         >>> A.grad
         tensor([[1., 0.],
                 [0., 0.]])
@@ -145,30 +140,6 @@ def nuclear_norm(
 
 def _by_svd(A: Tensor) -> Tensor:
     return spectral.polar_factor(A)
-
-
-def _by_gram(A: Tensor) -> Tensor:
-    r"""Return :math:`Q S V^\top` for eigenvectors V of :math:`A^\top A` and :math:`A V = Q R`.
-
-    S holds the signs of the diagonal of R, or 0 where it is no more than rounding. For singular
-    vectors V, in descending order, R is diagonal and this is the polar factor. The Gram matrix
-    squares the spectrum: in the direction of :math:`\sigma_i` the error of V is about
-    :math:`\epsilon\,(\sigma_1 / \sigma_i)^2`, and below :math:`\sqrt\epsilon\,\sigma_1` (3e-4 of
-    the largest value in float32) its columns are a mixture of singular vectors. The columns of Q
-    are orthonormal all the same, so the factor has norm 1, the value
-    :math:`\langle Q S V^\top, A \rangle = \sum_i |R_{ii}|` never exceeds the nuclear norm, and the
-    gradient shrinks such directions too, if less accurately.
-    """
-    if A.shape[-2] < A.shape[-1]:
-        return _by_gram(A.mT).mT
-    X = A / _largest(A)
-    (V,) = nan_if_refused(lambda G: (torch.linalg.eigh(G).eigenvectors.flip(-1),), X.mT @ X)
-    Q, R = torch.linalg.qr(X @ V)
-    diagonal = R.diagonal(dim1=-2, dim2=-1)
-    noise = max(A.shape[-2:]) * torch.finfo(A.dtype).eps * _largest(diagonal.unsqueeze(-1))
-    signs = diagonal.sign() * (diagonal.abs() > noise.squeeze(-1)) + 0 * diagonal  # NaN stays NaN
-    factor: Tensor = (Q * signs.unsqueeze(-2)) @ V.mT
-    return factor
 
 
 def _by_minimax(A: Tensor) -> Tensor:
@@ -204,7 +175,6 @@ def _by_minimax(A: Tensor) -> Tensor:
 
 ALGORITHMS: dict[Algorithm, Callable[[Tensor], Tensor]] = {
     "svd": _by_svd,
-    "gram": _by_gram,
     "minimax": _by_minimax,
 }
 """The functions that compute the polar factor of a constant matrix, by name."""
