@@ -1,47 +1,55 @@
-"""Shapes: uniform independent factors that can be recovered from the images."""
+"""Shapes: uniform independent factors, and the pixels that OpenCV draws for them."""
 
 import numpy as np
-from scipy.stats import binomtest, kstest
+import pytest
+from scipy.stats import chisquare, kstest
 
 from lorae.data import shapes
 
+ROWS = {  # pixels in each row of cv2.circle(image, centre, radius, colour, -1), OpenCV 5.0.0
+    3: [1, 5, 5, 7, 5, 5, 1],
+    4: [1, 5, 7, 7, 9, 7, 7, 5, 1],
+    5: [1, 7, 9, 9, 9, 11, 9, 9, 9, 7, 1],
+    6: [1, 7, 9, 11, 11, 11, 13, 11, 11, 11, 9, 7, 1],
+    7: [1, 7, 9, 11, 13, 13, 13, 15, 13, 13, 13, 11, 9, 7, 1],
+    8: [1, 7, 11, 13, 13, 15, 15, 15, 17, 15, 15, 15, 13, 13, 11, 7, 1],
+}
 
-def test_the_seven_factors_are_uniform_and_independent() -> None:
+
+def test_the_factors_are_uniform_and_independent() -> None:
     _, factors = shapes.generate(20_000, seed=3)
-    kind = factors[:, 0]
-    assert set(kind) == {0, 1}
-    assert binomtest(int(kind.sum()), len(kind)).pvalue > 1e-4
     for k, (low, high) in enumerate(zip(shapes.LOW, shapes.HIGH, strict=True)):
-        if k > 0:
-            assert kstest(factors[:, k], "uniform", (low, high - low)).pvalue > 1e-4
+        found, counts = np.unique(factors[:, k], return_counts=True)
+        assert found.tolist() == list(range(low, high + 1))
+        assert chisquare(counts).pvalue > 1e-4
+    for colour in factors[:, 4:].T:
+        assert kstest(colour, "uniform").pvalue > 1e-4
     correlation = np.corrcoef(factors.T) - np.eye(7)
     assert np.abs(correlation).max() < 5 / np.sqrt(len(factors))  # five standard errors
 
 
-def test_the_factors_can_be_measured_in_the_images() -> None:
-    images, factors = shapes.generate(2_000, seed=1)
-    visible = factors[:, 4:].max(axis=1) > 0.01
-    images, factors = images[visible], factors[visible]
-    kind, x, y, size = factors[:, :4].T
-    mask = images.max(axis=1) > 0
-    area = mask.sum(axis=(1, 2))
-    centres = np.arange(32) + 0.5
-    cx = (mask * centres).sum(axis=(1, 2)) / area
-    cy = (mask * centres[:, None]).sum(axis=(1, 2)) / area
-    assert np.abs(cx - x).max() < 0.51  # pixels are crisp: half a pixel is their resolution
-    assert np.abs(cy - y).max() < 0.51
-    width = mask.any(axis=1).sum(axis=1)
-    assert np.abs(width - 2 * size).max() <= 1.5
-    height = mask.any(axis=2).sum(axis=1)
-    assert np.abs(height - 2 * size)[kind == 1].max() <= 1
-    filled = area / (width * height)
-    assert filled[kind == 1].min() == 1  # squares fill their box, circles pi/4 of it
-    assert filled[kind == 0].max() < 1
-    assert np.abs(area[kind == 0] / (np.pi * size[kind == 0] ** 2) - 1).mean() < 0.05
-    colour = images.max(axis=(2, 3)) / 255
-    assert np.abs(colour - factors[:, 4:]).max() <= 0.5 / 255 + 1e-9
-    shades = images.reshape(*images.shape[:2], -1)
-    assert all(len(np.unique(channel)) <= 2 for image in shades[:100] for channel in image)
+@pytest.mark.parametrize("radius", ROWS)
+def test_circles_have_the_pixels_of_opencv(radius: int) -> None:
+    image = shapes.render(np.array([[0, 15, 20, radius, 1, 1, 1]]))[0, 0]
+    rows = ROWS[radius]
+    expected = np.zeros((32, 32), bool)
+    for row, count in zip(range(20 - radius, 21 + radius), rows, strict=True):
+        expected[row, 15 - count // 2 : 16 + count // 2] = True
+    assert np.array_equal(image > 0, expected)
+
+
+@pytest.mark.parametrize(("x", "y", "size"), [(8, 9, 3), (12, 24, 7), (24, 24, 8)])
+def test_squares_begin_at_their_upper_left_corner(x: int, y: int, size: int) -> None:
+    image = shapes.render(np.array([[1, x, y, size, 1, 1, 1]]))[0, 0]
+    expected = np.zeros((32, 32), bool)
+    expected[y : y + size + 1, x : x + size + 1] = True  # cut off at the border, as by OpenCV
+    assert np.array_equal(image > 0, expected)
+
+
+def test_a_shape_has_one_colour() -> None:
+    images, factors = shapes.generate(200, seed=1)
+    assert np.abs(images.max(axis=(2, 3)) / 255 - factors[:, 4:]).max() <= 0.5 / 255 + 1e-9
+    assert all(len(np.unique(channel)) <= 2 for image in images for channel in image)
 
 
 def test_shapes_are_seeded_and_longer_draws_continue_shorter_ones() -> None:

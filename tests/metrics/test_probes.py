@@ -1,13 +1,24 @@
 """Draws are balanced, probes classify, and nothing is selected on the test set."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
+import lorae
 from lorae.errors import InputError
-from lorae.metrics import probes
-from lorae.metrics.probes import PROBES, LabelledCodes, balanced_subset, supervised
+from lorae.metrics.probes import (
+    PROBES,
+    LabelledCodes,
+    accuracies,
+    balanced_subset,
+    best_on_test,
+    encode_labelled,
+    supervised,
+)
+from lorae.nn.autoencoder import Architecture, build
 
 
 def digits() -> LabelledCodes:
@@ -107,27 +118,42 @@ def test_supervised_trains_encoder_and_head_together():
     assert found > 0.75
 
 
-def test_the_head_has_the_weights_of_its_best_epoch(monkeypatch):
-    """The accuracy on held-out codes rises until the third epoch, then falls."""
-    held_out = iter([0.2, 0.4, 0.9, 0.9, 0.5])
-    weights, real = [], probes._epochs
+def test_the_head_is_trained_on_all_its_labels():
+    """Wherever a code is moved away, the head learns something else."""
+    codes = digits().draw(40, 0)
+    found = PROBES["head"](codes, epochs=3)
+    for k in (0, 17, 39):
+        moved = codes.train.clone()
+        moved[k] = 100.0
+        assert PROBES["head"](replace(codes, train=moved), epochs=3) != found, k
 
-    def watched(network, *arguments):
-        for _ in real(network, *arguments):
-            weights.append(nn.utils.parameters_to_vector(network.parameters()).clone())
-            yield
 
-    def accuracy(network, x, labels):
-        weights.append(nn.utils.parameters_to_vector(network.parameters()).clone())
-        return next(held_out, 1.0)
+def test_test_codes_do_not_influence_the_training():
+    codes = digits().draw(40, 0)
+    part = replace(codes, test=codes.test[:200], test_labels=codes.test_labels[:200])
+    rest = replace(codes, test=codes.test[200:], test_labels=codes.test_labels[200:])
+    n, m = len(part.test), len(rest.test)
+    for whole, a, b in zip(
+        *(accuracies(one, steps=40, every=10) for one in (codes, part, rest)), strict=True
+    ):
+        assert whole == pytest.approx((n * a + m * b) / (n + m))
 
-    monkeypatch.setattr(probes, "_epochs", watched)
-    monkeypatch.setattr(probes, "_accuracy", accuracy)
-    PROBES["head"](digits().draw(40, 0), epochs=5)
-    *along, final = weights  # twice per epoch: at its end and when the accuracy is computed
-    assert len(along) == 10
-    assert torch.equal(final, along[4])
-    assert not torch.equal(final, along[-1])
+
+def test_the_best_epoch_on_the_test_set_is_the_maximum_along_the_training():
+    codes = digits().draw(150, 0)
+    along = accuracies(codes, seed=3, steps=60, every=20)  # two steps an epoch
+    assert best_on_test(codes, seed=3, epochs=30) == max(along)
+    assert max(along) > min(along)
+
+
+def test_of_a_posterior_the_mean_alone_is_encoded():
+    model = build(Architecture("mlp", (64,), 5, "gaussian", width=0.1))
+    data = lorae.data.load("digits")
+    data = replace(data, train=data.train.flatten(1), test=data.test.flatten(1))
+    codes = encode_labelled(model, data, "encoder", standardize=False)
+    assert codes.train.shape[1] == 5
+    assert torch.equal(codes.test, encode_labelled(model, data).test)
+    assert torch.equal(codes.draw(20, 0).test, codes.test)  # as they are
 
 
 def test_rounding_in_unused_directions_is_not_amplified():

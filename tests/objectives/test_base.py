@@ -1,19 +1,25 @@
-"""Penalties check their weight, and weight decay is that of its formula."""
+"""Penalties check their weight, and both forms of weight decay follow their formulas."""
+
+import copy
 
 import pytest
 import torch
-from models import make_objective, train_on
+from models import loss, make_objective
 from torch import nn
 
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.bridges.base import NoBridge
 from lorae.nn.bridges.low_rank import LowRank
-from lorae.objectives.base import DecayedAE
+from lorae.objectives.base import DecayedAE, SquaredNormAE
 from lorae.objectives.lorae import FactoredLoRAE, LoRAE, ProximalLoRAE
+from lorae.objectives.registry import METHODS
+
+PENALISED = [LoRAE, ProximalLoRAE, DecayedAE, SquaredNormAE, FactoredLoRAE]
 
 
 @pytest.mark.parametrize("weight", [-1e-9, -1.0, float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("objective", [LoRAE, ProximalLoRAE, DecayedAE, FactoredLoRAE])
+@pytest.mark.parametrize("objective", PENALISED)
 def test_a_weight_out_of_range_is_refused(objective, weight):
     model = Autoencoder(nn.Linear(5, 3), LowRank(3), nn.Linear(3, 5))
     with pytest.raises(InputError, match="weight must be finite, at least 0, got"):
@@ -22,8 +28,8 @@ def test_a_weight_out_of_range_is_refused(objective, weight):
 
 @pytest.mark.parametrize("weight", [0, 0.5])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_weight_decay_is_half_the_squared_norm_of_all_parameters(weight, strength):
-    objective, x = make_objective("irmae-wd", weight=weight)
+def test_an_l2_penalty_is_half_the_squared_norm_of_all_parameters(weight, strength):
+    objective, x = make_objective("irmae-l2", weight=weight)
     objective.strength = strength
     flat = torch.cat([p.detach().double().flatten() for p in objective.model.parameters()])
     terms = objective(x)
@@ -31,13 +37,40 @@ def test_weight_decay_is_half_the_squared_norm_of_all_parameters(weight, strengt
     assert terms["decay"].item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_weight_decay_shrinks_what_does_not_affect_the_error():
-    objective, x = make_objective("irmae-wd", weight=1e-3)
-    before = torch.linalg.svdvals(objective.model.bridge.matrix().detach())
-    train_on(objective, x, steps=400)
-    after = torch.linalg.svdvals(objective.model.bridge.matrix().detach())
-    plain, _ = make_objective("irmae-wd", weight=0.0)
-    train_on(plain, x, steps=400)
-    without = torch.linalg.svdvals(plain.model.bridge.matrix().detach())
-    assert after[-1] / after[0] < 0.1 * before[-1] / before[0]
-    assert after[-1] / after[0] < 0.5 * without[-1] / without[0]
+def test_decoupled_decay_is_that_of_adamw():
+    ours, x = make_objective("irmae-wd", weight=0.3)
+    theirs, _ = make_objective("ae")
+    theirs.model = copy.deepcopy(ours.double().model)
+    rate, x = 1e-3, x.double()
+    adam = torch.optim.Adam(ours.parameter_groups(rate))
+    adamw = torch.optim.AdamW(theirs.model.parameters(), rate, weight_decay=0.3)
+    for _ in range(5):
+        for objective, optimizer in ((ours, adam), (theirs, adamw)):
+            optimizer.zero_grad()
+            loss(objective, x).backward()
+            optimizer.step()
+            objective.after_step(rate)
+    for p, q in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=2e-5)  # the order of decay and step
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "least", "most"),
+    [
+        ("irmae-wd", torch.float64, 0.0999998, 0.09999995),
+        ("irmae-wd", torch.float32, 0.1, 0.1),  # 1 - 1e-9 is 1
+        ("irmae-l2", torch.float64, -1e-9, 1e-9),  # Adam makes full steps down to 0
+    ],
+)
+def test_the_two_decays_treat_a_parameter_without_an_error_gradient(name, dtype, least, most):
+    model = Autoencoder(nn.Linear(3, 2), NoBridge(2), nn.Linear(2, 3))
+    model.register_parameter("idle", nn.Parameter(torch.tensor(0.1)))
+    objective = METHODS[name].build_objective(model).to(dtype)
+    x, idle = torch.rand(8, 3, dtype=dtype), model.get_parameter("idle")
+    optimizer = torch.optim.Adam(objective.parameter_groups(1e-3))
+    for _ in range(1000):
+        optimizer.zero_grad()
+        loss(objective, x).backward()
+        optimizer.step()
+        objective.after_step(1e-3)
+    assert torch.tensor(least).to(idle) <= idle <= torch.tensor(most).to(idle)

@@ -48,6 +48,20 @@ def test_a_bernoulli_vae_is_the_bound_of_coins(weight):
     torch.testing.assert_close(sum(terms.values()), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_weight_of_a_fifth_of_d_over_l_is_the_vae_of_lorae_s_authors():
+    """Their code: mean cross-entropy - 0.1 mean (1 + log_variance - mu^2 - exp(log_variance))."""
+    objective, x = make_objective("vae-bernoulli", "image")
+    objective.weight = 0.2 * x[0].numel() / 6
+    torch.manual_seed(0)
+    found = sum(objective(x).values()).item()
+    mean, log_variance = objective.model.encoder(objective.model.scaled(x)).chunk(2, 1)
+    torch.manual_seed(0)
+    z = mean + (log_variance / 2).exp() * torch.randn_like(mean)
+    entropy = torch.nn.functional.binary_cross_entropy(objective.model.decoder(z), x)
+    theirs = entropy - 0.1 * (1 + log_variance - mean**2 - log_variance.exp()).mean()
+    assert found == pytest.approx(theirs.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["vae", "vae-flow", "vrrae"])
 @pytest.mark.parametrize("strength", [0.0, 0.5])
 def test_a_warmup_holds_back_the_divergence_alone(name, strength):

@@ -1,15 +1,15 @@
 """Shapes: generated images with seven known factors of variation.
 
-One circle or square on black, 32 x 32, RGB::
+One circle or square on black, 32 x 32, RGB, with independent factors::
 
-    kind ~ {0: circle, 1: square},  x, y ~ U(8, 24),  size ~ U(3, 8),  r, g, b ~ U(0, 1)
+    kind ~ {0: circle, 1: square},  x, y ~ {8, ..., 24},  size ~ {3, ..., 8},  r, g, b ~ U(0, 1)
 
-``(x, y)`` is the centre in pixels from the upper left corner, ``size`` the radius, or half the
-side, so that every shape lies inside its image. Pixel (i, j), whose centre is (j + 1/2, i + 1/2),
-has the colour (r, g, b) if its centre lies in the shape, and is black otherwise: edges are crisp.
+A circle has the centre (x, y) and the radius ``size``; its pixels are those of the midpoint circle
+algorithm. A square has the corners (x, y) and (x + size, y + size), both included, so its side is
+``size + 1`` pixels; what lies outside the image is cut off.
 
-The set follows the IRMAE paper (Jing, Zbontar and LeCun, NeurIPS 2020), which LoRAE also uses.
-Its generator is not published in a form that fixes the pixels, so these are not the same images.
+These are the images of the IRMAE paper (Jing, Zbontar and LeCun, NeurIPS 2020), which LoRAE also
+uses: its authors draw them by ``cv2.circle`` and ``cv2.rectangle``. Their random numbers differ.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from lorae.data.splits import Split
 
 SIDE = 32
 FACTORS = ("kind", "x", "y", "size", "r", "g", "b")
-LOW = (0.0, 8.0, 8.0, 3.0, 0.0, 0.0, 0.0)
-HIGH = (2.0, 24.0, 24.0, 8.0, 1.0, 1.0, 1.0)
+LOW, HIGH = (0, 8, 8, 3), (1, 24, 24, 8)
+"""The ranges of the first four factors, which are integers; both ends are included."""
 
 
 def generate(n: int, seed: int | Sequence[int] = 0) -> tuple[Array, Array]:
@@ -40,8 +40,10 @@ def generate(n: int, seed: int | Sequence[int] = 0) -> tuple[Array, Array]:
         >>> images.shape, factors.shape
         ((2, 3, 32, 32), (2, 7))
     """
-    factors = np.random.default_rng(seed).uniform(LOW, HIGH, (n, len(FACTORS)))
-    factors[:, 0] = np.floor(factors[:, 0])
+    generator = np.random.default_rng(seed)
+    factors = generator.random((n, len(FACTORS)))  # one call, so that a longer draw continues
+    low, high = np.array(LOW), np.array(HIGH)
+    factors[:, :4] = low + np.floor(factors[:, :4] * (high - low + 1))
     images = np.empty((n, 3, SIDE, SIDE), np.uint8)
     for start in range(0, n, 4096):  # bounds the memory of the intermediate masks
         rows = slice(start, start + 4096)
@@ -51,16 +53,32 @@ def generate(n: int, seed: int | Sequence[int] = 0) -> tuple[Array, Array]:
 
 def render(factors: Array) -> Array:
     """Return the images of given factors: n x 7 to n x 3 x 32 x 32 uint8."""
-    kind, x, y, size = (factors[:, k, None, None] for k in range(4))
-    centres = np.arange(SIDE) + 0.5
-    dx = np.abs(centres[None, None, :] - x)
-    dy = np.abs(centres[None, :, None] - y)
-    circle = dx**2 + dy**2 <= size**2
-    square = (dx <= size) & (dy <= size)
+    kind, x, y, size = (factors[:, k, None, None].astype(np.int64) for k in range(4))
+    pixels = np.arange(SIDE)
+    dx, dy = pixels[None, None, :] - x, pixels[None, :, None] - y
+    circle = np.abs(dx) <= _HALF_WIDTHS[size, np.minimum(np.abs(dy), HIGH[3] + 1)]
+    square = (dx >= 0) & (dx <= size) & (dy >= 0) & (dy <= size)
     inside = np.where(kind == 1, square, circle)
     colour = np.rint(255 * factors[:, 4:]).astype(np.uint8)
     images: Array = inside[:, None] * colour[:, :, None, None]
     return images
+
+
+def _half_widths(radius: int) -> Array:
+    """Return half the width of each row of a disc from its centre on, and -1 below the disc."""
+    widths = np.full(HIGH[3] + 2, -1)
+    x, y, error = radius, 0, 0  # error is the excess of x^2 + y^2 over radius^2, halfway inwards
+    while x >= y:
+        widths[y], widths[x] = x, max(widths[x], y)
+        error += 2 * y + 1
+        y += 1
+        if error > 0:
+            error -= 2 * x - 1
+            x -= 1
+    return widths
+
+
+_HALF_WIDTHS = np.stack([_half_widths(radius) for radius in range(HIGH[3] + 1)])
 
 
 def load(train: int = 50_000, test: int = 10_000, seed: int = 0) -> Split:

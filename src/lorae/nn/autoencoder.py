@@ -44,7 +44,7 @@ class Architecture:
         value_range: the range of the scaled data, None if unbounded; it sets the output activation
             of general networks and the clipping of decoded images.
         probabilities: whether the decoder ends in a sigmoid instead of its own activation.
-        lipschitz: whether every layer of the decoder has spectral norm 1.
+        lipschitz: whether every layer of the decoder has operator norm 1.
         prior: whether training makes the codes follow N(0, I), so that samples are drawn from it.
         inverts: whether the decoder is trained to invert the encoder; that of a GAN is not.
 
@@ -283,7 +283,7 @@ def build(
     if a.probabilities:
         decoder[-1] = nn.Sigmoid()
     if a.lipschitz:
-        add_spectral_norm(decoder)
+        add_spectral_norm(decoder, torch.zeros(1, a.latent))
     return Autoencoder(
         encoder,
         bridge,

@@ -4,17 +4,27 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrize
 
 from lorae.errors import InputError
 from lorae.utils.validation import check_range
 
 Shape = tuple[int, ...]
 ValueRange = tuple[float, float] | None
+
+_LAYERS = (
+    nn.Linear,
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
 
 
 class Pair(NamedTuple):
@@ -85,17 +95,99 @@ def check_sizes(shape: Shape, latent: int, width: float) -> None:
     check_range("width", width, 0, open_low=True)
 
 
-def add_spectral_norm(network: nn.Module) -> nn.Module:
-    """Divide the weight of every layer by its largest singular value, in place, and return it.
+class OperatorNorm(nn.Module):
+    r"""Parametrization of a layer's weight that divides it by the operator norm of the layer.
 
-    The weight of a convolution is seen as a matrix with one row for each output channel (input
-    channel, for a transposed one). The singular value is tracked by one step of the power method
-    at each use of the weight in training. Dense layers become 1-Lipschitz, convolutions nearly so.
+    For the linear map A of the layer, on inputs of one size and without its bias, the norm
+
+    .. math:: \|A\| = \max_v \|A v\| / \|v\|
+
+    is estimated from below by the power method :math:`v \leftarrow A^\top A v / \|A^\top A v\|`,
+    with a step at each use of the weight in training. Stride and padding are part of A. The largest
+    singular value of the reshaped kernel, which `torch.nn.utils.parametrizations.spectral_norm`
+    divides by, is another number for a convolution.
+
+    Args:
+        layer: a linear layer, a convolution or a transposed convolution.
+        size: the size of one of its inputs, without the batch.
+    """
+
+    v: Tensor
+
+    def __init__(self, layer: nn.Module, size: Sequence[int]) -> None:
+        super().__init__()
+        weight = layer.get_parameter("weight").detach()
+        self._map = _linear_map(layer)
+        noise = torch.randn(1, *size, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("v", noise.to(weight))
+        for _ in range(20):
+            self._step(weight)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight divided by the estimate."""
+        with torch.autocast(weight.device.type, enabled=False):
+            if self.training:
+                self._step(weight.detach())
+            norm = self._map(self.v.clone(), weight).norm()
+        return weight / norm
+
+    def _step(self, weight: Tensor) -> None:
+        """Make one step: the gradient of half of ||A v||^2 is A^T A v."""
+        with torch.enable_grad():
+            v = self.v.clone().requires_grad_()
+            (image,) = torch.autograd.grad(self._map(v, weight).square().sum() / 2, v)
+        self.v.copy_(image / image.norm())
+
+
+def _linear_map(layer: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the map of a layer without its bias, as a function of input and weight."""
+    if isinstance(layer, nn.Linear):
+        return functional.linear
+    names = ["stride", "padding", "dilation", "groups"]
+    kind = type(layer).__name__  # such as ConvTranspose2d
+    if "Transpose" in kind:
+        names.append("output_padding")
+    function = getattr(functional, kind.lower().replace("transpose", "_transpose"))
+    return partial(function, bias=None, **{name: getattr(layer, name) for name in names})
+
+
+@torch.no_grad()
+def add_spectral_norm(network: nn.Module, x: Tensor) -> nn.Module:
+    """Divide the weight of every layer by the layer's operator norm, in place.
+
+    A chain of such layers and of activations that are 1-Lipschitz is 1-Lipschitz, up to the error
+    of the power method (:class:`OperatorNorm`).
+
+    Args:
+        network: linear layers and convolutions with zero padding.
+        x: one or more inputs; the norm of a convolution depends on the size of its input.
+
+    Returns:
+        The network.
 
     Reference:
-        Miyato et al., Spectral Normalization for Generative Adversarial Networks (ICLR 2018).
+        Miyato et al., Spectral Normalization for Generative Adversarial Networks (ICLR 2018), who
+        divide by the norm of the reshaped kernel; Gouk et al., Regularisation of Neural Networks
+        by Enforcing Lipschitz Continuity (Machine Learning 2021), for that of the convolution.
+
+    Example:
+        >>> layer = add_spectral_norm(nn.Linear(3, 3), torch.zeros(1, 3)).eval()
+        >>> torch.linalg.matrix_norm(layer.weight, 2).item() <= 1.01
+        True
     """
-    for module in list(network.modules()):
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            nn.utils.parametrizations.spectral_norm(module)
+    sizes: dict[nn.Module, Sequence[int]] = {}
+    layers = [module for module in network.modules() if isinstance(module, _LAYERS)]
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda layer, inputs: sizes.setdefault(layer, inputs[0].shape[1:]) and None
+        )
+        for layer in layers
+    ]
+    training = network.training
+    network.eval()(x)
+    network.train(training)
+    for hook in hooks:
+        hook.remove()
+    for layer, size in sizes.items():
+        parametrize.register_parametrization(layer, "weight", OperatorNorm(layer, size))
     return network

@@ -1,6 +1,7 @@
 from .base import AE as AE
 from .base import DecayedAE as DecayedAE
 from .base import Objective as Objective
+from .base import SquaredNormAE as SquaredNormAE
 from .gan import GAN as GAN
 from .gan import LSGAN as LSGAN
 from .gan import NSGAN as NSGAN

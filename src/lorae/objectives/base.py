@@ -115,19 +115,46 @@ class AE(Objective):
 
 
 class DecayedAE(Penalized):
-    r"""The autoencoder with weight decay: mean (D(B(E(x))) - x)^2 + weight / 2 * ||theta||^2.
+    r"""The autoencoder with decoupled weight decay, IRMAE-WD over a linear chain.
 
-    Over a linear chain it is IRMAE-WD: the penalty goes on shrinking directions that the chain's
-    implicit regularization has made small, where the error alone has no gradient left.
+    The loss is that of :class:`AE`. After a step at the learning rate :math:`\eta`, every parameter
+    is multiplied by :math:`1 - \eta \lambda`: it shrinks wherever the error has no gradient left,
+    at a rate that Adam does not rescale.
 
     Reference:
         Zeng et al., Autoencoders for discovering manifold dimension and coordinates in data from
-        complex dynamical systems (arXiv 2305.01090), whose weight is the default. Here it is a term
-        of the loss, not the decoupled decay of AdamW, which at this weight and a learning rate of
-        1e-3 multiplies by 1 - 1e-9 and does nothing in float32.
+        complex dynamical systems (arXiv 2305.01090), whose lambda is the default. They train in
+        float64, the default precision of `irmae-wd`: in float32 the factor 1 - 1e-9 is 1. The decay
+        is that of Loshchilov and Hutter, Decoupled Weight Decay Regularization (ICLR 2019).
 
     Args:
         model: an autoencoder, over a chain for IRMAE-WD.
+        weight: lambda, at least 0.
+    """
+
+    def __init__(self, model: Autoencoder, weight: float = 1e-6) -> None:
+        super().__init__(model, weight)
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
+        """Return the reconstruction error."""
+        target, z = self.codes(x)
+        return {"reconstruction": self.error(z, target)}
+
+    @torch.no_grad()
+    def after_step(self, learning_rate: float) -> None:
+        """Shrink all parameters."""
+        torch._foreach_mul_(list(self.parameters()), 1 - learning_rate * self.current_weight)
+
+
+class SquaredNormAE(Penalized):
+    r"""The autoencoder with an L2 penalty: mean (D(B(E(x))) - x)^2 + weight / 2 * ||theta||^2.
+
+    The variant of :class:`DecayedAE` whose decay is a term of the loss. Adam divides its gradient
+    by its size, so a parameter without an error gradient falls to 0 at the learning rate, however
+    small the weight is.
+
+    Args:
+        model: an autoencoder, over a chain for IRMAE with an L2 penalty.
         weight: lambda, at least 0.
     """
 

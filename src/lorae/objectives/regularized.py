@@ -28,8 +28,10 @@ class WAE(Penalized):
     with the unbiased estimator (:func:`lorae.linalg.kernels.mmd`), over the global batch.
 
     Reference:
-        Tolstikhin et al., Wasserstein Auto-Encoders (ICLR 2018), algorithm 2; the default weight
-        is theirs for MNIST.
+        Tolstikhin et al., Wasserstein Auto-Encoders (ICLR 2018), algorithm 2. Their code multiplies
+        the squared error, summed over a sample, by 0.05, so their 10 for MNIST is the default of
+        200 here. For CelebA it is 500: theirs is 100 for images from -1 to 1, whose squared error
+        is four times that of images from 0 to 1.
 
     Args:
         model: a deterministic autoencoder.
@@ -38,7 +40,7 @@ class WAE(Penalized):
 
     min_batch_size = 2
 
-    def __init__(self, model: Autoencoder, weight: float = 10.0) -> None:
+    def __init__(self, model: Autoencoder, weight: float = 200.0) -> None:
         super().__init__(model, weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
@@ -56,12 +58,14 @@ class WAE(Penalized):
 class RAE(Penalized):
     r"""A regularized autoencoder: small codes and a smooth decoder.
 
-    .. math:: \text{mean}\,(D(z) - x)^2 + \tfrac{\beta}{2} \text{mean}_i \|z_i\|^2
-        + \lambda R(D).
+    .. math:: \text{mean}\,(D(z) - x)^2 + \beta \, \text{mean}\, z^2 + \lambda R(D),
+
+    where the second mean is over the batch and the l coordinates, as in the authors' code; the
+    paper's equation has :math:`\tfrac{\beta}{2} \|z\|^2` for a sample, l / 2 times as much.
 
     Reference:
         Ghosh et al., From Variational to Deterministic Autoencoders (ICLR 2020), equation 10.
-        The default weights are theirs for MNIST.
+        The default weights are those of their code for MNIST.
 
     Args:
         model: a deterministic autoencoder.
@@ -83,7 +87,7 @@ class RAE(Penalized):
         target, z = self.codes(x)
         return {
             "reconstruction": self.error(z, target),
-            "codes": self.current_weight / 2 * z.square().sum(1).mean(),
+            "codes": self.current_weight * z.square().mean(),
             "decoder": self.strength * self.smoothness * self.roughness(z),
         }
 
@@ -100,8 +104,15 @@ class RAEGP(RAE):
     r"""RAE-GP: R is the mean of :math:`\|\partial D / \partial z\|_F^2` over the batch.
 
     The Frobenius norm of the Jacobian J is estimated without bias as :math:`\|J^\top v\|^2` with
-    independent signs v (Hutchinson 1990), one draw for each sample.
+    independent signs v (Hutchinson 1990), one draw for each sample. It is the penalty of the paper;
+    the authors' code, whose weight is the default, takes the gradient of :math:`\|D(z)\|^2`
+    instead.
     """
+
+    def __init__(
+        self, model: Autoencoder, weight: float = 1e-4, smoothness: float = 0.5e-7
+    ) -> None:
+        super().__init__(model, weight, smoothness)
 
     def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
         """Return the estimate."""
@@ -115,20 +126,21 @@ class RAEGP(RAE):
 
 
 class RAESN(Penalized):
-    r"""RAE-SN: small codes, and a decoder whose layers all have spectral norm 1.
+    r"""RAE-SN: small codes, and a decoder whose layers all have operator norm 1.
 
-    .. math:: \text{mean}\,(D(z) - x)^2 + \tfrac{\beta}{2} \text{mean}_i \|z_i\|^2.
+    .. math:: \text{mean}\,(D(z) - x)^2 + \beta \, \text{mean}\, z^2.
 
     Reference:
-        Ghosh et al. (ICLR 2020), section 3; the normalization is in the model
-        (:func:`lorae.nn.blocks.add_spectral_norm`).
+        Ghosh et al. (ICLR 2020), section 3; the default weight is that of their code for MNIST.
+        The normalization is in the model (:func:`lorae.nn.blocks.add_spectral_norm`). Theirs
+        divides a convolution by the norm of its reshaped kernel, not by that of its operator.
 
     Args:
         model: a deterministic autoencoder with a Lipschitz decoder.
         weight: beta, at least 0.
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 1e-4) -> None:
+    def __init__(self, model: Autoencoder, weight: float = 0.009) -> None:
         super().__init__(model, weight)
         check_lipschitz(model)
 
@@ -137,7 +149,7 @@ class RAESN(Penalized):
         target, z = self.codes(x)
         return {
             "reconstruction": self.error(z, target),
-            "codes": self.current_weight / 2 * z.square().sum(1).mean(),
+            "codes": self.current_weight * z.square().mean(),
         }
 
 
@@ -147,7 +159,7 @@ class LeastVolume(Penalized):
     .. math:: \text{mean}\,(D(z) - x)^2
         + \lambda \exp \Big( \frac1l \sum_j \log (\text{std}(z_j) + \eta) \Big),
 
-    with the standard deviations over the global batch, and spectral norm 1 in every layer of the
+    with the standard deviations over the global batch, and operator norm 1 in every layer of the
     decoder. Coordinates that the reconstruction does not need shrink to zero one after the other.
 
     Reference:
@@ -225,7 +237,7 @@ def check_lipschitz(model: Autoencoder) -> None:
     parametrized = nn.utils.parametrize.is_parametrized
     if not any(parametrized(module, "weight") for module in model.decoder.modules()):
         raise InputError(
-            "decoder must have layers of spectral norm 1: build the model with lipschitz=True, or "
+            "decoder must have layers of operator norm 1: build the model with lipschitz=True, or "
             "call lorae.nn.blocks.add_spectral_norm on the decoder"
         )
 

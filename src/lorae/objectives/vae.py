@@ -77,11 +77,15 @@ class VAE(Variational):
 
 
 class BernoulliVAE(Variational):
-    r"""The variational autoencoder of the paper, with a Bernoulli likelihood.
+    r"""The variational autoencoder with a Bernoulli likelihood.
 
     .. math:: -\log p(x | z) = -\sum_i x_i \log D(z)_i + (1 - x_i) \log (1 - D(z)_i),
 
     for a decoder that ends in a sigmoid and data from 0 to 1, which need not be binary.
+
+    The VAE of LoRAE's authors has the weight 0.2 d / l: their loss is the mean cross-entropy plus
+    0.1 times the mean of :math:`\mu^2 + \sigma^2 - 1 - \log \sigma^2` over the l coordinates. It is
+    1.6 for their MNIST (d = 1,024, l = 128) and 19.2 for their CelebA (d = 12,288, l = 128).
     """
 
     def __init__(self, model: Autoencoder, weight: float = 1.0) -> None:

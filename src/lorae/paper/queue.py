@@ -239,7 +239,7 @@ class Queue:
         try:
             if cell.options is not None:
                 data = load_data(cell.options)
-                arguments = [self._train(cell.options, data)]
+                arguments = [self.train(cell.options, data)]
             result = cell.measure(*arguments, **cell.settings)
         except Diverged as error:  # it would diverge again
             result = {"failed": str(error)}
@@ -260,7 +260,7 @@ class Queue:
         write_json(self._path(cell), record)
         return True
 
-    def _train(self, options: Options, data: Data) -> Run:
+    def train(self, options: Options, data: Data) -> Run:
         """Return the finished run of a training: start it, resume it or find it."""
         from lorae.training.train import train  # slow import, not needed if all is done
 

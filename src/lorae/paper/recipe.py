@@ -63,6 +63,7 @@ class Scale:
         latents: latent dimensions, for Table 8.
         labels: numbers of labels, for Table 6.
         head_epochs: epochs of the classification head.
+        authors_epochs: the same by the authors' protocol.
         draws: number of random choices of the labels for each seed.
     """
 
@@ -74,6 +75,7 @@ class Scale:
     latents: Sequence[int]
     labels: Sequence[int]
     head_epochs: int
+    authors_epochs: int
     draws: int
 
 

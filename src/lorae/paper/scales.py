@@ -4,15 +4,28 @@ from typing import Any
 
 from lorae.paper.recipe import Scale, Setting
 
-_LATENTS: dict[str, dict[str, Any]] = {
-    "MNIST": {"wae": {"latent": 8}, "rae-l2": {"latent": 16}},
-    "CelebA": {"wae": {"latent": 64}, "rae-l2": {"latent": 64}},
+_BASELINES: dict[str, dict[str, Any]] = {
+    "MNIST": {
+        "vae-bernoulli": {"weight": 1.6},
+        "wae": {"latent": 8, "weight": 200.0},
+        "rae-l2": {"latent": 16, "weight": 1e-4},
+    },
+    "CelebA": {
+        "vae-bernoulli": {"weight": 19.2},
+        "wae": {"latent": 64, "weight": 500.0},
+        "rae-l2": {"latent": 64, "weight": 1e-4},
+    },
 }
-"""The latent dimensions of WAE and RAE in their own papers, by data set."""
+"""By data set, the weights of their authors' code in our units: of the VAE of LoRAE's authors, and
+of WAE and RAE with the latent dimensions of their own papers."""
 
 _SMOKE = Setting(
     {"data": "digits", "width": 0.25, "latent": 16, "steps": 30, "evaluate_every": 15},
-    {"irmae": {"settings": {"depth": 2}}, "lorae": {"weight": 1e-3}},
+    {
+        "irmae": {"settings": {"depth": 2}},
+        "lorae": {"weight": 1e-3},
+        "vae-bernoulli": {"weight": 0.8},
+    },
     samples=60,
     features="classifier",
     mixture=4,
@@ -37,6 +50,7 @@ SCALES = {
         latents=(8, 16),
         labels=(10, 100),
         head_epochs=3,
+        authors_epochs=20,
         draws=1,
     ),
     "cpu": Scale(
@@ -60,7 +74,7 @@ SCALES = {
                     "evaluate_every": 500,
                     "probe": 1000,
                 },
-                _CPU_MODELS | _LATENTS["MNIST"],
+                _CPU_MODELS | _BASELINES["MNIST"],
                 samples=2000,
                 features="classifier",
                 mixture=4,
@@ -74,7 +88,7 @@ SCALES = {
                     "evaluate_every": 400,
                     "probe": 500,
                 },
-                _CPU_MODELS | _LATENTS["CelebA"],
+                _CPU_MODELS | _BASELINES["CelebA"],
                 samples=300,
                 features="inception",
                 mixture=10,
@@ -86,6 +100,7 @@ SCALES = {
         latents=(64, 128, 256),
         labels=(10, 100, 1000),
         head_epochs=100,
+        authors_epochs=500,
         draws=3,
     ),
     "paper": Scale(
@@ -94,14 +109,14 @@ SCALES = {
         sets={
             "MNIST": Setting(
                 {"data": "mnist", "evaluate_every": 1_500},
-                _PAPER_MODELS | _LATENTS["MNIST"],
+                _PAPER_MODELS | _BASELINES["MNIST"],
                 samples=10_000,
                 features="inception",
                 mixture=4,
             ),
             "CelebA": Setting(
                 {"data": "celeba"},
-                _PAPER_MODELS | _LATENTS["CelebA"],
+                _PAPER_MODELS | _BASELINES["CelebA"],
                 samples=10_000,
                 features="inception",
                 mixture=10,
@@ -112,6 +127,7 @@ SCALES = {
         latents=(64, 128, 256, 512, 1024),
         labels=(10, 100, 1000, 10_000, 60_000),
         head_epochs=500,
+        authors_epochs=500,
         draws=3,
     ),
 }

@@ -163,8 +163,9 @@ class LaunchOptions:
     strategy: str = "auto"
     """How processes share the work: auto or ddp (distributed data parallel, which auto uses for
     several processes). A model is never sharded, because the penalty needs its whole matrix."""
-    precision: str = "32-true"
-    """Arithmetic: 32-true, 64-true or bf16-mixed."""
+    precision: str | None = None
+    """Arithmetic: 32-true, 64-true or bf16-mixed; by default 64-true for irmae-wd and 32-true for
+    all other models."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
                 f"{self.validation:g}"
             )
         self._check_ranges()
-        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("precision", self.precision or chosen.precision, PRECISIONS)
         check_choice("strategy", self.strategy, STRATEGIES)
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"give steps or epochs, not both (got {self.steps} and {self.epochs})")
@@ -269,6 +270,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
             steps=steps,
             epochs=None,
             learning_rate=self.learning_rate or (1e-4 if paper else 1e-3),
+            precision=self.precision or chosen.precision,
             evaluate_every=self.evaluate_every
             or max(1, min(max(per_epoch, steps // 100), steps // 20)),
         )

@@ -61,9 +61,9 @@ def train(
         torch.Size([1, 64])
     """
     options.check()
-    fabric = create_fabric(options)
     data = options.load()
     options = options.resolve(data)
+    fabric = create_fabric(options)
     objective = build_objective(options, data)
     check_batch_size(options, objective, fabric.world_size)
     fabric.launch()
