@@ -129,7 +129,8 @@ class OperatorNorm(nn.Module):
             if self.training:
                 self._step(weight.detach())
             norm = self._map(self.v.clone(), weight).norm()
-        return weight / norm
+        normalized: Tensor = weight / norm
+        return normalized
 
     def _step(self, weight: Tensor) -> None:
         """Make one step: the gradient of half of ||A v||^2 is A^T A v."""
