@@ -64,7 +64,8 @@ class TestTheorem1:
 
     def test_its_page_says_what_a_tiny_epsilon_does(self, found):
         page = RECIPES["theorem1"].page(PLAN, found)
-        assert "the least gradient is 100% of the first" in page.words[0]
+        assert "the least gradient 100, 100% of the first" in page.words[0]
+        assert [words[:9] for words in page.words] == ["ε = 1e-08", "ε = 1e+00"]
         rows = page.tables[0].rows
         exponent = rows["the theorem's rate, ε = 1e-08"]["exponent"]
         assert exponent.published == -0.25
@@ -102,6 +103,12 @@ def spectra_of(ranks: dict[float, int], latent: int = 16) -> dict:
     return results
 
 
+def entries_of(page, kind: str) -> list[list]:
+    """Return the values of the columns whose name begins with a word, row by row."""
+    rows = [row for table in page.tables for row in table.rows.values()]
+    return [[e.values for name, e in row.items() if name.startswith(kind)] for row in rows]
+
+
 class TestProposition1:
     def test_finds_the_exponent(self):
         weights = PLAN.scale.weights
@@ -109,19 +116,20 @@ class TestProposition1:
         found = spectra_of({weights[0]: 2, weights[1]: 8})
         page = RECIPES["proposition1"].page(PLAN, found)
         slope = np.log(2 / 8) / np.log(weights[0] / weights[1])
-        for table in page.tables:
-            for entries in table.rows.values():
-                for entry in entries.values():
-                    assert entry.values == pytest.approx([slope] * len(entry.values))
+        for row in entries_of(page, "rank"):
+            for values in row:
+                assert values == pytest.approx([slope] * len(values))
         assert len(page.tables[0].rows["30 steps"]["rank at 1e-02"].values) == 2
         assert len(page.tables[1].rows["30 steps"]["rank at 1e-02"].values) == 1
-        assert set(page.tables[0].verdicts.values()) == {f"no: {slope:.2f} to {slope:.2f}"}
+        assert set(page.tables[0].verdicts.values()) == {"no: no interval holds -1"}
+        assert set(page.tables[1].verdicts.values()) == {"not decided (one seed)"}
 
-    @pytest.mark.parametrize("ranks", [(1, 8), (2, 16), (1, 16)])
-    def test_a_rank_that_can_go_no_further_is_left_out(self, ranks):
+    @pytest.mark.parametrize(("ranks", "left"), [((1, 8), 1), ((2, 16), 1), ((1, 16), 0)])
+    def test_a_rank_that_can_go_no_further_is_left_out_and_counted(self, ranks, left):
         found = spectra_of(dict(zip(PLAN.scale.weights, ranks, strict=True)))
         page = RECIPES["proposition1"].page(PLAN, found)
-        assert all(e.values == () for t in page.tables for r in t.rows.values() for e in r.values())
+        assert all(values == () for row in entries_of(page, "rank") for values in row)
+        assert {v for row in entries_of(page, "points") for vs in row for v in vs} == {left}
         assert all("is not known" in words for words in page.words)
 
     def test_a_seed_that_lacks_a_weight_counts_for_nothing(self):
@@ -129,3 +137,4 @@ class TestProposition1:
         del found["LoRAE", PLAN.scale.weights[0], 1]
         page = RECIPES["proposition1"].page(PLAN, found)
         assert len(page.tables[0].rows["30 steps"]["rank at 1e-02"].values) == 1
+        assert len(page.tables[0].rows["30 steps"]["points at 1e-02"].values) == 1

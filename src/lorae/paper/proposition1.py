@@ -21,7 +21,7 @@ from lorae.paper.common import MODELS, rank_of
 from lorae.paper.measures import spectra
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table
-from lorae.paper.theory import Exponent, fit_exponent
+from lorae.paper.theory import fit_exponent
 
 _DATA = "MNIST"
 _FORMS = {"LoRAE": 1.0, "LoRAE, proximal": 1e3, "LoRAE, scale-free": 1.0}
@@ -54,17 +54,27 @@ class Proposition1(Recipe):
         for form in _FORMS:
             rows: dict[str, dict[str, Entry]] = {}
             for length in plan.scale.lengths:
-                fits = {t: _fits(plan, found, form, length, t) for t in _THRESHOLDS}
-                rows[f"{length} steps"] = {
-                    f"rank at {t:.0e}": Entry(
-                        tuple(fit.value for fit in fits[t] if fit is not None), _PUBLISHED
-                    )
-                    for t in _THRESHOLDS
-                }
-            words.append(_words(form, plan.scale.lengths[-1], fits))
-            columns = tuple(f"rank at {t:.0e}" for t in _THRESHOLDS)
-            tables.append(Table(form, columns, rows, _verdicts(rows), _caption(plan, form)))
+                row = rows[f"{length} steps"] = {}
+                for t in _THRESHOLDS:
+                    points = _points(plan, found, form, length, t)
+                    slopes = [
+                        fit_exponent(list(one), list(one.values())).value
+                        for one in points
+                        if len(one) > 1
+                    ]
+                    row[_slope(t)] = Entry(tuple(slopes), _PUBLISHED)
+                    row[_count(t)] = Entry(tuple(float(len(one)) for one in points))
+            words.append(_words(plan, form, row))
+            tables.append(Table(form, tuple(row), rows, _verdicts(rows), _caption(plan, form)))
         return Page(tables, words=words)
+
+
+def _slope(threshold: float) -> str:
+    return f"rank at {threshold:.0e}"
+
+
+def _count(threshold: float) -> str:
+    return f"points at {threshold:.0e}"
 
 
 def _seeds(plan: Plan, form: str) -> tuple[int, ...]:
@@ -72,53 +82,63 @@ def _seeds(plan: Plan, form: str) -> tuple[int, ...]:
     return seeds if form == "LoRAE" or plan.scale.name == "paper" else seeds[:1]
 
 
-def _fits(
+def _points(
     plan: Plan, found: Mapping[Key, Result], form: str, length: int, threshold: float
-) -> list[Exponent | None]:
-    """Return the exponent of each seed that has all weights; None where fewer than two are left."""
-    fits: list[Exponent | None] = []
+) -> list[dict[float, int]]:
+    """Return the ranks strictly between 1 and the latent dimension, by weight, for each seed.
+
+    Seeds that lack a weight are left out.
+    """
+    points = []
     for seed in _seeds(plan, form):
         results = {w: found.get((form, w, seed), {}).get(str(length)) for w in plan.scale.weights}
-        by_weight = {w: one["covariance"] for w, one in results.items() if one is not None}
-        if len(by_weight) == len(plan.scale.weights):
-            fits.append(_fit(by_weight, threshold))
-    return fits
-
-
-def _fit(by_weight: Mapping[float, Sequence[float]], threshold: float) -> Exponent | None:
-    ranks = {weight: rank_of(sigma, threshold) for weight, sigma in by_weight.items()}
-    free = {weight: rank for weight, rank in ranks.items() if 1 < rank < len(by_weight[weight])}
-    return fit_exponent(list(free), list(free.values())) if len(free) > 1 else None
+        spectra = {w: one["covariance"] for w, one in results.items() if one is not None}
+        if len(spectra) == len(plan.scale.weights):
+            ranks = {w: (rank_of(s, threshold), len(s)) for w, s in spectra.items()}
+            points.append({w: rank for w, (rank, latent) in ranks.items() if 1 < rank < latent})
+    return points
 
 
 def _verdicts(rows: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:
-    return {name: _verdict(list(entries.values())) for name, entries in rows.items()}
+    return {
+        name: _verdict([entries[_slope(t)] for t in _THRESHOLDS]) for name, entries in rows.items()
+    }
 
 
 def _verdict(entries: Sequence[Entry]) -> str:
-    means = [entry.interval.mean for entry in entries if entry.interval is not None]
-    if not means:
+    """Return whether every interval over seeds holds -1, or none does."""
+    found = [entry.interval for entry in entries if entry.interval is not None]
+    if not found:
         return "not measured"
-    if all(abs(mean - _PUBLISHED) <= 0.25 for mean in means):
-        return "yes: within 0.25 of -1"
-    return f"no: {min(means):.2f} to {max(means):.2f}"
+    if any(one.half_width is None for one in found):
+        return "not decided (one seed)"
+    holds = {abs(one.mean - _PUBLISHED) <= (one.half_width or 0) for one in found}
+    if len(holds) == 2:
+        return "not decided: some intervals hold -1"
+    return "yes: the intervals hold -1" if holds == {True} else "no: no interval holds -1"
 
 
 def _caption(plan: Plan, form: str) -> str:
     weights = ", ".join(f"{_FORMS[form] * w:g}" for w in plan.scale.weights)
     return (
-        f"Slope of the logarithm of the rank over that of the weight, at weights {weights}. Mean "
-        "over the seeds and half the 95% interval; in brackets that of 1/weight. Where fewer than "
-        "two weights leave a rank between 1 and the latent dimension, there is no slope."
+        "Rank: the slope of its logarithm over that of the weight, mean over the seeds and half "
+        "the 95% interval, in brackets that of 1/weight. Points: how many of the weights "
+        f"{weights} enter a fit; ranks of 1 and of the latent dimension are left out, and a seed "
+        "with fewer than two points has no slope."
     )
 
 
-def _words(form: str, length: int, fits: Mapping[float, Sequence[Exponent | None]]) -> str:
-    """Return the fits of the first seed and the longest training in words."""
-    exponents = [f"{fit[0]} at {t:.0e}" for t, fit in fits.items() if fit and fit[0] is not None]
-    if not exponents:
+def _words(plan: Plan, form: str, row: Mapping[str, Entry]) -> str:
+    """Return the slopes after the longest training, seed by seed, with their points."""
+    slopes = {t: row[_slope(t)].values for t in _THRESHOLDS}
+    if not any(slopes.values()):
         return f"{form}: how the rank falls is not known: too few weights have a rank to fit."
+    parts = []
+    for t in _THRESHOLDS:
+        counts = [int(count) for count in row[_count(t)].values]
+        listed = ", ".join(f"{slope:.2f}" for slope in slopes[t]) or "none"
+        parts.append(f"{listed} at {t:.0e} ({', '.join(map(str, counts))} points)")
     return (
-        f"{form}, one seed, {length} steps: {', '.join(exponents)}, with half the 95% interval of "
-        "the fit, which is wide where the rank is no power of the weight."
+        f"{form}, {plan.scale.lengths[-1]} steps, slopes by seed: {'; '.join(parts)}; of "
+        f"{len(plan.scale.weights)} weights each."
     )

@@ -249,7 +249,7 @@ def values(
 
 
 def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
-    """Return whether one figure is better than another, and whether their intervals overlap.
+    """Return whether one figure is better than another: decided only if their intervals are apart.
 
     Args:
         ours: the figure that is better according to the paper.
@@ -259,10 +259,9 @@ def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
     a, b = ours.interval, other.interval
     if a is None or b is None:
         return "not measured"
-    better = a.mean < b.mean if lower else a.mean > b.mean
-    gap = abs(a.mean - b.mean)
+    better = "yes" if (a.mean < b.mean if lower else a.mean > b.mean) else "no"
     if a.half_width is None or b.half_width is None:
-        certainty = "one seed"
-    else:
-        certainty = "intervals apart" if gap > a.half_width + b.half_width else "intervals overlap"
-    return f"{'yes' if better else 'no'} ({certainty})"
+        return f"not decided (one seed: {better})"
+    if abs(a.mean - b.mean) > a.half_width + b.half_width:
+        return better
+    return f"not decided (means: {better}, intervals overlap)"

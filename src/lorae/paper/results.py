@@ -1,7 +1,8 @@
 """Results of a reproduction: a JSON file and pictures for each recipe, and one page.
 
 The page is made only from the JSON files, of every scale and protocol in the folder, so results
-of one machine stay when another adds its own.
+of one machine stay when another adds its own. "notes" in a file say what its figures rest on where
+the recipe has changed since.
 """
 
 import os
@@ -110,7 +111,7 @@ paper's, for comparison; a cell that was not run says so."""
 def _section(one: Mapping[str, Any]) -> str:
     """Return the section of one scale of a recipe, folded if nothing was run."""
     folder = folder_name(one["scale"], one["protocol"])
-    body = [_provenance(one)]
+    body = [_provenance(one), *one.get("notes", ())]
     body += [_table(table).markdown() for table in one["tables"]]
     body += [_pictures(row, folder) for row in one["images"]]
     body += list(one["words"])

@@ -17,7 +17,7 @@ from itertools import pairwise
 from lorae.paper.common import caption, generation, rank_entries
 from lorae.paper.measures import spectrum
 from lorae.paper.queue import Cell, Result
-from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values
+from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values, verdict
 
 _DATA = "MNIST"
 _RANKS = {1e-1: 7, 1e-2: 8, 1e-3: 18, 1e-4: 40, 1e-5: 65}
@@ -73,6 +73,14 @@ def _words(rows: Mapping[str, Mapping[str, Entry]], distance: str) -> list[str]:
     if len(means) < len(rows):
         return [trend, "Where the distance is lowest is not known: some weights were not run."]
     best = min(means, key=lambda weight: means[weight])
+    rivals = [
+        weight
+        for weight, entries in rows.items()
+        if weight != best and verdict(rows[best][distance], entries[distance]) != "yes"
+    ]
+    if rivals:
+        near = ", ".join(rivals)
+        return [trend, f"Where the {distance} is lowest is not decided: at {best} or {near}."]
     inside = best not in (next(iter(rows)), list(rows)[-1])
     place = "between the extremes, as claimed." if inside else "an extreme: not as claimed."
     return [trend, f"The {distance} is lowest at weight {best}, {place}"]
@@ -87,8 +95,8 @@ def describe_trend(rows: Mapping[str, Mapping[str, Entry]], column: str) -> str:
     if len(means) < len(rows):
         return f"Whether the {column} falls as the weight rises is not known: some were not run."
     steady = all(a <= b for a, b in pairwise(means)) and means[0] < means[-1]
-    words = "as claimed" if steady else "but not steadily: see the table"
-    return f"The {column} falls as the weight rises, {words}."
+    words = "falls as the weight rises" if steady else "does not fall steadily as the weight rises"
+    return f"The mean of the {column} {words}."
 
 
 def _means(rows: Mapping[str, Mapping[str, Entry]], column: str) -> dict[str, float]:

@@ -85,5 +85,5 @@ class Table4(Table3):
 
     name = "table4"
     title = "Table 4. LoRAE against WAE and RAE"
-    claim = "LoRAE has the lowest FID but on CelebA under N, where RAE's is lower."
+    claim = "LoRAE has the lowest FID, except on CelebA under N, where RAE's is lower."
     models = ("WAE", "RAE", "LoRAE")
