@@ -156,9 +156,11 @@ def folder(tmp_path_factory) -> Iterator[Path]:
 def make_runs(seed: int = 1) -> None:
     """Train a run to its end and evaluate it, stop others, and train a small sweep."""
     train(replace(SMALL, seed=seed), "done", show=False)
-    call(*EVALUATE, "--seed", str(seed))
+    statuses = [call(*EVALUATE, "--seed", str(seed))[0]]
     options = flags(replace(SMALL, steps=2, seed=seed))
-    call("sweep", "--out", "sweep", "--seeds", "3", "4", "--processes", "1", *map(str, options))
+    sweep = ("sweep", "--out", "sweep", "--seeds", "3", "4", "--processes", "1")
+    statuses += [call(*sweep, *map(str, options))[0]]
+    assert statuses == [0, 0]
     step = Stepper.step
 
     def stop(self, x):

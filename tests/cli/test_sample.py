@@ -81,7 +81,11 @@ BAD = {
     ),
     "interpolate-steps": (
         ["interpolate", "RUN", "--images", "1"],
-        "steps must be .*at least 2, got 1",
+        "images must be .*at least 2, got 1",
+    ),
+    "sample-memory": (
+        ["sample", "RUN", "-n", str(10**30), "--out", "x.npy"],
+        "n must be smaller: 10{30} samples and their codes need .* GB of memory",
     ),
     "interpolate-table": (["interpolate", "TABLE"], "needs a run on images, got one on 't'"),
     "interpolate-seed": (["interpolate", "RUN", "--seed", str(2**80)], "seed must be .*at most"),

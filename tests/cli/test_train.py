@@ -103,7 +103,9 @@ BAD_TRAIN = {
     "weight-nan": (["--weight", "nan"], "weight must be .*finite.* got nan"),
     "weight-ae": (["--model", "ae", "--weight", "1"], "weight must be None for a model without"),
     "latent-0": (["--latent", "0"], "latent must be .* at least 1, got 0"),
-    "latent-large": (["--latent", "65"], "latent must be 1 to 64"),
+    "latent-huge": (["--latent", str(10**10)], "latent and width must be smaller: lorae and its"),
+    "latent-beyond": (["--latent", str(10**30)], "latent and width must be smaller: lorae and its"),
+    "width-huge": (["--width", "64", "--latent", str(10**8)], "must be smaller: .* GB of memory"),
     "width": (["--width", "0"], "width must be .* greater than 0"),
     "setting": (["--settings", "depth", "3"], "unknown setting of the model 'depth'; known: "),
     "setting-close": (
@@ -128,7 +130,6 @@ BAD_TRAIN = {
     ),
     "batch-of-one": (["--model", "wae", "--batch-size", "1"], "batch_size must be at least 2"),
     "validation": (["--model", "gan", "--validation", "0.1"], "validation must be 0 for gan"),
-    "batch": (["--batch-size", "1618"], "batch_size must be at most .* 1617 of 'digits', got 1618"),
     "both": (["--steps", "5", "--epochs", "1"], "steps or epochs, not both"),
     "rate": (["--learning-rate", "0"], "learning_rate must be .* greater than 0"),
     "ema": (["--ema", "1"], "ema must be .* below 1, got 1"),
@@ -221,3 +222,55 @@ def test_a_full_disk_loses_nothing(tmp_path, finished):
     model = folder / "model.safetensors"
     assert model.read_bytes() == (finished / "model.safetensors").read_bytes()
     assert load_tensors(model)
+
+
+@pytest.mark.parametrize(
+    ("n", "model", "kind"),
+    [
+        *((n, "lorae", kind) for n in (2, 3, 11, 15) for kind in ("table", "images")),
+        *((25, model, "table") for model in ("ae", "vae", "wae", "rrae", "gan", "least-volume")),
+    ],
+)
+def test_few_samples_are_refused_before_a_folder_is_made_or_serve_every_command(
+    n, model, kind, lorae
+):
+    shape = (n, 3) if kind == "table" else (n, 8, 8)
+    np.save("few.npy", np.random.default_rng(0).random(shape, np.float32))
+    status, _, err = lorae(
+        "train",
+        "--data",
+        "few.npy",
+        "--model",
+        model,
+        "--steps",
+        "3",
+        "--width",
+        "0.1",
+        "--out",
+        "run",
+    )
+    if status == 2:
+        assert re.fullmatch(r"(lorae: warning: [^\n]+\n)*lorae: [^\n]+\n", err), err
+        assert not Path("run").exists()
+        return
+    assert status == 0, err
+    commands = [
+        ("spectrum", "run"),
+        ("report", "run"),
+        ("sample", "run", "-n", "2", "--out", "samples.npy"),
+        ("evaluate", "run", "--only", "dimension", "--repeats", "1", "--samples", "20"),
+    ]
+    for command in commands:
+        status, _, err = lorae(*command)
+        assert status == 0, (command, err)
+
+
+def test_a_batch_larger_than_the_training_set_is_all_of_it_and_said(lorae):
+    np.save("few.npy", np.random.default_rng(0).random((20, 3), np.float32))
+    status, _, err = lorae(
+        "train", "--data", "few.npy", "--steps", "2", "--latent", "5", "--out", "r"
+    )
+    assert status == 0, err
+    assert "note: a step takes all 18 training samples" in err
+    assert "note: latent is 5, more than the 3 values of a sample" in err
+    assert Run(Path("r")).options["batch_size"] == 18

@@ -79,3 +79,20 @@ def test_unequal_and_unnamed_machines_are_refused(monkeypatch):
 def test_launch_options_are_checked(changed, message):
     with pytest.raises(InputError, match=message):
         Options(**changed).check()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", "", "2.5", "\u0662"])
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (SRUN, "SLURM_STEP_NUM_NODES"),
+        (SRUN, "SLURM_STEP_NUM_TASKS"),
+        (TORCHRUN, "LOCAL_WORLD_SIZE"),
+        (TORCHRUN, "WORLD_SIZE"),
+    ],
+)
+def test_variables_that_are_no_counts_are_refused(monkeypatch, given, name, value):
+    for key, one in (given | {name: value}).items():
+        monkeypatch.setenv(key, one)
+    with pytest.raises(InputError, match=f"{name} must be a positive integer, got '{value}'"):
+        detect_launch(OPTIONS)

@@ -1,6 +1,9 @@
 """Plots are SVG files that refer to nothing, keep their text, and are reproducible."""
 
 import math
+import os
+import subprocess
+import sys
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -73,3 +76,11 @@ def test_a_log_axis_leaves_out_what_it_cannot_show():
 
 def test_a_log_axis_of_less_than_a_decade_has_labels():
     assert {"0.2", "0.3"} < set(texts(PLOTS["narrow"]()))
+
+
+def test_an_unknown_backend_is_no_obstacle(tmp_path):
+    """In another process, because matplotlib reads the variable when it is imported."""
+    code = "from lorae.utils import plots; plots._import_matplotlib(); import matplotlib, os; "
+    code += "assert os.environ['MPLBACKEND'] == 'nonsense'"
+    environment = os.environ | {"MPLBACKEND": "nonsense"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, cwd=tmp_path)

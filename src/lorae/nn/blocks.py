@@ -3,7 +3,6 @@
 `width` multiplies every hidden number of channels or units (rounded, at least 1).
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from lorae.errors import InputError
 from lorae.utils.validation import check_range
 
 Shape = tuple[int, ...]
@@ -80,18 +78,13 @@ def upsampling(
     return layers
 
 
-def check_sizes(shape: Shape, latent: int, width: float) -> None:
-    """Check the latent dimension and the width of networks for samples of this shape.
+def check_sizes(latent: int, width: float) -> None:
+    """Check the latent dimension and the width of networks.
 
     Raises:
         InputError: if one is out of range.
     """
-    values = math.prod(shape)
-    if not 1 <= latent <= values:
-        raise InputError(
-            f"latent must be 1 to {values}, the number of values of a sample of shape "
-            f"{tuple(shape)}, got {latent}"
-        )
+    check_range("latent", latent, 1)
     check_range("width", width, 0, open_low=True)
 
 

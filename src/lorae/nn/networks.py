@@ -68,7 +68,7 @@ def convolutional(
         (torch.Size([5, 16]), torch.Size([5, 3, 37, 64]))
     """
     _check_image(shape)
-    check_sizes(shape, latent, width)
+    check_sizes(latent, width)
     sides = _halved(*shape[1:])
     h, w = sides[-1]
     down = scale_widths([min(32 * 2**i, 256) for i in range(len(sides) - 1)], width)
@@ -111,7 +111,7 @@ def fully_connected(
         (torch.Size([5, 4]), torch.Size([5, 13]))
     """
     _check_vector(shape)
-    check_sizes(shape, latent, width)
+    check_sizes(latent, width)
     dim, (outer, inner) = shape[0], _units(shape[0], width)
     return Pair(
         nn.Sequential(*dense(dim, outer, inner, latent)),
@@ -134,7 +134,7 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
         torch.Size([5, 13])
     """
     _check_vector(shape)
-    check_sizes(shape, latent, width)
+    check_sizes(latent, width)
     dim, hidden = shape[0], _units(shape[0], width)
     decoder = linear_path.decoder(latent, hidden, dim)
     return Pair(
@@ -164,7 +164,7 @@ def build(
     Args:
         name: one of `NETWORKS`.
         shape: shape of a sample, without the batch.
-        latent: number l of latent dimensions, 1 to the number of values of a sample.
+        latent: number l of latent dimensions, which may exceed the number of values of a sample.
         width: factor on the hidden numbers of channels or units, positive.
         value_range: the range of the decoder's outputs, (0, 1), (-1, 1) or None if unbounded. The
             paper's networks always end in tanh, as published.

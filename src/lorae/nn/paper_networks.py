@@ -40,7 +40,7 @@ def mnist(latent: int, width: float = 1.0) -> Pair:
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 128]), torch.Size([5, 1, 32, 32]))
     """
-    check_sizes(PAPER_SHAPES["mnist"], latent, width)
+    check_sizes(latent, width)
     down, up = scale_widths((32, 64, 128, 256), width), scale_widths((128, 64, 32), width)
     encoder = nn.Sequential(
         *downsampling(1, down), nn.Flatten(), nn.Linear(down[-1] * 2 * 2, latent)
@@ -77,7 +77,7 @@ def celeba(latent: int, width: float = 1.0) -> Pair:
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 128]), torch.Size([5, 3, 64, 64]))
     """
-    check_sizes(PAPER_SHAPES["celeba"], latent, width)
+    check_sizes(latent, width)
     down, up = (
         scale_widths((128, 256, 512, 1024), width),
         scale_widths((1024, 512, 256, 128), width),
@@ -115,7 +115,7 @@ def shapes(latent: int, width: float = 1.0) -> Pair:
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 32]), torch.Size([5, 3, 32, 32]))
     """
-    check_sizes(PAPER_SHAPES["shapes"], latent, width)
+    check_sizes(latent, width)
     down = scale_widths((32, 64, 128, 256), width)
     up = down[::-1]
     encoder = nn.Sequential(*downsampling(3, down), nn.Conv2d(down[-1], latent, 2), nn.Flatten())

@@ -67,17 +67,17 @@ def detect_launch(options: LaunchOptions) -> Launch:
     """Return how many processes there are, and who starts them.
 
     Raises:
-        InputError: if srun starts unequal numbers of processes on its machines, or there are
-            several machines without a launcher.
+        InputError: if srun starts unequal numbers of processes on its machines, there are several
+            machines without a launcher, or a variable of a launcher is no positive integer.
     """
     given = os.environ
     if TorchElasticEnvironment.detect():
-        devices = int(given.get("LOCAL_WORLD_SIZE", options.devices))
-        nodes = int(given.get("WORLD_SIZE", devices)) // devices
+        devices = _count("LOCAL_WORLD_SIZE", options.devices)
+        nodes = _count("WORLD_SIZE", devices) // devices
         return Launch(devices, nodes, TorchElasticEnvironment())
-    tasks = int(given.get("SLURM_STEP_NUM_TASKS", 1))
+    tasks = _count("SLURM_STEP_NUM_TASKS", 1)
     if tasks > 1:  # one task may start processes of its own
-        nodes = int(given.get("SLURM_STEP_NUM_NODES", 1))
+        nodes = _count("SLURM_STEP_NUM_NODES", 1)
         if tasks % nodes:
             raise InputError(
                 f"srun must start the same number of tasks on each node, got {tasks} on {nodes}"
@@ -90,3 +90,13 @@ def detect_launch(options: LaunchOptions) -> Launch:
             "use one of them, or set MASTER_ADDR, MASTER_PORT and NODE_RANK on each machine"
         )
     return Launch(options.devices, options.nodes, LightningEnvironment())
+
+
+def _count(variable: str, default: int) -> int:
+    """Return the value of a launcher's environment variable, a positive integer."""
+    text = os.environ.get(variable, str(default))
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise InputError(
+            f"the environment variable {variable} must be a positive integer, got {text!r}"
+        )
+    return int(text)

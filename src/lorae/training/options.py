@@ -115,7 +115,7 @@ class OptimizerOptions:
     steps: int | None = None
     """Optimizer steps, instead of epochs."""
     batch_size: int = 100
-    """Samples in a step, over all processes."""
+    """Samples in a step, over all processes; all training samples if there are fewer."""
     learning_rate: float | None = None
     """Step size of Adam; by default 1e-4 for the paper's networks, 1e-3 for others."""
     weight_decay: float = 0.0
@@ -249,12 +249,9 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
 
         self.check()
         train = len(data.train) - self.held_out(len(data.train))
-        if train < self.batch_size:
-            raise InputError(
-                f"batch_size must be at most the number of training samples, {train} of "
-                f"{self.data!r}, got {self.batch_size}"
-            )
-        chosen, per_epoch = method(self.model), train // self.batch_size
+        self._check_counts(train, len(data.test), self.held_out(len(data.train)))
+        batch_size = min(self.batch_size, train)
+        chosen, per_epoch = method(self.model), train // batch_size
         network = self.network or data.network
         paper = _PAPER.get(network)
         steps = self.steps or self._default_steps(paper, per_epoch)
@@ -268,12 +265,27 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
             network=network,
             latent=latent,
             steps=steps,
+            batch_size=batch_size,
             epochs=None,
             learning_rate=self.learning_rate or (1e-4 if paper else 1e-3),
             precision=self.precision or chosen.precision,
             evaluate_every=self.evaluate_every
             or max(1, min(max(per_epoch, steps // 100), steps // 20)),
         )
+
+    def _check_counts(self, train: int, test: int, held_out: int) -> None:
+        """Check that there are two samples for every purpose, which a covariance needs."""
+        for name, count in (("training", train), ("test", test)):
+            if count < 2:
+                raise InputError(
+                    f"data must have at least 2 {name} samples, got {count} of {self.data!r}; "
+                    f"test_fraction is {self.test_fraction:g} and validation {self.validation:g}"
+                )
+        if self.validation and held_out < 2:
+            raise InputError(
+                f"validation must hold out at least 2 samples of {self.data!r}, got "
+                f"{self.validation:g}, which are {held_out}"
+            )
 
     def _default_steps(self, paper: dict[str, int] | None, per_epoch: int) -> int:
         if self.epochs is not None:

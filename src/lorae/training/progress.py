@@ -1,6 +1,7 @@
 """Progress of a run on standard error: a bar on a terminal, else a line at each evaluation."""
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -58,6 +59,11 @@ class Display:
             self._print(f"step {line['step']}/{self.steps}, {values}")
         for warning in line["warnings"] if self.show else []:
             self._print(f"warning: {warning}")
+
+    def notes(self, lines: Sequence[str]) -> None:
+        """Print remarks on the options."""
+        for line in lines if self.show else []:
+            self._print(f"note: {line}")
 
     def _print(self, text: str) -> None:
         tqdm.write(f"{self.name}: {text}", file=sys.stderr)

@@ -34,7 +34,7 @@ from lorae.training.signals import Interrupts, record_interrupts
 from lorae.utils.records import check_json
 from lorae.utils.samples import subsample
 from lorae.utils.tensor_files import read_checksum
-from lorae.utils.validation import check_range
+from lorae.utils.validation import check_memory, check_range
 
 
 def train(
@@ -63,6 +63,7 @@ def train(
     options.check()
     data = options.load()
     options = options.resolve(data)
+    check_size(options, data)
     fabric = create_fabric(options)
     objective = build_objective(options, data)
     check_batch_size(options, objective, fabric.world_size)
@@ -70,6 +71,7 @@ def train(
     run = _claim_folder(fabric, options, data, out, resume=resume)
     if not run.finished:
         session = Session(options, run, data, fabric, objective, show=show)
+        session.display.notes(notes(options, data))
         if resume:
             session.restore()
         session.run_to_end()
@@ -86,6 +88,33 @@ def build_objective(options: Options, data: Data) -> Objective:
     torch.manual_seed(options.seed)
     model = build(options.architecture(data), data.shift, data.scale)
     return method(options.model).build_objective(model, options.weight, **options.settings)
+
+
+def check_size(options: Options, data: Data) -> None:
+    """Check that the weights, their gradients and Adam's two moments fit into memory.
+
+    Raises:
+        InputError: if they do not.
+    """
+    try:
+        with torch.device("meta"):
+            count = sum(one.numel() for one in build(options.architecture(data)).parameters())
+    except InputError:
+        raise
+    except (RuntimeError, OverflowError, TypeError, ValueError):  # of sizes beyond 64 bits
+        count = 2**63
+    check_memory("latent and width", 16 * count, f"{options.model} and its optimizer")
+
+
+def notes(options: Options, data: Data) -> list[str]:
+    """Return remarks on resolved options that may surprise."""
+    values = data.train[0].numel()
+    found = []
+    if options.latent is not None and options.latent > values:
+        found.append(f"latent is {options.latent}, more than the {values} values of a sample")
+    if options.batch_size == len(data.train) - options.held_out(len(data.train)):
+        found.append(f"a step takes all {options.batch_size} training samples")
+    return found
 
 
 def check_batch_size(options: Options, objective: Objective, processes: int) -> None:

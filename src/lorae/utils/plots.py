@@ -6,7 +6,10 @@ to another file, and the same numbers always give the same bytes. matplotlib is 
 first plot.
 """
 
+import importlib
 import io
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -168,6 +171,16 @@ def _density(values: Sequence[float], edges: "np.ndarray[Any, Any]") -> "np.ndar
     return np.histogram(values, edges, weights=weights)[0] / np.diff(edges)
 
 
+def _import_matplotlib() -> None:
+    """Import matplotlib even if MPLBACKEND names no backend, which these plots do not need."""
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        importlib.import_module("matplotlib")
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+
+
 @contextmanager
 def _axes(
     labels: tuple[str, str],
@@ -178,6 +191,7 @@ def _axes(
     height: float = 2.9,
 ) -> Iterator[tuple["Axes", io.BytesIO]]:
     """Yield axes to draw on, and the file that holds the plot afterwards."""
+    _import_matplotlib()
     from matplotlib import style
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, NullFormatter

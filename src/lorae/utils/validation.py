@@ -1,6 +1,7 @@
 """Checks of plain arguments, shared by the options, the estimator and the command line."""
 
 import math
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,33 @@ def check_range(
     least = f"greater than {low:g}" if open_low else f"at least {low:g}"
     most = "" if high is None else f" and {'below' if open_high else 'at most'} {high:g}"
     raise InputError(f"{name} must be finite, {least}{most}, got {value:g}")
+
+
+def check_memory(name: str, needed: int, purpose: str) -> None:
+    """Check that this machine has the memory for something, before it is tried.
+
+    Args:
+        name: the arguments that decide, for the message.
+        needed: bytes.
+        purpose: what needs them.
+
+    Raises:
+        InputError: if the machine has less.
+
+    Example:
+        >>> check_memory("n", 10**30, "that many codes")
+        Traceback (most recent call last):
+        lorae.errors.InputError: n must be smaller: that many codes need 1e+21 GB of memory, ...
+    """
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # no such figures on this system
+        return
+    if needed > total:
+        raise InputError(
+            f"{name} must be smaller: {purpose} need {needed / 1e9:.3g} GB of memory, and this "
+            f"machine has {total / 1e9:.3g} GB"
+        )
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
