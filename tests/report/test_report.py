@@ -6,6 +6,7 @@ against the run folders.
 
 import base64
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -17,13 +18,16 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lorae import Options, Run
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.report.report import write_report
 from lorae.report.runs import MATRIX_THRESHOLDS
+from lorae.training.options import data_of
 from lorae.training.train import train
+from lorae.utils.samples import as_float
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "source", "area", "base", "col", "embed"}
 HOSTILE = "<script>alert(1)</script>"
@@ -203,7 +207,7 @@ def test_models_with_a_prior_are_drawn_from_it(
         assert spread in page.text("td")
     if kind == "image":
         assert [f"from its prior, spread {spread}" in page.text("figcaption") for spread in spreads]
-        assert len(page.pictures()) == 1 + 3 * 3 - 1  # the GAN reconstructs nothing
+        assert len(page.pictures()) == 1 + 2 * 6 + 3  # the GAN reconstructs nothing
         assert "between random codes" in page.text("figcaption")
     else:
         assert page.text("li").count("mean R²") == 2
@@ -254,8 +258,45 @@ def test_each_data_set_has_its_own_part(report: str) -> None:
     assert all(name in headings for name in ("digits", "table", "pixels"))
     assert page.text("h3").count("Reconstructions") == 2
     assert page.text("h3").count("Reconstruction by column") == 1
-    # Two runs of digits and one of pictures: originals, then 3 pictures of each run.
-    assert len(page.pictures()) == 2 + 3 * 3
+    # Two runs of digits and one of pictures: originals, then 6 pictures of each run.
+    assert len(page.pictures()) == 2 + 3 * 6
+
+
+def test_pictures_come_before_the_table_of_runs(folder: Path, tmp_path: Path) -> None:
+    page = Page(write_report([Run.open(folder / "lorae")], tmp_path / "r.html").read_text("utf-8"))
+    tags = [tag for tag, _ in page.elements]
+    assert tags.index("table") > max(k for k, tag in enumerate(tags) if tag == "img")
+
+
+def test_traversals_decode_along_the_principal_coordinates(folder: Path, tmp_path: Path) -> None:
+    run = Run.open(folder / "lorae")
+    page = Page(write_report([run], tmp_path / "r.html").read_text(encoding="utf-8"))
+    (image,) = [i for i in page.of("img") if i["alt"].startswith("Images along the first")]
+    grid = np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))))
+    model, data = run.model(), data_of(run)
+    with torch.no_grad():
+        codes = model.encode(as_float(data.train))
+        middle = data.unit(model.decode(codes.mean(0, keepdim=True)))[0, 0]
+    start = 4 * (8 + 1)  # the fifth of nine images of 8 pixels, with gaps of 1
+    shown = grid[:8, start : start + 8, 0] / 255
+    assert np.abs(shown - middle.clamp(0, 1).numpy()).max() < 2 / 255
+
+
+def test_map_has_a_legend_of_the_labels(folder: Path, tmp_path: Path) -> None:
+    page = Page(write_report([Run.open(folder / "ae")], tmp_path / "r.html").read_text("utf-8"))
+    plots = [[element.text for element in plot.iter()] for plot in page.plots()]
+    (words,) = [words for words in plots if any("coordinate 1" in (w or "") for w in words)]
+    assert {str(k) for k in range(10)} <= set(words)
+
+
+def test_an_explorer_beside_the_report_is_linked(run: Run) -> None:
+    path = run.path / "report.html"
+    assert "explorer.html" not in write_report([run], path).read_text(encoding="utf-8")
+    (run.path / "explorer.html").touch()
+    links = [a["href"] for a in Page(write_report([run], path).read_text("utf-8")).of("a")]
+    assert "explorer.html" in links
+    other = Page(write_report([run], run.path.parent / "r.html").read_text(encoding="utf-8"))
+    assert "lorae/explorer.html" in [a["href"] for a in other.of("a")]
 
 
 def test_same_runs_give_the_same_bytes(report: str, runs: list[Run], tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
-"""The commands that list what there is: models, data."""
+"""The commands that list what there is: models, data, runs."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from lorae.cli.output import Json, print_answer
+from lorae.errors import InputError
 from lorae.utils.text import format_table
+
+if TYPE_CHECKING:
+    from lorae.training.run_folder import Run
 
 
 @dataclass(frozen=True)
@@ -86,3 +91,59 @@ class DataCommand:
     def __call__(self) -> None:
         """Run the command."""
         self.command()
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the run folders below a folder, with their errors and ranks."""
+
+    folder: tyro.conf.Positional[Path] = Path("runs")
+    """Where to look, at any depth."""
+    as_json: Json = False
+    """Print the answer as JSON."""
+
+    def __call__(self) -> None:
+        """Print one line per run, in the order of their paths."""
+        from lorae.training.run_folder import Run
+
+        if not self.folder.is_dir():
+            raise InputError(f"folder must be a folder that exists, got {str(self.folder)!r}")
+        paths = sorted(path.parent for path in self.folder.rglob("config.json"))
+        rows = [_describe_run(Run(path)) for path in paths]
+        if self.as_json:
+            print_answer(rows)
+        elif not rows:
+            print_answer(f"there are no runs in {self.folder}")
+        else:
+            header = ("run", "data", "model", "steps", "test error", "rank at 1e-2", "")
+            print_answer(format_table([_format_run(row) for row in rows], header, align="lllrrrl"))
+
+
+def _describe_run(run: "Run") -> dict[str, Any]:
+    """Return what a run folder says about its run, as values that JSON can hold."""
+    about: dict[str, Any] = {"run": str(run.path), "state": "damaged"}
+    try:
+        options, lines = run.options, run.metrics()
+    except InputError as error:
+        return about | {"problem": str(error)}
+    test = lines[-1].get("test", {}) if lines else {}
+    return about | {
+        "state": "finished" if run.finished else "stopped",
+        "data": options["data"],
+        "model": options["model"],
+        "step": lines[-1]["step"] if lines else 0,
+        "steps": options["steps"],
+        "error": test.get("reconstruction"),
+        "rank": test.get("rank"),
+    }
+
+
+def _format_run(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["state"] == "damaged":
+        return (row["run"], "", "", "", "", "", f"damaged: {row['problem']}")
+    error = "" if row["error"] is None else f"{row['error']:.6f}"
+    rank = "" if row["rank"] is None else str(row["rank"])
+    whole = row["state"] == "finished"
+    steps = str(row["step"]) if whole else f"{row['step']} of {row['steps']}"
+    name = Path(str(row["data"])).name
+    return (row["run"], name, row["model"], steps, error, rank, "" if whole else "stopped")

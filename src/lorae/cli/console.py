@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from lorae import __version__
-from lorae.cli.catalog import DataCommand, Models
+from lorae.cli.catalog import DataCommand, Models, Runs
 from lorae.cli.demo import Demo
 from lorae.cli.evaluate import Classify, Evaluate, Fid
 from lorae.cli.export import Export, Fold
@@ -40,7 +40,7 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
     },
     "Use": {"sample": Sample, "interpolate": Interpolate, "fold": Fold, "export": Export},
     "Reproduce the paper": {"reproduce": Reproduce},
-    "List": {"models": Models, "data": DataCommand},
+    "List": {"models": Models, "data": DataCommand, "runs": Runs},
 }
 _MEMORY = re.compile("not enough memory|out of memory|allocate memory|size calculation overflowed")
 TRAINING = {*GROUPS["Train"], "reproduce"}

@@ -6,7 +6,6 @@ scaled units. The page opens offline and refers to nothing outside itself.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from lorae.errors import InputError
-from lorae.estimator.coordinates import Coordinates, mean_jacobian, principal_coordinates
+from lorae.estimator.coordinates import Coordinates, principal_coordinates
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import decode_all, encode_all, evaluation_mode, squared_errors
+from lorae.nn.inference import encode_all
 from lorae.report import browser_decoder, explorer_page, explorer_views
 from lorae.report.browser_decoder import Unsupported, encode_floats
+from lorae.report.code_space import CodeSpace, metric_samples
 from lorae.report.explorer_views import View
 from lorae.report.runs import printable
 from lorae.sampling.registry import fit_density
@@ -35,9 +35,6 @@ MAX_SAMPLES = 1000
 """The largest number of samples on the map."""
 
 _TRAINING = 5000  # training samples for coordinates, density and neighbours, at most
-_METRIC = 64  # samples over which the decoder's derivative is averaged
-_COORDINATES = 64  # coordinates of a page, at most
-_FLOOR = 1e-6  # coordinates with less than this share of the largest variance are left out
 DRAWS = 300
 _EXTREMES = 6
 _HALF = 1e-3  # largest change of decoded samples, in scaled units, by weights in float16
@@ -92,7 +89,7 @@ def write_explorer(
     index = subsample(torch.arange(len(samples)), view.count(MAX_SAMPLES), _SEED)
     shown, fitted = as_float(samples[index]), as_float(fitted)
     codes = encode_all(model, fitted)
-    space = _Space.of(model, shown, fitted, codes, coordinates=coordinates, shares=shares)
+    space = CodeSpace.of(model, shown, fitted, codes, coordinates=coordinates, shares=shares)
     if draws is None:
         draws = fit_density(model, lambda: codes).sample(DRAWS, _generator())
     names = [] if labels is None else [_text(labels[k]) for k in index.tolist()]
@@ -136,95 +133,15 @@ def explore_run(run: Run, path: Path, *, density: str | None = None) -> Path:
         labels=labels if labels is not None and labels.ndim == 1 else None,
         columns=data.columns,
         training=training,
-        coordinates=principal_coordinates(model, training, metric_samples=_METRIC),
+        coordinates=principal_coordinates(
+            model, training, metric_samples=metric_samples(model, training)
+        ),
         draws=found.sample(DRAWS, _generator()),
         title=f"{run.name} on {data.name}",
     )
 
 
-@dataclass(frozen=True)
-class _Space:
-    """The coordinates of a page: u = (T z + b) / deviations, and codes z = B u + mean.
-
-    Args:
-        model: whose codes z are.
-        mean: the code of u = 0.
-        T: from centred codes to coordinates.
-        B: from coordinates u to centred codes.
-        deviations: standard deviations of the coordinates before they were standardized.
-        shares: the share of the variance of the data that each coordinate carries.
-        explained: the share of the variance of the samples that reconstructions explain.
-    """
-
-    model: Autoencoder
-    mean: Float[Tensor, " l"]
-    T: Float[Tensor, "k l"]
-    B: Float[Tensor, "l k"]
-    deviations: Float[Tensor, " k"]
-    shares: Float[Tensor, " k"]
-    explained: float
-
-    @classmethod
-    @torch.no_grad()
-    def of(
-        cls,
-        model: Autoencoder,
-        samples: Tensor,
-        fitted: Tensor,
-        codes: Tensor,
-        *,
-        coordinates: Coordinates | None,
-        shares: Sequence[float] | None,
-    ) -> "_Space":
-        codes = codes.double()
-        errors, spread = squared_errors(model, samples, fitted.mean(0))
-        explained = 1 - float(errors.sum() / spread.sum().clamp(min=1e-300))
-        T = inverse = torch.eye(codes.shape[1], dtype=torch.float64)
-        mean = codes.mean(0)
-        if coordinates is not None:
-            T, inverse, mean = coordinates.transform, coordinates.inverse, coordinates.mean
-        deviations = ((codes - mean) @ T.mT).std(0)
-        if shares is None:
-            carried = deviations.square()
-            if coordinates is None:
-                with evaluation_mode(model):
-                    carried = carried * mean_jacobian(model.decoder, _probe(model, codes))[0].diag()
-            found = carried / carried.sum().clamp(min=1e-300) * max(explained, 1e-6)
-        else:
-            found = torch.as_tensor(shares, dtype=torch.float64)
-        order = found.argsort(descending=True, stable=True)[:_COORDINATES]
-        order = order[found[order] > _FLOOR * found.max().clamp(min=1e-300)]
-        order = order if len(order) else torch.tensor([0])
-        deviations = deviations[order].clamp(min=1e-30)
-        return cls(
-            model,
-            mean,
-            T[order],
-            inverse[:, order] * deviations,
-            deviations,
-            found[order],
-            explained,
-        )
-
-    def standardize(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, "n k"]:
-        """Return the coordinates u of codes of the model."""
-        return ((codes.double() - self.mean) @ self.T.mT / self.deviations).float()
-
-    def encode(self, samples: Tensor) -> Float[Tensor, "n k"]:
-        """Return the coordinates u of samples."""
-        return self.standardize(encode_all(self.model, samples))
-
-    def decode(self, u: Float[Tensor, "n k"]) -> Tensor:
-        """Return the samples, in the units of the data, of coordinates u."""
-        return decode_all(self.model, (u.double() @ self.B.mT + self.mean).float())
-
-
-def _probe(model: Autoencoder, codes: Tensor) -> Tensor:
-    places = torch.linspace(0, len(codes) - 1, min(_METRIC, len(codes))).round().long()
-    return codes[places].to(model.shift)
-
-
-def _content(space: _Space, view: View, samples: Tensor, labels: list[str]) -> dict[str, Any]:
+def _content(space: CodeSpace, view: View, samples: Tensor, labels: list[str]) -> dict[str, Any]:
     """Return what the page's script reads, apart from draws and neighbours."""
     u = space.encode(samples)
     decoded = space.decode(u)
@@ -257,7 +174,7 @@ def _strips(coordinates: int) -> Float[Tensor, "n k"]:
     return torch.kron(torch.eye(coordinates), torch.tensor(STEPS, dtype=torch.float32)[:, None])
 
 
-def _pack_decoder(space: _Space, view: View, u: Tensor) -> dict[str, Any]:
+def _pack_decoder(space: CodeSpace, view: View, u: Tensor) -> dict[str, Any]:
     layers = browser_decoder.simplify(space.model.decoder, space.B, space.mean)
     packing = browser_decoder.pack(layers)
     probe = torch.cat([u[:32], _strips(u.shape[1])[:32]])
@@ -278,7 +195,7 @@ def _pack_decoder(space: _Space, view: View, u: Tensor) -> dict[str, Any]:
 
 
 def _neighbours(
-    space: _Space, view: View, samples: Tensor, training: Tensor, codes: Tensor
+    space: CodeSpace, view: View, samples: Tensor, training: Tensor, codes: Tensor
 ) -> dict[str, Any]:
     """Return the training sample nearest to each sample in data space to first order."""
     scale = space.shares.sqrt()  # a unit step along u moves the decoded sample so far

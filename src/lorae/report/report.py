@@ -5,8 +5,10 @@ It is made from run folders and the data that they name: numbers come from the l
 outside itself, and the same runs always give the same bytes.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
 
@@ -53,6 +55,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
         thresholds=spectral.THRESHOLDS,
         matrix_thresholds=MATRIX_THRESHOLDS,
         rank_threshold=RANK_THRESHOLD,
+        explorers=_explorers(summaries, path),
         version=__version__,
     )
     write_atomic(path, page.encode(errors="replace"))
@@ -67,6 +70,17 @@ def _sections(runs: Sequence[RunSummary]) -> list[Section]:
         Section(f"s{number}", part, data_of(part[0].folder), image_side(runs))
         for number, part in enumerate(by_data.values())
     ]
+
+
+def _explorers(runs: Sequence[RunSummary], path: Path) -> list[tuple[str, str]]:
+    """Return the runs whose folders hold an explorer, with its address relative to the report."""
+    found = []
+    for run in runs:
+        explorer = run.folder.path / "explorer.html"
+        if explorer.is_file():
+            relative = os.path.relpath(explorer.resolve(), path.resolve().parent)
+            found.append((run.name, quote(Path(relative).as_posix())))
+    return found
 
 
 def _differing(runs: Sequence[RunSummary]) -> set[str]:

@@ -134,6 +134,41 @@ class RunSummary:
         return plots.Curve(self.name, x, y, self.style, mark=mark)
 
 
+@dataclass(frozen=True)
+class Headline:
+    """The runs in the first sentence about a data set.
+
+    Args:
+        lowest: the run of lowest rank; if there are several, that of lowest error.
+        best: the run of lowest error.
+        plain: the plain autoencoder of lowest error, or None if there is none.
+        close: of the others whose error is at most 10% above that, the one of lowest rank.
+    """
+
+    lowest: RunSummary
+    best: RunSummary
+    plain: RunSummary | None
+    close: RunSummary | None
+
+    @classmethod
+    def of(cls, runs: Sequence[RunSummary]) -> "Headline":
+        """Select from at least one run, all of which reconstruct."""
+        ae = [run for run in runs if run.options["model"] == "ae"]
+        others = [run for run in runs if run.options["model"] != "ae"]
+        plain = min(ae, key=lambda run: run.error, default=None)
+        close = [run for run in others if plain and run.error <= 1.1 * plain.error]
+        return cls(
+            lowest=min(runs, key=_by_rank),
+            best=min(runs, key=lambda run: run.error),
+            plain=plain,
+            close=min(close, key=_by_rank, default=None),
+        )
+
+
+def _by_rank(run: RunSummary) -> tuple[int, float]:
+    return run.rank, run.error
+
+
 def read_runs(runs: Sequence[Run]) -> list[RunSummary]:
     """Read finished runs, and check that they hold everything that a report reads.
 

@@ -1,24 +1,24 @@
 """A section of a report, on one data set: plots, scores, and images by the models of its runs."""
 
-import base64
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from torch import Tensor
 
 from lorae.data.datasets import Data
 from lorae.metrics.records import format_protocol, read_evaluation
 from lorae.metrics.scores import PARTS
 from lorae.nn.inference import encode_all
+from lorae.report import latent_figures
+from lorae.report.code_space import CodeSpace, principal_space
+from lorae.report.figures import Figure
 from lorae.report.image_grids import image_grid
-from lorae.report.runs import RunSummary, printable
+from lorae.report.runs import Headline, RunSummary, printable
 from lorae.sampling.registry import density_for, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.utils.intervals import Interval
@@ -33,74 +33,8 @@ FITTED = 10_000
 
 _COLUMNS, _PAIRS, _IMAGES = 10, 4, 40  # images in a row, interpolations, generated images
 _ROWS, _HISTOGRAMS, _VECTORS = 24, 6, 2000  # columns with R^2, with a histogram; generated samples
+_MAPPED = 1000  # test samples on a map
 _PIXELS = 2_500_000  # of all images of a report together, about
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot or a picture of the page.
-
-    Args:
-        content: an SVG or PNG file.
-        alt: description for readers who do not see it.
-        title: heading of a plot.
-        run: the run whose model made the picture, or None for the data themselves.
-        width: CSS pixels that a picture should fill, in whole multiples of its own pixels.
-    """
-
-    content: bytes
-    alt: str
-    title: str = ""
-    run: RunSummary | None = None
-    width: int = 340
-
-    @property
-    def address(self) -> str:
-        """The content as a `data:` address."""
-        kind = "png" if self.content.startswith(b"\x89PNG") else "svg+xml"
-        return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of a PNG on the page, in CSS pixels."""
-        width, height = Image.open(io.BytesIO(self.content)).size
-        scale = max(1, round(self.width / width))
-        return width * scale, height * scale
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The runs in the first sentence about a data set.
-
-    Args:
-        lowest: the run of lowest rank; if there are several, that of lowest error.
-        best: the run of lowest error.
-        plain: the plain autoencoder of lowest error, or None if there is none.
-        close: of the others whose error is at most 10% above that, the one of lowest rank.
-    """
-
-    lowest: RunSummary
-    best: RunSummary
-    plain: RunSummary | None
-    close: RunSummary | None
-
-    @classmethod
-    def of(cls, runs: Sequence[RunSummary]) -> "Headline":
-        """Select from at least one run, all of which reconstruct."""
-        ae = [run for run in runs if run.options["model"] == "ae"]
-        others = [run for run in runs if run.options["model"] != "ae"]
-        plain = min(ae, key=lambda run: run.error, default=None)
-        close = [run for run in others if plain and run.error <= 1.1 * plain.error]
-        return cls(
-            lowest=min(runs, key=_by_rank),
-            best=min(runs, key=lambda run: run.error),
-            plain=plain,
-            close=min(close, key=_by_rank, default=None),
-        )
-
-
-def _by_rank(run: RunSummary) -> tuple[int, float]:
-    return run.rank, run.error
 
 
 @dataclass(frozen=True)
@@ -175,7 +109,10 @@ class Section:
         labels = ("index", "singular value / largest")
         alt = "Singular values of the covariance of the test codes, divided by the largest; rank "
         alt += ", ".join(f"{run.rank} for {run.name}" for run in self.runs)
-        linear = plot_curves(curves, labels, integer="x", limits=(0, 1.03))
+        # On a linear scale, the values beyond a thousandth of the largest are a flat line.
+        longest = max([run.ranks[1e-3] for run in self.runs]) + 1
+        short = [replace(curve, x=curve.x[:longest], y=curve.y[:longest]) for curve in curves]
+        linear = plot_curves(short, labels, integer="x", limits=(0, 1.03))
         log = plot_curves(
             curves, labels, log="y", integer="x", limits=(1e-7, 2), level=RANK_THRESHOLD
         )
@@ -184,7 +121,10 @@ class Section:
             Figure(log, alt, "Singular values, log scale"),
         ]
         if len(self.reconstructing) > 2:
-            points = [run.curve([run.rank], [run.error]) for run in self.reconstructing]
+            points = [
+                run.curve([run.rank], [run.error], (run.rank, run.error, run.name))
+                for run in self.reconstructing
+            ]
             plot = plot_points(points, (f"rank at {RANK_THRESHOLD:g}", "test error"), integer="x")
             alt = "; ".join(
                 f"{run.name}: test error {run.error:.4g} at rank {run.rank}"
@@ -321,6 +261,65 @@ class Section:
         size = max(1, min(500, 4_000_000 // self.fitted[0].numel()))
         density = fit_density(run.model, lambda: encode_all(run.model, self.fitted, size))
         return run.model.decode(density.sample(n, _generator()))
+
+    @cached_property
+    def spaces(self) -> list[CodeSpace]:
+        """The latent spaces of the runs that reconstruct, in their principal coordinates."""
+        fitted = as_float(subsample(self.data.train, _VECTORS, SEED))
+        return [principal_space(run.model, self._probe, fitted) for run in self.reconstructing]
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return subsample(torch.arange(len(self.data.test)), _MAPPED, SEED)
+
+    @property
+    def _probe(self) -> Tensor:
+        """Some test samples."""
+        return as_float(self.data.test[self._rows])
+
+    @cached_property
+    def traversals(self) -> list[Figure]:
+        """Grids of images along each of the first coordinates."""
+        return [
+            latent_figures.traversals(run, space, self.data, self.side)
+            for run, space in zip(self.reconstructing, self.spaces, strict=True)
+        ]
+
+    @cached_property
+    def maps(self) -> list[Figure]:
+        """Maps of the codes of test samples on the first two coordinates."""
+        labels = self.data.test_labels
+        groups = None if labels is None or labels.ndim > 1 else labels[self._rows].tolist()
+        return [
+            latent_figures.code_map(run, space, self._probe, groups)
+            for run, space in zip(self.reconstructing, self.spaces, strict=True)
+        ]
+
+    @cached_property
+    def worst_samples(self) -> list[Figure]:
+        """Test images of the largest error, above their reconstructions."""
+        return [
+            latent_figures.worst_samples(run, self._probe, self.data, self.side)
+            for run in self.reconstructing
+        ]
+
+    @cached_property
+    def nearest(self) -> list[Figure]:
+        """Generated images above the training images that are nearest to them."""
+        return [
+            latent_figures.nearest_samples(
+                run, self._generate(run, _COLUMNS), as_float(self.fitted), self.data, self.side
+            )
+            for run in self.runs
+        ]
+
+    @cached_property
+    def loadings(self) -> list[Figure]:
+        """Plots of how the columns of a table change along the first coordinates."""
+        return [
+            latent_figures.loadings(run, space, self.columns)
+            for run, space in zip(self.reconstructing, self.spaces, strict=True)
+        ]
 
     @cached_property
     def columns(self) -> list[str]:

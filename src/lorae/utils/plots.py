@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0067a8", "#b83e00", "#00906b", "#7d2263", "#b88a00", "#3f9bd8", "#7f8791")
 """Colours of styles 0 to 6, distinct under every colour deficiency; later styles repeat them."""
 
+GROUP_COLOURS = (*COLOURS[:6], "#d6478f", "#5a7d1a", "#6d4bc0", "#7f8791")
+"""Colours of the groups of points on a map."""
+
 DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.6, 2.0), (6.0, 1.5, 1.2, 1.5))
 """Dashes and gaps in points, for styles 0 to 6, 7 to 13 and so on."""
 
@@ -115,14 +118,18 @@ def plot_points(
     *,
     integer: str = "",
     names: Sequence[str] = (),
+    legend: bool = False,
 ) -> bytes:
     """Return an SVG file with points; styles 7 to 13 are hollow, 14 to 20 squares.
+
+    The name of a point's mark is written beside it.
 
     Args:
         points: the points of each kind.
         labels: of the abscissa and the ordinate.
         integer: which axes have ticks at whole numbers only: "", "x", "y" or "xy".
         names: of rows, counted from the top; the ordinates of the points are then rows.
+        legend: whether the plot names the kinds of points.
     """
     height = 0.7 + 0.2 * len(names) if names else 2.9
     with _axes(labels, integer=integer, height=height) as (axes, content):
@@ -131,10 +138,51 @@ def plot_points(
             colour, turn = colour_of(one.style), one.style // len(COLOURS)
             hollow = "white" if turn % 2 else colour
             marker = "os^D"[turn // 2 % 4]
-            axes.plot(one.x, one.y, marker, markeredgecolor=colour, markerfacecolor=hollow)
+            axes.plot(
+                one.x,
+                one.y,
+                marker,
+                markeredgecolor=colour,
+                markerfacecolor=hollow,
+                label=one.label,
+            )
+            if one.mark is not None:
+                at, name = one.mark[:2], _shorten(one.mark[2], 24)
+                side = "right" if at[0] > np.mean(axes.get_xlim()) else "left"
+                shift = (-6 if side == "right" else 6, 4)
+                axes.annotate(name, at, shift, textcoords="offset points", ha=side, fontsize=8)
+        if legend:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8)
         if names:
             axes.set_yticks(range(len(names)), [_shorten(name, 24) for name in names])
             axes.set_ylim(len(names) - 0.4, -0.6)
+    return content.getvalue()
+
+
+def plot_labelled(
+    x: Sequence[float],
+    y: Sequence[float],
+    groups: Sequence[int] | None,
+    labels: Sequence[str],
+) -> bytes:
+    """Return an SVG file with points coloured by group, up to 10 of which a legend names.
+
+    Args:
+        x: abscissae.
+        y: ordinates.
+        groups: the group of each point, or None.
+        labels: of the abscissa and the ordinate, the same if there is one.
+    """
+    with _axes((labels[0], labels[-1]), height=3.4) as (axes, content):
+        kinds = sorted(set(groups or ()))
+        if groups is None or len(kinds) > len(GROUP_COLOURS):
+            axes.scatter(x, y, 6, c=groups or COLOURS[0], linewidths=0, alpha=0.8)
+        else:
+            for kind, colour in zip(kinds, GROUP_COLOURS, strict=False):
+                rows = [k for k, group in enumerate(groups) if group == kind]
+                u, v = [x[k] for k in rows], [y[k] for k in rows]
+                axes.plot(u, v, "o", color=colour, markersize=2.5, alpha=0.8, label=str(kind))
+            axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0, markerscale=2)
     return content.getvalue()
 
 

@@ -142,7 +142,9 @@ function drawStage() {
   const sample = selected === null ? null : samples(selected);
   const stored = !decoder && selected !== null ? reconstructions(selected) : null;
   const values = decoder ? decode(preview ?? state.code) : stored ?? frames(Math.floor(data.steps.length / 2));
-  if (table) table.paint(values, sample);
+  const near = selected !== null && state.compared ? data.neighbours.index[selected] : null;
+  const neighbour = near === null ? null : neighbours.values(near);
+  if (table) table.paint(values, sample, neighbour);
   else paint($("decoded"), values, ...(view.kind === "signal" ? [sample] : []));
   const [x, y] = state.axes;
   $("caption").textContent = preview
@@ -150,10 +152,8 @@ function drawStage() {
     : state.caption;
   if (!table) $("decoded").setAttribute("aria-label", `Decoded sample. ${$("caption").textContent}`);
   reference($("sample"), sample, selected === null ? "" : nameOf(selected));
-  const near = selected !== null && state.compared ? data.neighbours.index[selected] : null;
   const apart = near === null ? 0 : neighbours.apart[selected];
-  reference($("neighbour"), near === null ? null : neighbours.values(near),
-    `Nearest training sample, differs by ${format(apart)}`);
+  reference($("neighbour"), neighbour, `Nearest training sample, differs by ${format(apart)}`);
   $("compare").disabled = selected === null || !neighbours;
   $("compare").setAttribute("aria-pressed", String(near !== null));
   $("link").disabled = selected === null || !decoder;

@@ -148,7 +148,7 @@ const painters = {
     for (let k = 0; k < count; k++) {
       const reach = Math.max(view.high[k] - view.mean[k], view.mean[k] - view.low[k]) || 1;
       const t = Math.min(Math.max((values[k] - view.mean[k]) / reach, -1), 1);
-      context.fillStyle = style(t < 0 ? "--c1" : "--c0");
+      context.fillStyle = style("--c0");
       const bar = Math.max(1, thickness - (thickness > 4 ? 1.5 : 0.5));
       context.fillRect(t < 0 ? width / 2 * (1 + t) : width / 2, k * thickness, Math.abs(t) * width / 2, bar);
     }
@@ -188,7 +188,7 @@ function picture(label) {
 /** The columns of a table: name, bar from the mean, value, and the values of other samples. */
 class ColumnTable {
   constructor(element) {
-    this.header = element.querySelector("th.other");
+    this.headers = element.querySelectorAll("thead .other");
     this.rows = view.columns.map((name, k) => {
       const bar = make("span", { class: "bar" });
       const mark = make("span", { class: "mark", hidden: "" });
@@ -197,10 +197,10 @@ class ColumnTable {
       const track = make("span", { class: "track" }, middle, bar, mark);
       const value = make("td", { class: "n" });
       const words = name.replace(/([_/.-])/g, "$1\u200b"); // where a long name may break
-      const other = make("td", { class: "n other" });
-      const row = make("tr", {}, make("th", { scope: "row" }, words), make("td", {}, track), value, other);
+      const others = [make("td", { class: "n other" }), make("td", { class: "n other near" })];
+      const row = make("tr", {}, make("th", { scope: "row" }, words), make("td", {}, track), value, ...others);
       element.tBodies[0].append(row);
-      return { bar, mark, value, other };
+      return { bar, mark, value, others };
     });
   }
 
@@ -209,16 +209,21 @@ class ColumnTable {
     return Math.min(Math.max(t, 0), 1);
   }
 
-  paint(values, other) {
-    this.header.textContent = other === null ? "" : "Sample";
-    this.rows.forEach(({ bar, mark, ...cells }, k) => {
+  /** Show a decoded sample, the sample selected and its neighbour, each of the latter or null. */
+  paint(values, ...references) {
+    references.forEach((found, r) => {
+      this.headers[r].textContent = found === null ? "" : ["Sample", "Nearest"][r];
+    });
+    this.rows.forEach(({ bar, mark, value, others }, k) => {
       const [from, to] = [this.place(k, view.mean[k]), this.place(k, values[k])];
       bar.style.left = `${100 * Math.min(from, to)}%`;
       bar.style.width = `${100 * Math.abs(to - from)}%`;
-      cells.value.textContent = format(values[k]);
-      mark.hidden = other === null;
-      cells.other.textContent = other === null ? "" : format(other[k]);
-      if (other !== null) mark.style.left = `${100 * this.place(k, other[k])}%`;
+      value.textContent = format(values[k]);
+      references.forEach((found, r) => {
+        others[r].textContent = found === null ? "" : format(found[k]);
+      });
+      mark.hidden = references[0] === null;
+      if (references[0] !== null) mark.style.left = `${100 * this.place(k, references[0][k])}%`;
     });
   }
 }
