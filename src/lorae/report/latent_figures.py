@@ -51,7 +51,7 @@ def worst_samples(
     worst = samples[errors.topk(min(_WORST, len(samples))).indices]
     both = data.unit(torch.cat([worst, run.model(worst)]))
     alt = f"The worst reconstructed samples by {run.name}, above their reconstructions"
-    return Figure(image_grid(both, len(worst), side=side), alt, run=run)
+    return Figure(image_grid(both, len(worst), side=side), alt, run=run, width=700)
 
 
 def nearest_samples(

@@ -308,7 +308,11 @@ class Section:
         """Generated images above the training images that are nearest to them."""
         return [
             latent_figures.nearest_samples(
-                run, self._generate(run, _COLUMNS), as_float(self.fitted), self.data, self.side
+                run,
+                self._generate(run, _IMAGES)[:_COLUMNS],
+                as_float(self.fitted),
+                self.data,
+                self.side,
             )
             for run in self.runs
         ]
