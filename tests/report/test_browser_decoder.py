@@ -39,7 +39,8 @@ def test_the_map_of_the_codes_becomes_part_of_a_linear_layer() -> None:
 
 def test_spectral_norms_are_computed() -> None:
     torch.manual_seed(0)
-    decoder = add_spectral_norm(networks.build("conv", (1, 8, 8), 3, 0.125)[1]).eval()
+    decoder = networks.build("conv", (1, 8, 8), 3, 0.125)[1]
+    decoder = add_spectral_norm(decoder, torch.zeros(1, 3)).eval()
     u = torch.randn(4, 3)
     layers = simplify(decoder, torch.eye(3), torch.zeros(3))
     assert torch.allclose(layers(u), decoder(u), atol=1e-5)
