@@ -96,9 +96,13 @@ def check_size(options: Options, data: Data) -> None:
     Raises:
         InputError: if they do not.
     """
+    architecture = options.architecture(data)
+    # Some bridges and spectral norms compute with their weights, which none have here.
+    plain = dataclasses.replace(architecture, bridge="none", settings={}, lipschitz=False)
     try:
         with torch.device("meta"):
-            count = sum(one.numel() for one in build(options.architecture(data)).parameters())
+            count = sum(one.numel() for one in build(plain).parameters())
+        count += 0 if architecture.bridge == "none" else architecture.latent**2
     except InputError:
         raise
     except (RuntimeError, OverflowError, TypeError, ValueError):  # of sizes beyond 64 bits
