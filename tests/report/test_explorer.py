@@ -419,6 +419,10 @@ def test_drag_plays_the_interpolation(digits: Explorer) -> None:
     expected = unit(digits.model, digits.decode((u[a] + u[b])[None] / 2))
     assert (digits.pixels() - expected).abs().max() <= GRAY_LEVEL
     assert digits.text("#caption") == "Interpolation, 50 % of the way"
+    assert digits.text("#sample figcaption") == f"From sample {a + 1}, label {a % 10}"
+    assert digits.text("#neighbour figcaption") == f"To sample {b + 1}, label {b % 10}"
+    original = unit(digits.model, digits.samples[b : b + 1])
+    assert (digits.pixels("#neighbour canvas") - original).abs().max() <= 0.51 * GRAY_LEVEL
     digits.page.get_by_role("button", name="Play").click()
     assert digits.page.evaluate("state.path.playing")
     digits.page.get_by_role("button", name="Pause").click()
@@ -695,6 +699,15 @@ def test_draws_of_a_density(run: Run, tmp_path: Path) -> None:
     assert gaussian["draws"] != mixture["draws"]
     u = floats(gaussian["draws"], len(gaussian["shares"]))
     assert torch.allclose(u[:, 0].std(), torch.tensor(1.0), atol=0.2)
+
+
+@pytest.mark.parametrize("model", ["vrrae", "rae-sn", "vae-flow"])
+def test_models_with_a_prior_or_norms_run_in_the_page(model: str, tmp_path: Path) -> None:
+    options = Options(data="digits", model=model, width=0.25, steps=2, latent=3, batch_size=50)
+    found = content(
+        explore_run(train(options, tmp_path / model, show=False), tmp_path / "explorer.html")
+    )
+    assert [layer["kind"] for layer in found["decoder"]["layers"]][-2:] == ["transposed", "sigmoid"]
 
 
 def test_a_gan_is_refused(tmp_path: Path) -> None:

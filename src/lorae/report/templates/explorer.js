@@ -100,7 +100,7 @@ function interpolate(from, to) {
   if (!decoder) return;
   state.linking = false;
   state.path = { from: typeof from === "number" ? codeOf(from) : from,
-    to: typeof to === "number" ? codeOf(to) : to, time: 0, playing: true };
+    to: typeof to === "number" ? codeOf(to) : to, ends: [from, to], time: 0, playing: true };
   state.preview = null;
   const name = (end) => (typeof end === "number" ? nameOf(end) : "a point");
   announce(`Interpolation from ${name(from)} to ${name(to)}.`);
@@ -139,23 +139,21 @@ function closePath() {
 
 function drawStage() {
   const { selected, preview, path } = state;
-  const sample = selected === null ? null : samples(selected);
   const stored = !decoder && selected !== null ? reconstructions(selected) : null;
-  const values = decoder ? decode(preview ?? state.code) : stored ?? frames(Math.floor(data.steps.length / 2));
-  const near = selected !== null && state.compared ? data.neighbours.index[selected] : null;
-  const neighbour = near === null ? null : neighbours.values(near);
-  if (table) table.paint(values, sample, neighbour);
-  else paint($("decoded"), values, ...(view.kind === "signal" ? [sample] : []));
+  const middle = Math.floor(data.steps.length / 2);
+  const values = decoder ? decode(preview ?? state.code) : stored ?? frames(middle);
+  const shown = references();
+  if (table) table.paint(values, shown);
+  else paint($("decoded"), values, ...(view.kind === "signal" && !path ? [shown[0].values] : []));
   const [x, y] = state.axes;
   $("caption").textContent = preview
     ? `Coordinate ${x + 1} at ${signed(preview[x])}, coordinate ${y + 1} at ${signed(preview[y])}`
     : state.caption;
   if (!table) $("decoded").setAttribute("aria-label", `Decoded sample. ${$("caption").textContent}`);
-  reference($("sample"), sample, selected === null ? "" : nameOf(selected));
-  const apart = near === null ? 0 : neighbours.apart[selected];
-  reference($("neighbour"), neighbour, `Nearest training sample, differs by ${format(apart)}`);
+  reference($("sample"), shown[0]);
+  reference($("neighbour"), shown[1]);
   $("compare").disabled = selected === null || !neighbours;
-  $("compare").setAttribute("aria-pressed", String(near !== null));
+  $("compare").setAttribute("aria-pressed", String(selected !== null && state.compared));
   $("link").disabled = selected === null || !decoder;
   $("link").setAttribute("aria-pressed", String(state.linking));
   $("playback").hidden = path === null;
@@ -165,7 +163,27 @@ function drawStage() {
   }
 }
 
-function reference(figure, values, caption) {
+/** Return the two samples beside the decoded one: ends of an interpolation, or sample and neighbour. */
+function references() {
+  const { selected, path } = state;
+  if (path) {
+    return path.ends.map((end, k) => {
+      const header = ["From", "To"][k];
+      if (typeof end !== "number") return { values: null, header, caption: "" };
+      return { values: samples(end), header, caption: `${header} s${nameOf(end).slice(1)}` };
+    });
+  }
+  const sample = { values: null, header: "Sample", caption: "" };
+  const near = { values: null, header: "Nearest", caption: "" };
+  if (selected !== null) Object.assign(sample, { values: samples(selected), caption: nameOf(selected) });
+  if (selected !== null && state.compared) {
+    near.values = neighbours.values(data.neighbours.index[selected]);
+    near.caption = `Nearest training sample, differs by ${format(neighbours.apart[selected])}`;
+  }
+  return [sample, near];
+}
+
+function reference(figure, { values, caption }) {
   figure.hidden = values === null;
   if (values === null) return;
   const canvas = figure.querySelector("canvas");

@@ -209,21 +209,22 @@ class ColumnTable {
     return Math.min(Math.max(t, 0), 1);
   }
 
-  /** Show a decoded sample, the sample selected and its neighbour, each of the latter or null. */
-  paint(values, ...references) {
+  /** Show a decoded sample and two references, whose values may be null. */
+  paint(values, references) {
     references.forEach((found, r) => {
-      this.headers[r].textContent = found === null ? "" : ["Sample", "Nearest"][r];
+      this.headers[r].textContent = found.values === null ? "" : found.header;
     });
+    const first = references[0].values;
     this.rows.forEach(({ bar, mark, value, others }, k) => {
       const [from, to] = [this.place(k, view.mean[k]), this.place(k, values[k])];
       bar.style.left = `${100 * Math.min(from, to)}%`;
       bar.style.width = `${100 * Math.abs(to - from)}%`;
       value.textContent = format(values[k]);
       references.forEach((found, r) => {
-        others[r].textContent = found === null ? "" : format(found[k]);
+        others[r].textContent = found.values === null ? "" : format(found.values[k]);
       });
-      mark.hidden = references[0] === null;
-      if (references[0] !== null) mark.style.left = `${100 * this.place(k, references[0][k])}%`;
+      mark.hidden = first === null;
+      if (first !== null) mark.style.left = `${100 * this.place(k, first[k])}%`;
     });
   }
 }
