@@ -1,125 +1,157 @@
-"""The estimator, PCA, kernel PCA and a plain autoencoder at equal rank; and the estimator's time.
+"""LowRankAutoencoder at its defaults and its peers, by held-out reconstruction at equal k.
 
-For each data set and rank: reconstruction error of held-out samples, as a share of their variance,
-and accuracy of 5 nearest neighbours in the codes. Kernel PCA is scikit-learn's, with an RBF kernel
-and its learnt inverse, at the best of three kernel widths by held-out error (which favours it); the
-plain autoencoder has the same networks, steps and learning rate, and that many codes from the
-start. Then `n_components` of 8, 0.9 and "auto" on MNIST: ranks at every threshold, and time as a
-multiple of a plain training of the same number of steps.
+Of each set (`_sets.py`) a quarter of the samples is held out, five times. Recorded for each method
+and number of codes k:
 
-    python3 dev.py bench estimator
-    python3 dev.py bench estimator --samples 2000 --steps 300
+- lost: squared error of held-out samples, as a share of their squared deviation from the training
+  samples' mean;
+- first: the same from the first j codes of that fit alone, the others being zero, for methods whose
+  codes are ordered;
+- wrong: error of 5 nearest neighbours in the codes, where the set has labels;
+- seconds: of `fit`, processor time of one thread.
+
+    python3 dev.py bench estimator --methods peers --splits 1    # measure what is missing
+    python3 dev.py bench estimator --methods ours
+    python3 dev.py bench estimator --tables                      # write results/estimator/*.md
+
+Peers are in `_peers.py`, with their settings. They need an environment of their own, which is
+created at first use. The measurements are in results/estimator/peers.jsonl and ours.jsonl; delete a
+file, or lines of it, to measure again. `faces` needs CelebA (see `lorae.data`).
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.datasets import load_breast_cancer, load_digits
-from sklearn.decomposition import PCA, KernelPCA
-from sklearn.model_selection import train_test_split
+from _cells import RESULTS, restart_beside_peers, run, stopwatch
+from _peers import PEERS
+from _sets import SETS, Split, split
+from _tables import write_reconstruction
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
 
-from lorae import LowRankAutoencoder, data
+import lorae
 
-Map = Callable[[np.ndarray], np.ndarray]
-THRESHOLDS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-
-
-def mnist(samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return images, 16 x 16 in [0, 1], and labels."""
-    loaded = data.load("mnist", count=samples)
-    images = torch.nn.functional.avg_pool2d(loaded.train.float() / 255, 2)[:, 0]
-    return images.numpy(), loaded.train_labels.numpy()
+KS = (1, 2, 3, 5, 10, 20)
+SPLITS = 5
+EARLY = ("PCA", "plain", "plain, no path", "plain, early")
+"""Peers that are measured first, and the only ones for sets of many samples or values."""
 
 
-def table(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return a table of scikit-learn's with columns of variance 1; constant ones are left out."""
-    X, y = {"breast cancer": load_breast_cancer, "digits": load_digits}[name](return_X_y=True)
-    return StandardScaler().fit_transform(X[:, X.std(0) > 0]), y
+class Ours:
+    """The estimator at its defaults, on columns or on images."""
+
+    def __init__(self, k: int, seed: int, shape: tuple[int, ...] | None = None) -> None:
+        self.shape, self.model = shape, lorae.LowRankAutoencoder(n_components=k, random_state=seed)
+
+    def samples(self, X: np.ndarray) -> np.ndarray:
+        return X if self.shape is None else X.reshape(len(X), *self.shape)
+
+    def fit(self, X: np.ndarray) -> None:
+        self.model.fit(self.samples(X))
+
+    def encode(self, X: np.ndarray) -> np.ndarray:
+        return self.model.transform(self.samples(X))
+
+    def decode(self, codes: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.inverse_transform(codes)).reshape(len(codes), -1)
 
 
-def flat(samples: np.ndarray) -> np.ndarray:
-    return np.asarray(samples, dtype=float).reshape(len(samples), -1)
+OURS = ("ours", "ours, images")
+ORDERED = ("PCA", *OURS)
 
 
-def told(
-    name: str, model: Any, split: list, decoded: Map | None = None, encoded: Map | None = None
-) -> str:
-    """Return a row: share of the held-out variance that is lost, and accuracy of neighbours."""
-    train, test, train_labels, test_labels = split
-    codes = [(encoded or model.transform)(part) for part in (train, test)]
-    back = flat((decoded or model.inverse_transform)(codes[1]))
-    lost = ((back - flat(test)) ** 2).sum() / ((flat(test) - flat(train).mean(0)) ** 2).sum()
-    right = KNeighborsClassifier(5).fit(codes[0], train_labels).score(codes[1], test_labels)
-    return f"{name:24} {lost:8.4f} {right:8.3f}"
+def obstacle(method: str, k: int, parts: Split) -> str | None:
+    """Return why a method is not run, or None."""
+    n, d = parts.train.shape
+    if method == "ours, images" and parts.image_shape is None:
+        return "no images"
+    if method == "UMAP" and not (2 <= k <= 5 and n <= 3000):
+        return "the inverse needs 2 to 5 codes; at most 3,000 samples"
+    if method not in (*EARLY, *OURS) and n * d > 3_000_000:
+        return "too large for what it takes"
+    return None
 
 
-def kernel_pca(rank: int, split: list) -> tuple[float, KernelPCA]:
-    """Return the best of three kernels by the held-out error."""
-    train, test = flat(split[0]), flat(split[1])
-    variance = train.var(0).sum()
-    best = (float("inf"), None)
-    for factor in (0.1, 0.3, 1.0):
-        model = KernelPCA(
-            rank, kernel="rbf", gamma=factor / variance, fit_inverse_transform=True, alpha=1e-3
-        ).fit(train)
-        wrong = ((model.inverse_transform(model.transform(test)) - test) ** 2).mean()
-        best = min(best, (wrong, model), key=lambda pair: pair[0])
-    return best
+def measure(set: str, method: str, k: int, split: int) -> dict[str, Any]:  # noqa: A002
+    """Return the figures of one fit."""
+    parts = load(set, split)
+    reason = obstacle(method, k, parts)
+    if reason:
+        return {"skipped": reason}
+    if method in OURS:
+        model = Ours(k, split, parts.image_shape if method == "ours, images" else None)
+    else:
+        model = PEERS[method](k, split)
+    with stopwatch() as watch:
+        model.fit(parts.train)
+    codes = np.asarray(model.encode(parts.test))
+    found: dict[str, Any] = {"lost": lost(parts, model.decode(codes)), **watch}
+    if method in ORDERED:
+        alone = {j: np.where(np.arange(codes.shape[1]) < j, codes, 0) for j in KS if j < k}
+        found["first"] = {j: lost(parts, model.decode(part)) for j, part in alone.items()}
+    if parts.train_labels is not None:
+        neighbours = KNeighborsClassifier(5).fit(model.encode(parts.train), parts.train_labels)
+        found["wrong"] = 1 - float(neighbours.score(codes, parts.test_labels))
+    return found
 
 
-def compare(name: str, X: np.ndarray, y: np.ndarray, ranks: list[int], **settings: Any) -> None:
-    """Print a row for each method and rank."""
-    split = train_test_split(X, y, test_size=0.25, random_state=0)
-    for rank in ranks:
-        pca = PCA(rank).fit(flat(split[0]))
-        print(f"\n{name}, {rank} components: lost share of variance, accuracy")
-        print(told("PCA", pca, split, encoded=lambda part, pca=pca: pca.transform(flat(part))))
-        kernel = kernel_pca(rank, split)[1]
-        print(told("kernel PCA", kernel, split, encoded=lambda p, k=kernel: k.transform(flat(p))))
-        plain = LowRankAutoencoder(n_components=rank, latent=rank, random_state=0, **settings)
-        print(told("plain autoencoder", plain.fit(split[0]), split))
-        ours = LowRankAutoencoder(n_components=rank, random_state=0, **settings)
-        print(told("LowRankAutoencoder", ours.fit(split[0]), split), flush=True)
+def lost(parts: Split, decoded: np.ndarray) -> float:
+    deviation = parts.test - parts.train.mean(0)
+    return float(((decoded - parts.test) ** 2).sum() / (deviation**2).sum())
 
 
-def times(X: np.ndarray, **settings: Any) -> None:
-    """Print ranks and time of the three kinds of n_components."""
-    start = time.perf_counter()
-    LowRankAutoencoder(n_components=64, latent=64, random_state=0, **settings).fit(X)
-    one = time.perf_counter() - start
-    print(f"\nMNIST: one plain training of {settings['steps']} steps, 64 codes: {one:.1f} s")
-    print("n_components   rank  whitened covariance at 1e-2 .. 1e-6   explained  seconds  multiple")
-    for wanted in (8, 0.9, "auto"):
-        start = time.perf_counter()
-        model = LowRankAutoencoder(n_components=wanted, random_state=0, **settings).fit(X)
-        seconds = time.perf_counter() - start
-        ranks = " ".join(str(model.ranks_["whitened"][t]) for t in THRESHOLDS)
-        shared = model.explained_variance_ratio_.sum()
-        print(
-            f"{wanted!s:12} {model.n_components_:6} {ranks:>35} {shared:11.3f} {seconds:8.1f} "
-            f"{seconds / one:8.2f}",
-            flush=True,
-        )
+def load(name: str, seed: int, last: dict = {}) -> Split:  # noqa: B006 - keeps the last split
+    """Return a split; the last one is kept, as the cells of a set follow one another."""
+    if (name, seed) not in last:
+        last.clear()
+        last[name, seed] = split(name, seed)
+    return last[name, seed]
+
+
+def cells(methods: list[str], sets: list[str], splits: int) -> list[dict[str, Any]]:
+    """Return the cells in the order in which they are measured."""
+    first = [method for method in methods if method in (*EARLY, *OURS)]
+    rest = [method for method in methods if method not in first]
+    return [
+        {"set": name, "method": method, "k": k, "split": number}
+        for number in range(splits)
+        for group in (first, *([method] for method in rest))
+        for name in sets
+        for method in group
+        for k in KS
+        if k < columns(name)
+    ]
+
+
+def columns(name: str, known: dict[str, int] = {}) -> int:  # noqa: B006 - of sets that were loaded
+    if name not in known:
+        known[name] = min(load(name, 0).train.shape)
+    return known[name]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=4000, help="of MNIST")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument("--methods", nargs="+", default=["ours"], help="names, ours or peers")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), help="names")
+    parser.add_argument("--half", choices=("tuning", "held"), help="only the sets of a half")
+    parser.add_argument("--splits", type=int, default=SPLITS)
+    parser.add_argument("--seconds", type=int, default=300, help="wall-clock limit of a fit")
+    parser.add_argument("--file", help="name in results/estimator, instead of ours or peers")
+    parser.add_argument("--tables", action="store_true", help="only write the tables")
     arguments = parser.parse_args()
-    images, labels = mnist(arguments.samples)
-    settings = {"steps": arguments.steps, "width": arguments.width}
-    times(images, **settings)
-    compare("MNIST", images, labels, [8, 16], **settings)
-    for name in ("breast cancer", "digits"):
-        compare(name, *table(name), [2, 5], steps=arguments.steps)
+    if arguments.tables:
+        write_reconstruction(RESULTS)
+        return
+    restart_beside_peers()
+    torch.set_num_threads(1)
+    expanded = {"ours": list(OURS), "peers": list(PEERS)}
+    methods = [name for given in arguments.methods for name in expanded.get(given, [given])]
+    sets = [n for n in arguments.sets if arguments.half in (None, SETS[n].half)]
+    for kind, names in (("ours", OURS), ("peers", PEERS)):
+        chosen = [method for method in methods if method in names]
+        path = RESULTS / f"{arguments.file or kind}.jsonl"
+        run(path, cells(chosen, sets, arguments.splits), measure, seconds=arguments.seconds)
 
 
 if __name__ == "__main__":

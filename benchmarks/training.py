@@ -25,11 +25,7 @@ needed, which shares this one's PyTorch.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import sysconfig
-import venv
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -37,6 +33,7 @@ from itertools import count
 from pathlib import Path
 
 import torch
+from _environment import environment
 from _timing import Elsewhere, in_turns, machine, milliseconds, ratio, seconds, serve
 from _training import Task, norm_of
 from lightning_fabric import Fabric
@@ -46,7 +43,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from lorae.cli.malloc import keep_freed_memory
-from lorae.data.locations import cache_folder
 from lorae.training.loop import Stepper, optimize
 from lorae.training.sampler import Sampler
 
@@ -131,26 +127,6 @@ def operations(task: Task) -> int:
     return counter.get_total_flops()
 
 
-def environment() -> Path:
-    """Return the Python of an environment with pythae, made where there is none."""
-    folder = cache_folder() / "benchmarks" / "pythae-0.1.2"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    done = folder / "done"
-    if not done.exists():
-        venv.create(folder, with_pip=True, clear=True)
-        command = [python, "-m", "pip", "install", "--quiet", "--no-deps", *PYTHAE]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-        done.touch()
-    found = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    # Everything else, PyTorch above all, is that of the environment this runs in.
-    here = sysconfig.get_path("purelib")
-    Path(found.stdout.strip(), "beside.pth").write_text(f"import site; site.addsitedir({here!r})\n")
-    return python
-
-
 LOOPS: dict[str, Callable[[Task], Step]] = {
     "bare, ours": bare_over_ours,
     "lorae, equal": partial(ours, precision="32-true"),
@@ -169,7 +145,8 @@ def compare(task: Task, rounds: int, block: int, names: list[str]) -> dict[str, 
     serve_ours = [sys.executable, __file__, "--serve"]
     loops = {n: Elsewhere([*serve_ours, n, told]) for n in names if n in LOOPS}
     if "pythae" in names:
-        loops["pythae"] = Elsewhere([environment(), Path(__file__).with_name("_pythae.py"), told])
+        python = environment("pythae-0.1.2", PYTHAE)
+        loops["pythae"] = Elsewhere([python, Path(__file__).with_name("_pythae.py"), told])
     try:
         work = {n: (lambda loop=loop: loop.seconds(block)) for n, loop in loops.items()}
         square = torch.randn(SIDE, SIDE, device=DEVICE)
