@@ -110,24 +110,20 @@ def load(name: str, seed: int, last: dict = {}) -> Split:  # noqa: B006 - keeps 
 
 
 def cells(methods: list[str], sets: list[str], splits: int) -> list[dict[str, Any]]:
-    """Return the cells in the order in which they are measured."""
+    """Return the cells in the order in which they are measured, small sets first."""
     first = [method for method in methods if method in (*EARLY, *OURS)]
     rest = [method for method in methods if method not in first]
+    shapes = {name: load(name, 0).train.shape for name in sets}
+    ordered = sorted(sets, key=lambda name: np.prod(shapes[name]))
     return [
         {"set": name, "method": method, "k": k, "split": number}
         for number in range(splits)
         for group in (first, *([method] for method in rest))
-        for name in sets
+        for name in ordered
         for method in group
         for k in KS
-        if k < columns(name)
+        if k < min(shapes[name])
     ]
-
-
-def columns(name: str, known: dict[str, int] = {}) -> int:  # noqa: B006 - of sets that were loaded
-    if name not in known:
-        known[name] = min(load(name, 0).train.shape)
-    return known[name]
 
 
 def main() -> None:
