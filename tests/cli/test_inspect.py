@@ -1,6 +1,8 @@
 """lorae spectrum, lorae report and lorae explore."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,3 +102,21 @@ def test_a_damaged_run_folder_is_refused(name, lorae, finished):
     assert_refused(lorae(*arguments), name)
     (finished / name).unlink()
     assert_refused(lorae("train", "--resume", finished), rf"there is no run|{name}.* is missing")
+
+
+def test_report_enters_folders_of_runs_and_skips_what_is_no_run(lorae, finished, stopped):
+    shutil.copytree(finished, Path("runs/sweep/seed-0"))
+    shutil.copytree(finished, Path("runs/sweep/seed-1"))
+    shutil.copytree(stopped, Path("runs/stopped"))
+    Path("runs/path").mkdir()
+    Path("runs/path/path.json").write_text("{}")
+    Path("runs/file").touch()
+    status, out, err = lorae("report", *sorted(Path("runs").iterdir()), "--out", "page.html")
+    assert (status, out) == (0, "page.html\n"), err
+    for name, why in (("file", "no run"), ("path", "no run"), ("stopped", "not ended")):
+        assert re.search(rf"warning: skipped 'runs/{name}': .*{why}", err)
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "seed-0" in page
+    assert "seed-1" in page
+    assert_refused(lorae("report", "runs/path"), "there is no finished run at 'runs/path'")
+    assert_refused(lorae("report", finished, "runs/typo"), "there is no run at 'runs/typo'")

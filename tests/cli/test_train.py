@@ -11,7 +11,7 @@ import pytest
 import torch
 from launcher import flags, needs_fork, start
 from refusals import assert_refused
-from small import SMALL, content
+from small import SMALL, VARIANTS, content
 
 from lorae.training.loop import Stepper
 from lorae.training.options import Options
@@ -274,3 +274,63 @@ def test_a_batch_larger_than_the_training_set_is_all_of_it_and_said(lorae):
     assert "note: a step takes all 18 training samples" in err
     assert "note: latent is 5, more than the 3 values of a sample" in err
     assert Run(Path("r")).options["batch_size"] == 18
+
+
+@pytest.mark.parametrize("model", ["lorae", "ae", "vae"])
+def test_a_finished_run_continues_to_more_steps_as_if_it_had_not_stopped(model, lorae):
+    small = dataclasses.replace(SMALL, model=model)
+    assert lorae("train", "--out", "long", *flags(dataclasses.replace(small, steps=20)))[0] == 0
+    assert lorae("train", "--out", "short", *flags(dataclasses.replace(small, steps=10)))[0] == 0
+    before = (Path("short") / "model.safetensors").read_bytes()
+    status, _, err = lorae("train", "--resume", "short", "--steps", "20")
+    assert status == 0, err
+    assert "continues from step 10 to 20, after 10 steps at first, with" in err
+    assert "the same learning rate, 0.001" in err
+    assert (
+        content(Path("short"))["short/model.safetensors"]
+        == content(Path("long"))["long/model.safetensors"]
+    )
+    assert (Path("short") / "model-10.safetensors").read_bytes() == before
+    run = Run(Path("short"))
+    assert (run.options["steps"], run.about["continued_from"], run.last["step"]) == (20, [10], 20)
+    assert_refused(lorae("train", "--resume", "short", "--steps", "5"), "steps was 20 and is now 5")
+
+
+def test_a_run_that_patience_has_ended_is_not_continued(lorae):
+    early = VARIANTS["patience"]
+    assert lorae("train", "--out", "early", *flags(early))[0] == 0
+    assert Run(Path("early")).last["step"] < early.steps
+    before = content(Path("early"))
+    answer = lorae("train", "--resume", "early", "--steps", 10 * early.steps)
+    assert_refused(answer, "whose patience ended it at step")
+    assert content(Path("early")) == before
+
+
+def test_a_saved_config_gives_the_options(lorae, finished):
+    config = finished / "config.json"
+    status, _, err = lorae("train", "--config", config, "--steps", "3", "--out", "again")
+    assert status == 0, err
+    again = Run(Path("again")).options
+    assert again == Run(finished).options | {"steps": 3}
+    Path("bad.json").write_text('{"options": {"steps": "3"}}')
+    refused = lorae("train", "--config", "bad.json", "--out", "new")
+    assert_refused(refused, "steps must be an integer or null, got '3'")
+    Path("bad.json").write_text("[]")
+    refused = lorae("train", "--config", "bad.json", "--out", "new")
+    assert_refused(refused, "config must be the config.json of a run, got 'bad.json'")
+    assert not Path("new").exists()
+
+
+def test_a_dry_run_prints_options_and_time_and_writes_nothing(lorae):
+    before = set(Path().iterdir())
+    status, out, err = lorae("train", *flags(SMALL), "--dry-run")
+    assert (status, err) == (0, "")
+    assert re.search(r"^learning_rate +0.001$", out, re.MULTILINE)
+    assert re.search(
+        r"^12 steps of [\d.e-]+ ms take about \d+ s here, evaluations not", out, re.MULTILINE
+    )
+    status, out, _ = lorae("train", *flags(SMALL), "--dry-run", "--json")
+    answer = json.loads(out)
+    assert answer["options"]["latent"] == SMALL.latent
+    assert answer["seconds"] == pytest.approx(12 * answer["seconds_per_step"])
+    assert set(Path().iterdir()) == before

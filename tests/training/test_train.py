@@ -10,6 +10,7 @@ from small import SMALL, VARIANTS, outcome
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lorae.errors import Diverged, InputError
+from lorae.nn.autoencoder import Architecture, build
 from lorae.objectives.base import AE
 from lorae.objectives.registry import METHODS, Method
 from lorae.training import train as training
@@ -207,3 +208,17 @@ def test_a_share_of_a_batch_that_is_too_small_leaves_no_folder(
     with pytest.raises(InputError, match=r"batch_size must be at least 8 .* on 4 processes, got 4"):
         train(replace(options, device="cpu"), tmp_path / "run", show=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_collapsed_models_are_warned_about():
+    torch.manual_seed(0)
+    model, x = build(Architecture("mlp", (6,), 3, "low-rank")), torch.rand(100, 6)
+    with torch.no_grad():
+        model.bridge.weight.copy_(torch.eye(3))
+        for parameter in (*model.encoder.parameters(), *model.decoder.parameters()):
+            parameter.mul_(2)
+        assert evaluate(model, x).collapse == []
+        model.bridge.weight.copy_(torch.diag(torch.tensor([1.0, 0, 0])))
+        assert "the codes have rank 1 at 1e-02" in evaluate(model, x).collapse[0]
+        model.bridge.weight.zero_()
+        assert "maps all samples to nearly one" in evaluate(model, x).collapse[0]

@@ -18,6 +18,7 @@ from lorae.utils.validation import check_choice, check_range
 if TYPE_CHECKING:
     from lorae.data.datasets import Data
     from lorae.metrics.probes import LabelledCodes
+    from lorae.utils.progress import ProgressBar
     from lorae.utils.samples import Rows
 
 TrustWeights = Annotated[
@@ -144,23 +145,27 @@ class Classify:
         from lorae.nn import networks
         from lorae.training.options import data_of
         from lorae.utils.intervals import Interval
+        from lorae.utils.progress import ProgressBar
 
         sets = {run.about["data"]["checksum"]: data_of(run) for run in runs}
         if len(sets) > 1:
             raise InputError(f"runs must be of one data set, got {len(sets)}")
         (data,) = sets.values()
         rows = {}
+        rounds = len(self.labels) * self.repeats * (len(runs) * len(self.probes) + self.supervised)
+        bar = ProgressBar(total=rounds, desc="probes", unit="probes", leave=False)
         for run in runs:
             codes = probes.encode_labelled(run.model(), data, self.inputs)
             for name in self.probes:
                 row = f"{run.name}, {name}" if len(self.probes) > 1 else run.name
-                rows[row] = self._accuracies(codes, probes.PROBES[name])
+                rows[row] = self._accuracies(codes, probes.PROBES[name], bar)
         if self.supervised:
             built = runs[0].model().architecture
             assert built is not None
             shape = built.network, built.shape, built.latent, built.width
             probe = partial(probes.supervised, encoder=lambda: networks.build(*shape).encoder)
-            rows["supervised"] = self._accuracies(probes.labelled_images(data), probe)
+            rows["supervised"] = self._accuracies(probes.labelled_images(data), probe, bar)
+        bar.close()
         if self.as_json:
             print_answer(rows)
             return
@@ -172,13 +177,16 @@ class Classify:
         print_answer(format_table(cells, header))
 
     def _accuracies(
-        self, codes: "LabelledCodes", probe: Callable[..., float]
+        self, codes: "LabelledCodes", probe: Callable[..., float], bar: "ProgressBar"
     ) -> dict[str, list[float]]:
         """Return the accuracy of each draw, by the number of labels."""
         seeds = range(self.seed, self.seed + self.repeats)
-        return {
-            str(n): [probe(codes.draw(n, seed), seed=seed) for seed in seeds] for n in self.labels
-        }
+        found: dict[str, list[float]] = {}
+        for n in self.labels:
+            for seed in seeds:
+                found.setdefault(str(n), []).append(probe(codes.draw(n, seed), seed=seed))
+                bar.update()
+        return found
 
 
 @dataclass(frozen=True)

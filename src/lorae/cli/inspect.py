@@ -42,7 +42,11 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Report:
-    """Write an HTML report on one run or several, a single file that opens offline."""
+    """Write an HTML report on one run or several, a single file that opens offline.
+
+    A folder of runs, such as that of a sweep or of the demo, stands for the finished runs in it.
+    Files and folders that are no finished runs are skipped, as in `lorae report runs/*`.
+    """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders of finished trainings."""
@@ -55,9 +59,11 @@ class Report:
         """Write the report and print its path."""
         if not self.runs:
             raise InputError("runs must be at least one run folder, got none")
-        from lorae.training.run_folder import Run, check_output_file
+        from lorae.training.run_folder import check_output_file, find_runs
 
-        runs = [Run.open(path) for path in self.runs]
+        runs, skipped = find_runs(self.runs)
+        for reason in skipped:
+            print_warning(reason)
         out = check_output_file(self.out or runs[0].path / "report.html")
 
         from lorae.report.report import write_report

@@ -39,14 +39,16 @@ class Sample:
 
         run = Run.open(self.run)
 
-        from lorae.cli.samples import sample_run, write_samples
+        from lorae.cli.samples import sample_run, show_progress, write_samples
         from lorae.training.options import data_of
+        from lorae.utils.progress import ProgressBar
 
         data = data_of(run)
         values = 4 * (math.prod(data.shape) + run.options["latent"])
         check_memory("n", 4 * self.n * values, f"{self.n} samples and their codes")
         batches = sample_run(run, data, self.n, self.density, self.seed)
-        write_samples(self.out, batches, self.n, data)
+        with ProgressBar(total=self.n, desc="samples", unit="samples", leave=False) as bar:
+            write_samples(self.out, show_progress(batches, bar), self.n, data)
         print_answer(f"{self.n} samples in {self.out}")
 
 

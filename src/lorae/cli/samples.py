@@ -17,6 +17,7 @@ from lorae.report.image_grids import encode_png
 from lorae.sampling.registry import FITTED, fit_density
 from lorae.training.run_folder import Run
 from lorae.utils.files import temporary_folder, whole_folder, write_atomic
+from lorae.utils.progress import ProgressBar
 from lorae.utils.samples import subsample
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ def sample_run(run: Run, data: Data, n: int, name: str | None, seed: int) -> Ite
 def _decoded(model: Autoencoder, codes: Tensor, data: Data) -> Tensor:
     made = decode_all(model, codes)
     return as_bytes(data.unit(made)) if len(data.shape) == 3 else made
+
+
+def show_progress(batches: Iterator[Tensor], bar: ProgressBar) -> Iterator[Tensor]:
+    """Yield batches, and advance a bar by the samples in each."""
+    for batch in batches:
+        yield batch
+        bar.update(len(batch))
 
 
 def write_samples(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:

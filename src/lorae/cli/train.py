@@ -11,6 +11,7 @@ from lorae.cli.output import Json, print_answer
 from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
+from lorae.utils.files import read_json
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,12 @@ class Train:
     out: Path | None = None
     """Run folder, new or empty; runs/DATA-MODEL by default."""
     resume: Path | None = None
-    """Resume the stopped run in this folder with the options that it was started with."""
+    """Resume the stopped run in this folder with the options that it was started with; with more
+    --steps, continue a finished one."""
+    config: Path | None = None
+    """Take the options from the config.json of a run; those that are written out override them."""
+    dry_run: bool = False
+    """Print the resolved options and how long training will take here, and train nothing."""
     as_json: Json = False
     """Print the answer as JSON."""
     given: tyro.conf.Suppress[frozenset[str]] = frozenset()
@@ -30,8 +36,10 @@ class Train:
 
     def __call__(self) -> None:
         """Train, then print error and ranks on the test samples."""
-        options = self.options
+        options = saved_options(self.config, self.options, self.given)
         options.check()
+        if self.config is not None and self.resume is not None:
+            raise InputError("give config or resume, not both: a run has its own config.json")
         if self.resume is None:
             check_source(options.data)
         elif self.out is None:
@@ -43,6 +51,9 @@ class Train:
         from lorae.training.train import train
         from lorae.utils.distributed import is_main
 
+        if self.dry_run:
+            self._estimate(options)
+            return
         run = train(options, self.resume or self.out, resume=self.resume is not None)
         if not is_main():
             return
@@ -53,6 +64,46 @@ class Train:
             print_answer(summary([run]))
             print_answer(f"run folder: {run.path} (next: lorae report {run.path})")
 
+    def _estimate(self, options: Options) -> None:
+        """Print the resolved options and the time that training would take."""
+        from lorae.training.train import notes, time_step
+        from lorae.utils.text import format_duration, format_table
+
+        data = options.load()
+        resolved = options.resolve(data)
+        assert resolved.steps is not None
+        each = time_step(resolved, data)
+        fields = dataclasses.asdict(resolved)
+        if self.as_json:
+            times = {"seconds_per_step": each, "seconds": resolved.steps * each}
+            print_answer({"options": fields} | times)
+            return
+        rows = [(name, value) for name, value in fields.items() if value not in (None, {})]
+        print_answer(format_table(rows, align="l"))
+        for note in notes(resolved, data):
+            print_answer(f"note: {note}")
+        print_answer(
+            f"{resolved.steps:,} steps of {1000 * each:.3g} ms take about "
+            f"{format_duration(resolved.steps * each)} here, evaluations not counted"
+        )
+
+
+def saved_options(file: Path | None, options: Options, given: frozenset[str]) -> Options:
+    """Return the options of a saved `config.json`, changed by those that were given.
+
+    Raises:
+        InputError: if the file is missing or holds no options.
+    """
+    if file is None:
+        return options
+    content = read_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
+        raise InputError(f"config must be the config.json of a run, got {str(file)!r}")
+    try:
+        return _change(Options.from_dict(content["options"]), options, given)
+    except InputError as error:
+        raise InputError(f"config {str(file)!r} does not fit: {error}") from None
+
 
 def resumed_options(run: Path, options: Options, given: frozenset[str]) -> Options:
     """Return the saved options of a run, changed by those that were given with `--resume`.
@@ -61,10 +112,14 @@ def resumed_options(run: Path, options: Options, given: frozenset[str]) -> Optio
     """
     from lorae.training.run_folder import Run
 
+    return _change(Options.from_dict(Run.open(run).options), options, given)
+
+
+def _change(saved: Options, options: Options, given: frozenset[str]) -> Options:
     fields = {f.name for f in dataclasses.fields(Options)}
     changed = {name: getattr(options, name) for name in fields & given}
     if "epochs" in changed:  # a run only saves its steps
         changed["steps"] = None
     if "model" in changed:  # weight and settings of another model do not apply
         changed = {"weight": None, "settings": {}} | changed
-    return dataclasses.replace(Options.from_dict(Run.open(run).options), **changed)
+    return dataclasses.replace(saved, **changed)

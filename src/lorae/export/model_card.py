@@ -127,7 +127,10 @@ def escape_markdown(value: object) -> Markup:
 
 def _code(value: object) -> Markup:
     """Return a value as inline code in a table, which holds no markup."""
-    text = html.escape(re.sub(r"\s+", " ", str(value)), quote=False)
+    text = re.sub(r"\s+", " ", str(value))
+    if not re.search(r"[\\`|<>&]", text):
+        return Markup(f"`{text}`")  # noqa: S704 - nothing in it is markup
+    text = html.escape(text, quote=False)
     text = re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
     return Markup(f"<code>{text}</code>")  # noqa: S704 - just escaped
 

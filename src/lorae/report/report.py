@@ -21,6 +21,7 @@ from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run
 from lorae.utils.files import write_atomic
+from lorae.utils.text import format_duration
 
 
 def write_report(runs: Sequence[Run], path: Path) -> Path:
@@ -87,18 +88,6 @@ def _differing(runs: Sequence[RunSummary]) -> set[str]:
     """Return the names of the options in which the runs differ."""
     names = {name for run in runs for name in run.options}
     return {name for name in names if len({str(run.options.get(name)) for run in runs}) > 1}
-
-
-def format_duration(seconds: float) -> str:
-    """Return a time in seconds, minutes or hours.
-
-    Example:
-        >>> format_duration(35.587), format_duration(600), format_duration(9000)
-        ('36 s', '10.0 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def compare(error: float, reference: float) -> str:

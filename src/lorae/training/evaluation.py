@@ -22,6 +22,8 @@ RANK_THRESHOLD = 1e-2
 """The relative threshold of a rank that is printed alone."""
 COLLAPSED = 0.1
 """Share of the variance of the data below which samples from the prior are warned about."""
+CONSTANT = 1e-3
+"""Share of the variance of the data below which reconstructions are warned about."""
 _SAMPLES = 1000  # of the data and from the prior, to compare their variances
 
 
@@ -37,6 +39,8 @@ class Evaluation:
         matrix: singular values of the bridge's matrix M, descending.
         spread: total variance of samples drawn from the prior, as a share of that of the data;
             None for a model without a prior.
+        variation: total variance of the reconstructions of the first samples, as a share of that
+            of these samples; None for a model that does not reconstruct.
     """
 
     samples: int
@@ -44,6 +48,7 @@ class Evaluation:
     covariance: Float[Tensor, " l"]
     matrix: Float[Tensor, " l"]
     spread: float | None = None
+    variation: float | None = None
 
     @property
     def rank(self) -> int:
@@ -60,6 +65,22 @@ class Evaluation:
             "decoder maps all codes to nearly the same sample"
         )
         return [warning]
+
+    @property
+    def collapse(self) -> list[str]:
+        """Warnings about a trained model that has learnt next to nothing."""
+        found = []
+        if self.variation is not None and self.variation < CONSTANT:
+            found.append(
+                f"the reconstructions have {self.variation:.1e} of the variance of the samples: "
+                "the model maps all samples to nearly one: lower the weight, or train longer"
+            )
+        elif self.rank <= 1 < len(self.covariance) and self.reconstruction is not None:
+            found.append(
+                f"the codes have rank {self.rank} at {RANK_THRESHOLD:.0e} of the largest singular "
+                "value: unless the data have one dimension, lower the weight or train longer"
+            )
+        return found
 
     def figures(self) -> dict[str, Any]:
         """Return the fields of a line of metrics, as values that JSON can hold."""
@@ -92,6 +113,7 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
         (100, 3, True)
     """
     moments, squares, elements = Moments(model.bridge.latent), 0.0, 0
+    variation = None
     first, every = distributed.rank(), distributed.world_size()
     with evaluation_mode(model):
         for x in batches(model, samples, batch_size, first=first, every=every):
@@ -99,7 +121,10 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
             codes = model.bridge(model.encoder(target))
             moments.update(codes.float())
             if model.inverts:
-                error = model.decoder(codes).float() - target
+                decoded = model.decoder(codes).float()
+                if variation is None:
+                    variation = _share(decoded, target)
+                error = decoded - target
                 squares += float(error.square().sum(dtype=torch.float32))
                 elements += error.numel()
         moments, squares, elements = _reduce(moments, squares, elements, model.shift.device)
@@ -109,7 +134,16 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
             covariance=moments.spectrum().cpu(),
             matrix=spectral.singular_values(model.bridge.matrix()).cpu(),
             spread=_spread(model, samples, batch_size) if model.prior else None,
+            variation=variation,
         )
+
+
+def _share(decoded: Tensor, target: Tensor) -> float | None:
+    """Return the total variance of decoded samples as a share of that of the targets."""
+    if len(target) < 2:
+        return None
+    total = float(target.float().var(0).sum())
+    return float(decoded.var(0).sum()) / total if total > 0 else None
 
 
 def _reduce(

@@ -1,10 +1,19 @@
-"""Progress of a run on standard error: a bar on a terminal, else a line at each evaluation."""
+"""Progress of a run on standard error: a bar on a terminal, else lines.
+
+There is a line at each evaluation, and at least every 30 seconds.
+"""
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
+
+from lorae.utils.progress import INTERVAL
+from lorae.utils.text import format_duration
+
+_MEASURED = 3  # steps before the time of a step is stated
 
 
 class Display:
@@ -20,6 +29,7 @@ class Display:
         self.name, self.steps, self.show = name, steps, show
         self.bar: tqdm[Any] | None = None
         self.shown: dict[str, str] = {}
+        self.started, self.printed, self.made, self.estimated = 0.0, 0.0, 0, False
 
     def open(self, step: int) -> "tqdm[Any]":
         """Start the bar at a step; use it in a `with` statement."""
@@ -31,12 +41,30 @@ class Display:
             disable=None if self.show else True,
             dynamic_ncols=True,
         )
+        self.printed = time.perf_counter()
+        self.made, self.remaining = 0, self.steps - step
         return self.bar
 
     def advance(self) -> None:
-        """Advance the bar by one step."""
-        if self.bar is not None:
-            self.bar.update()
+        """Advance by one step, and say how long training takes and what is left of it."""
+        if self.bar is None or not self.show:
+            return
+        self.bar.update()
+        now = time.perf_counter()
+        if self.made == 0:
+            self.started = now  # the first step takes longer than the others
+        self.made += 1
+        if self.made > _MEASURED and not self.estimated and now - self.started >= 1:
+            self.estimated = True
+            each = (now - self.started) / (self.made - 1)
+            self._print(
+                f"{self.remaining:,} steps of {1000 * each:.3g} ms take about "
+                f"{format_duration(self.remaining * each)}, evaluations not counted"
+            )
+        elif self.bar.disable and now - self.printed >= INTERVAL:
+            left = (now - self.started) / max(1, self.made - 1) * (self.remaining - self.made)
+            step = self.steps - self.remaining + self.made
+            self._print(f"step {step}/{self.steps}, about {format_duration(left)} left")
 
     def loss(self, value: float) -> None:
         """Show the mean loss since the last evaluation."""
@@ -66,4 +94,5 @@ class Display:
             self._print(f"note: {line}")
 
     def _print(self, text: str) -> None:
+        self.printed = time.perf_counter()
         tqdm.write(f"{self.name}: {text}", file=sys.stderr)

@@ -19,6 +19,7 @@ import hashlib
 import itertools
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +54,7 @@ class Config(TypedDict):
     options: dict[str, Any]
     data: DataRecord
     environment: dict[str, str]
+    continued_from: NotRequired[list[int]]
 
 
 class TestFigures(TypedDict):
@@ -166,11 +168,34 @@ class Run:
             if not self.exists:
                 raise InputError(f"there is no run to resume at {str(self.path)!r}")
             self._check_same(about)
+            if about["options"]["steps"] > self.options["steps"]:
+                self._extend(about["options"])
         else:
             self._create(about | {"environment": environment()})
         remove_leftovers(self.path)
         if self.checkpoint.parent.is_dir():
             remove_leftovers(self.checkpoint.parent)
+
+    def _extend(self, options: dict[str, Any]) -> None:
+        """Let a run go on to more steps; the model and the scores it ended with get other names.
+
+        Raises:
+            InputError: if patience ended it, so that no further step would be made.
+        """
+        old = self.options["steps"]
+        if self.finished:
+            if self.last["step"] < old:
+                raise InputError(
+                    f"steps must be {old} for run {str(self.path)!r}, whose patience ended it at "
+                    f"step {self.last['step']}, got {options['steps']}"
+                )
+            for name in ("evaluation.json", "model.safetensors"):
+                path = self.path / name
+                if path.exists():
+                    path.replace(path.with_stem(f"{path.stem}-{old}"))
+        before = [*self.about.get("continued_from", []), old]
+        about = self.about | {"options": options, "continued_from": before}
+        write_record(self.path / "config.json", about)
 
     def _create(self, about: dict[str, Any]) -> None:
         """Write `config.json` unless the folder has content; this one step claims the folder."""
@@ -200,7 +225,8 @@ class Run:
 
     def _check_same(self, about: dict[str, Any]) -> None:
         then, now = self.options, about["options"]
-        differing = [k for k in now if k not in MACHINES and then.get(k) != now[k]]
+        free = MACHINES | ({"steps"} if now["steps"] > then["steps"] else set())
+        differing = [k for k in now if k not in free and then.get(k) != now[k]]
         if differing:
             changes = "; ".join(f"{k} was {then.get(k)} and is now {now[k]}" for k in differing)
             raise InputError(f"run {str(self.path)!r} was made with other options: {changes}")
@@ -310,6 +336,32 @@ class Run:
                 "with: its checksum differs from that in metrics.jsonl"
             )
         return model
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """Return the finished runs at some paths, and a sentence on each path that was skipped.
+
+    Args:
+        paths: run folders, folders of run folders, and others such as `runs/*` gives.
+
+    Raises:
+        InputError: if a path does not exist, or none leads to a finished run.
+    """
+    runs, skipped = [], []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"there is no run at {str(path)!r}: it does not exist")
+        inside = [] if Run(path).exists or not path.is_dir() else sorted(path.iterdir())
+        candidates = [Run(path), *map(Run, inside)]
+        found = [run for run in candidates if run.exists and run.finished]
+        unfinished = [run for run in candidates if run.exists and not run.finished]
+        runs += found
+        skipped += [f"skipped {str(one.path)!r}: its training has not ended" for one in unfinished]
+        if not found and not unfinished:
+            skipped.append(f"skipped {str(path)!r}: it is no run, and holds none")
+    if not runs:
+        raise InputError("; ".join(skipped).replace("skipped ", "there is no finished run at "))
+    return runs, skipped
 
 
 def check_output_file(out: Path) -> Path:

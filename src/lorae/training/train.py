@@ -7,8 +7,10 @@ the same weights, bit for bit, as one that was not.
 
 import dataclasses
 import math
+import statistics
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -71,9 +73,9 @@ def train(
     run = _claim_folder(fabric, options, data, out, resume=resume)
     if not run.finished:
         session = Session(options, run, data, fabric, objective, show=show)
-        session.display.notes(notes(options, data))
         if resume:
             session.restore()
+        session.display.notes([*notes(options, data), *session.notes])
         session.run_to_end()
     return run
 
@@ -108,6 +110,26 @@ def check_size(options: Options, data: Data) -> None:
     except (RuntimeError, OverflowError, TypeError, ValueError):  # of sizes beyond 64 bits
         count = 2**63
     check_memory("latent and width", 16 * count, f"{options.model} and its optimizer")
+
+
+def time_step(options: Options, data: Data, steps: int = 3) -> float:
+    """Return the seconds that a training step takes here, the median of a few.
+
+    Args:
+        options: resolved.
+        data: the data set that they name.
+        steps: how many are timed, after a first one.
+    """
+    check_size(options, data)
+    fabric = create_fabric(dataclasses.replace(options, devices=1, nodes=1, strategy="auto"))
+    objective = build_objective(options, data)
+    stepper = Stepper(objective, options, fabric)
+    sampler = Sampler(data.train, fabric, batch_size=options.batch_size, seed=options.seed)
+    times = [time.perf_counter()]
+    for _ in optimize(stepper, sampler.batch, steps + 1):
+        stepper.check_loss()  # which waits for an accelerator
+        times.append(time.perf_counter())
+    return statistics.median(b - a for a, b in pairwise(times[1:]))
 
 
 def notes(options: Options, data: Data) -> list[str]:
@@ -262,6 +284,19 @@ class Session:
         self._finish()
 
     @property
+    def notes(self) -> list[str]:
+        """How a run goes on that had fewer steps before."""
+        before = self.run.about.get("continued_from")
+        if before is None:
+            return []
+        note = (
+            f"continues from step {self.stepper.steps} to {self.steps}, after {before[-1]} steps "
+            f"at first, with the state of the optimizer and the same learning rate, "
+            f"{self.options.learning_rate:g}"
+        )
+        return [note]
+
+    @property
     def done(self) -> bool:
         """Whether all steps are made or patience has run out."""
         patience = self.options.patience
@@ -336,7 +371,8 @@ class Session:
             # The last line holds the checksum of the model, which appears after it.
             file = self.run.checkpoint.with_name("model.safetensors")
             model.save(file)
-            self._log(line | {"warnings": found.warnings, "model": read_checksum(file)})
+            warnings = found.warnings + found.collapse
+            self._log(line | {"warnings": warnings, "model": read_checksum(file)})
             file.replace(self.run.path / file.name)
         self.fabric.barrier()
 

@@ -42,3 +42,15 @@ def shorten_list(names: Sequence[str], most: int = 5) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time in seconds, minutes or hours.
+
+    Example:
+        >>> format_duration(35.587), format_duration(600), format_duration(9000)
+        ('36 s', '10.0 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
