@@ -98,3 +98,38 @@ def test_collapsed_codes_are_evaluated(trained):
     assert ("TwoNN", "codes") not in found
     assert ("TwoNN", "data") in found
     assert {score.of for score in scores.generation(one)} == {"gaussian", "mixture-10"}
+
+
+def test_columns_in_large_units_do_not_decide_the_dimension_of_the_data(trained):
+    one = build_subject(Run(trained / "table" / "ae"), samples=300)
+    units = torch.tensor([1e4, 1.0, 1e-3, 7.0, 0.1])
+    change = {"train": one.data.train * units, "test": one.data.test * units}
+    change |= {"shift": one.data.shift * units, "scale": one.data.scale * units}
+    other = Subject(one.model, dataclasses.replace(one.data, **change), one.protocol)
+
+    def of_data(subject):
+        return {s.name: s.values[0] for s in scores.dimensions(subject) if s.of == "data"}
+
+    assert of_data(other)["PCA, 95%"] == of_data(one)["PCA, 95%"]
+    x = torch.cat([one.data.test, one.data.train]).double()
+    x = (x - x.mean(0)) / x.std(0)
+    variances = torch.linalg.svdvals(x).square()
+    shares = variances.cumsum(0) / variances.sum()
+    assert of_data(one)["PCA, 95%"] == int((shares < 0.95).sum()) + 1
+
+
+def test_a_small_test_set_is_filled_up_with_training_samples(trained):
+    one = build_subject(Run(trained / "table" / "ae"), samples=200)
+    held_out = len(one.data.test)
+    assert held_out == 30 and len(one.population) == 200
+    assert torch.equal(one.population[:held_out], one.data.test)
+    assert one.limits() == ["dimensions are over 200 samples, training samples included"]
+    few = dataclasses.replace(one.protocol, samples=held_out)
+    assert Subject(one.model, one.data, few).limits() == []
+
+
+def test_what_the_number_of_samples_bounds_is_said(trained):
+    one = build_subject(Run(trained / "image" / "ae"), samples=60)
+    assert one.limits() == ["distances in 64 features over 60 samples are too large"]
+    one.model.bridge.latent = 60
+    assert one.limits()[0] == "60 samples bound the rank of 60 codes to 59"

@@ -42,6 +42,7 @@ class ProtocolRecord(TypedDict):
     extractor: str | None
     samples: int
     compared: int
+    limits: list[str]
     seeds: list[int]
 
 
@@ -89,6 +90,7 @@ def evaluate_run(
         "model": run.last["model"],
         "extractor": None if subject.extractor is None else subject.extractor.identity,
         "compared": len(subject.test),
+        "limits": subject.limits(),
         "seeds": list(protocol.seeds),
         "environment": environment(),
     }
@@ -132,12 +134,12 @@ def read_scores(run: Run) -> list[Score]:
 def format_protocol(stated: dict[str, Any]) -> str:
     """Return a recorded protocol as one line."""
     seeds, extractor = stated["seeds"], stated["extractor"]
-    line = f"{stated['compared']:,} test samples; seeds {seeds[0]} to {seeds[-1]}"
-    if extractor is None:
-        return line
-    words = extractor.split()
-    resized = f", images resized {words[-1]}" if words[0] == "inception" else ""
-    return f"{line}; features: {words[0]}{resized}"
+    parts = [f"{stated['compared']:,} test samples", f"seeds {seeds[0]} to {seeds[-1]}"]
+    if extractor is not None:
+        words = extractor.split()
+        resized = f", images resized {words[-1]}" if words[0] == "inception" else ""
+        parts.append(f"features: {words[0]}{resized}")
+    return "; ".join(parts + stated["limits"])
 
 
 def format_protocols(run: Run, parts: Sequence[str] = ()) -> str:

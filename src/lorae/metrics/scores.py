@@ -129,8 +129,14 @@ def interpolation(subject: Subject) -> Iterator[Score]:
 
 
 def dimensions(subject: Subject) -> Iterator[Score]:
-    """Yield the dimension of the codes and of the data by every estimator."""
-    found = evaluate(subject.model, subject.data.test)
+    """Yield the dimension of the codes and of the data by every estimator.
+
+    The data are scaled as the model sees them, so that a column in large units does not decide.
+    Training samples fill up a small test set.
+    """
+    data, population = subject.data, subject.population
+    many = len(data.test) >= subject.protocol.samples
+    found = evaluate(subject.model, data.test if many else population)
     spectra = {"codes": found.covariance}
     if subject.model.bridge.learns_matrix:
         spectra["M"] = found.matrix
@@ -144,8 +150,8 @@ def dimensions(subject: Subject) -> Iterator[Score]:
         "TwoNN": intrinsic_dimension.two_nn,
         "maximum likelihood": intrinsic_dimension.maximum_likelihood,
     }
-    samples = as_float(subject.test).flatten(1)
-    for of, points in (("codes", subject.codes("test")), ("data", samples)):
+    samples = ((as_float(population) - data.shift) / data.scale).flatten(1)
+    for of, points in (("codes", subject.codes("population")), ("data", samples)):
         for name, estimate in estimators.items():
             with suppress(InputError):  # too few distinct samples
                 yield Score("dimension", name, of, (float(estimate(points)),))

@@ -42,13 +42,36 @@ class Subject:
         """The test samples in use."""
         return subsample(self.data.test, self.protocol.samples)
 
+    @property
+    def population(self) -> Tensor:
+        """The test samples in use, filled up with training samples to the protocol's number."""
+        missing = max(0, self.protocol.samples - len(self.data.test))
+        return torch.cat([self.test, subsample(self.data.train, missing)])
+
     def codes(self, split: str) -> Float[Tensor, "n l"]:
-        """Return the codes of the "test" samples in use, or of "train", for fitting densities."""
+        """Return the codes of the "test" samples in use, of "population", or of "train".
+
+        Those of "train" are for fitting densities.
+        """
         if split not in self._cache:
             train = subsample(self.data.train, self.protocol.fitted)
-            self._cache[split] = encode_all(self.model, train if split == "train" else self.test)
+            samples = train if split == "train" else getattr(self, split)
+            self._cache[split] = encode_all(self.model, samples)
         codes: Tensor = self._cache[split]
         return codes
+
+    def limits(self) -> list[str]:
+        """Return what the number of samples does to the scores, in a sentence each."""
+        compared, every = len(self.test), len(self.population)
+        latent = self.model.bridge.latent
+        found = []
+        if every > compared:
+            found.append(f"dimensions are over {every:,} samples, training samples included")
+        if every <= latent:
+            found.append(f"{every:,} samples bound the rank of {latent:,} codes to {every - 1:,}")
+        if self.extractor is not None and compared <= (d := self.real_features().shape[1]):
+            found.append(f"distances in {d:,} features over {compared:,} samples are too large")
+        return found
 
     def real_features(self) -> Float[Tensor, "n d"]:
         """Return the features of the test images in use."""
