@@ -1,0 +1,67 @@
+"""Record a page of `lorae explore` as a GIF: the pointer on the map, then an interpolation.
+
+    lorae explore runs/mnist-lorae
+    python docs/record_explorer.py runs/mnist-lorae/explorer.html docs/explorer.gif
+
+It needs Playwright and Chromium (`pip install -e '.[dev]'`).
+"""
+
+import io
+import math
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+FRAME = 90  # milliseconds
+
+
+def record(page: Any) -> Iterator[bytes]:
+    """Yield screenshots of a visit to the page."""
+    box = page.locator("#map").bounding_box()
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for k in range(18):  # the pointer goes around on the map
+        angle = 2 * math.pi * k / 18
+        x, y = 0.3 * box["width"] * math.cos(angle), 0.3 * box["height"] * math.sin(angle)
+        page.mouse.move(middle[0] + x, middle[1] + y)
+        yield shoot(page)
+    page.mouse.move(2, 2)
+    page.evaluate("select(data.worst[0], true)")
+    for _ in range(6):
+        yield shoot(page)
+    page.evaluate("interpolate(data.worst[0], data.best[0]); state.path.playing = false")
+    for k in range(16):
+        page.evaluate("seek", k / 15)
+        yield shoot(page)
+
+
+def shoot(page: Any) -> bytes:
+    """Return the page once it has been drawn."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(done))")
+    picture: bytes = page.screenshot()
+    return picture
+
+
+def main() -> None:
+    """Read the page that the first argument names, and write the GIF that the second names."""
+    source, target = map(Path, sys.argv[1:3])
+    with sync_playwright() as playwright:
+        found = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 830})
+        page.goto(source.resolve().as_uri())
+        page.wait_for_selector("html[data-ready]")
+        frames = [Image.open(io.BytesIO(one)).convert("RGB") for one in record(page)]
+        browser.close()
+    small = [frame.resize((900, 622), Image.Resampling.LANCZOS) for frame in frames]
+    palette = small[20].quantize(160, method=Image.Quantize.FASTOCTREE)
+    first, *rest = [one.quantize(palette=palette, dither=Image.Dither.NONE) for one in small]
+    first.save(target, save_all=True, append_images=rest, duration=FRAME, loop=0, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
