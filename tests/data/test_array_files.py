@@ -137,18 +137,18 @@ def test_unfit_arrays_are_refused(tmp_path: Path, array: np.ndarray, message: st
 def test_pickles_and_cut_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     path.write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"got (another or a damaged one|Python objects)"):
         data.load(path)
     npy(tmp_path, noise(100, 3))
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"got (another or a damaged one|Python objects)"):
         data.load(path)
     path.write_bytes(b"")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"got (another or a damaged one|Python objects)"):
         data.load(path)
     cut = npz(tmp_path, a=noise(100, 3))
     cut.write_bytes(cut.read_bytes()[:-100])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"got (another or a damaged one|Python objects)"):
         data.load(cut)
 
 
@@ -159,7 +159,7 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path, value: float) ->
     rows[:, 1] = value
     with pytest.raises(InputError, match="must hold finite numbers, got 2 NaN or infinite"):
         data.load(npy(tmp_path, images))
-    with pytest.raises(InputError, match=r"in the columns column_2 \(20\)"):
+    with pytest.raises(InputError, match=r"in the columns column_2 \(20, first in row 1\)"):
         data.load(npy(tmp_path, rows))
 
 
@@ -274,11 +274,11 @@ def test_npz_with_one_array(tmp_path: Path) -> None:
         ({"train": noise(9, 2), "test": noise(0, 2)}, "at least one test sample, got none"),
         (
             {"train": noise(9, 2), "y_train": np.zeros(8, int)},
-            r"labels y_train must be 9 whole numbers, got shape \(8,\)",
+            r"labels y_train in .* must be 9 whole numbers, got shape \(8,\)",
         ),
-        ({"train": noise(9, 2), "y_train": noise(9)}, "labels y_train must be whole numbers"),
+        ({"train": noise(9, 2), "y_train": noise(9)}, "labels y_train in .* must be whole numbers"),
         ({"x": noise(9, 2), "y": np.array(["a"] * 9)}, "type <U1"),
-        ({"x": np.array([None] * 9)}, "Object arrays cannot be loaded"),
+        ({"x": np.array([None] * 9)}, "got Python objects"),
     ],
 )
 def test_unfit_npz_is_refused(tmp_path: Path, named: dict[str, np.ndarray], message: str) -> None:

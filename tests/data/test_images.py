@@ -1,5 +1,6 @@
 """Folders and zips of images: decoding, splits, classes, damaged files."""
 
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 
 from lorae import data
 from lorae.data import images
+from lorae.data.options import ReadOptions
 from lorae.data.splits import split_rows
 from lorae.errors import InputError
 
@@ -46,10 +48,10 @@ def fill(folder: Path, n: int = 10, suffix: str = "png", start: int = 0, **optio
 
 def decoded(folder: Path, **options: int) -> np.ndarray:
     """Load a folder and return all its images in order of name, as N x C x H x W."""
-    loaded = images.load(folder, test_fraction=0.5, **options)  # type: ignore[arg-type]
+    loaded = images.load(folder, ReadOptions(**options), test_fraction=0.5)  # type: ignore[arg-type]
     n = len(loaded.train) + len(loaded.test)
     train, test = split_rows(n, 0.5, 0)
-    together = np.empty((n, *loaded.train.shape[1:]), np.uint8)
+    together = np.empty((n, *loaded.train.shape[1:]), loaded.train.dtype)
     together[train], together[test] = loaded.train, loaded.test
     return together
 
@@ -95,18 +97,30 @@ def test_one_coloured_image_makes_all_rgb(folder: Path) -> None:
     assert (together[:3] == together[:3, :1]).all()
 
 
-def test_sixteen_bits_are_scaled_not_truncated(folder: Path) -> None:
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_keep_every_level(folder: Path, suffix: str) -> None:
     values = np.linspace(0, 65535, 100).reshape(10, 10).astype(np.uint16)
-    expected = np.rint(values / 257).astype(np.uint8)
-    assert np.array_equal(one(folder, Image.fromarray(values))[0], expected)
-    for path in folder.iterdir():
-        path.unlink()
-    assert np.array_equal(one(folder, Image.fromarray(values), "tif")[0], expected)
-    for path in folder.iterdir():
-        path.unlink()
-    floats = (values / 65535).astype(np.float32)
-    close = one(folder, Image.fromarray(floats), "tif")[0].astype(int) - expected
-    assert np.abs(close).max() <= 1
+    assert np.array_equal(one(folder, Image.fromarray(values), suffix)[0], values)
+    loaded = data.load(folder)
+    assert loaded.train.dtype == torch.float32
+    assert (loaded.shift.item(), loaded.scale.item(), loaded.value_range) == (0, 65535, (0, 1))
+
+
+def test_bytes_beside_sixteen_bits_are_multiplied_by_257(folder: Path) -> None:
+    values = np.linspace(0, 65535, 99).reshape(9, 11).astype(np.uint16)
+    Image.fromarray(values).save(folder / "a.png")
+    draw(folder / "b.png", channels=1)
+    together = decoded(folder)
+    assert np.array_equal(together[0, 0], values)
+    assert np.array_equal(together[1, 0], pixels(channels=1) * 257.0)
+
+
+def test_floating_point_images_keep_their_values(folder: Path) -> None:
+    values = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    assert np.array_equal(one(folder, Image.fromarray(values), "tif")[0], values)
+    draw(folder / "c.png", height=10, width=10, channels=1)
+    with pytest.raises(InputError, match="must all be floating-point numbers or none"):
+        data.load(folder)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -143,7 +157,7 @@ def test_black_and_white_and_cmyk(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
 def test_exif_orientation_is_honoured(folder: Path, orientation: int, suffix: str) -> None:
     upright = np.zeros((16, 24), np.uint8)
     upright[:8, :8] = 255  # white in the upper left
@@ -165,11 +179,17 @@ def test_exif_orientation_is_honoured(folder: Path, orientation: int, suffix: st
     assert np.abs(result[0].astype(int) - upright).max() < 40  # JPEG's loss
 
 
-def test_animations_give_their_first_frame(folder: Path) -> None:
-    frames = [Image.new("L", (8, 8), shade) for shade in (60, 200)]
-    frames[0].putpixel((0, 0), 255)
-    result = one(folder, frames[0], "gif", save_all=True, append_images=frames[1:])
-    assert result[0, 4, 4] == 60
+@pytest.mark.parametrize("suffix", ["gif", "tif", "png"])
+def test_frames_and_pages_are_images(folder: Path, suffix: str) -> None:
+    for name, shades in (("cats/a", (60, 200)), ("dogs/b", (10, 90, 130))):
+        frames = [Image.new("L", (8, 8), shade) for shade in shades]
+        (folder / name).parent.mkdir()
+        path = folder / f"{name}.{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert decoded(folder)[:, 0, 4, 4].tolist() == [60, 200, 10, 90, 130]
+    loaded = data.load(folder)
+    assert "5 images in 2 files" in loaded.notes[0]
+    assert len(loaded.train_labels) + len(loaded.test_labels) == 5  # type: ignore[arg-type]
 
 
 def test_size_crops_square_and_resizes(folder: Path) -> None:
@@ -221,6 +241,62 @@ def test_train_and_test_folders_are_the_split(
     assert isinstance(images.load(folder).train, np.memmap)
     assert loaded.train_labels is None
     assert "ignored 2 files" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("Train", "VAL"), ("training", "Test"), ("TRAIN", "valid")])
+def test_folders_of_a_split_in_any_case(folder: Path, names: tuple[str, str]) -> None:
+    for name, count in zip(names, (4, 2), strict=True):
+        fill(folder / name / "cat", count)
+        fill(folder / name / "dog", count, start=20)
+    loaded = data.load(folder)
+    assert (len(loaded.train), len(loaded.test)) == (8, 4)
+    assert loaded.train_labels.bincount().tolist() == [4, 4]  # type: ignore[union-attr]
+    assert loaded.test_labels.bincount().tolist() == [2, 2]  # type: ignore[union-attr]
+
+
+def test_links_to_folders_are_followed_once(folder: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere", 4)
+    fill(folder, 3, start=4)
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    assert len(decoded(folder)) == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_named_and_not_waited_for(folder: Path) -> None:
+    fill(folder, 3)
+    os.mkfifo(folder / "pipe.png")
+    with pytest.raises(InputError, match=r"pipe\.png \(a pipe or a device, not a file\)"):
+        data.load(folder)
+    with pytest.raises(InputError, match=r"data must be a file or a folder, got .*, which is"):
+        data.load((folder / "pipe.png").rename(folder / "pipe.csv"))
+
+
+@pytest.mark.parametrize(("at", "value", "message"), [(6, 99, "later one"), (7, 8, "UTF-8 or ASC")])
+def test_zips_of_other_versions_and_names(
+    tmp_path: Path, at: int, value: int, message: str
+) -> None:
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\xe9.png" if at == 6 else "e.png", b"0")
+    content = bytearray(path.read_bytes())
+    start = content.rindex(b"PK\x01\x02")
+    if at == 6:
+        content[start + 6] = value
+    else:  # says UTF-8, and is not
+        content[start + 9] = value
+        content[start + 46] = 0xFF
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        data.load(path)
+
+
+def test_formats_that_are_not_read_are_named(folder: Path) -> None:
+    fill(folder, 3)
+    (folder / "a.heic").write_bytes(b"\0\0\0 ftypheic" + bytes(100))
+    with pytest.raises(InputError, match=r"a\.heic \(\.heic is not supported\)"):
+        data.load(folder)
 
 
 @pytest.mark.parametrize("split", [False, True])
@@ -393,7 +469,7 @@ def test_damaged_zips_are_refused(folder: Path, tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[200] ^= 1  # a pixel of the first image
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"1 of 3 files .*000.png \(Bad CRC-32"):
+    with pytest.raises(InputError, match=r"1 of 3 files .*000.png \(damaged\)"):
         data.load(path)
     with zipfile.ZipFile(path, "w"):
         pass

@@ -212,6 +212,10 @@ class Fid:
     """Resize images of folders to this many pixels on each side, after cutting a centred square."""
     crop: int | None = None
     """Cut a centred square of this many pixels first."""
+    value_range: tuple[float, float] | None = None
+    """Values of black and white of both sets, such as 0 255; by default those of their types."""
+    layout: str | None = None
+    """Axes of arrays of images: channels-first or channels-last, if their shape leaves a doubt."""
     density: str | None = None
     """Density of the codes of a run; by default its prior if it has one, else gaussian."""
     seed: int = 0
@@ -267,7 +271,7 @@ class Fid:
         import torch
 
         from lorae.cli.samples import sample_run
-        from lorae.data.datasets import load
+        from lorae.data.datasets import read
         from lorae.data.registry import DATASETS
         from lorae.metrics.features import as_bytes
         from lorae.training.options import data_of
@@ -283,17 +287,34 @@ class Fid:
             return Rows(torch.cat(list(batches)))
         named, _, split = name.partition(":")
         if named in DATASETS:
-            data = load(named)
+            data = read(named)
             check_choice("the part of a set", split or "test", ("train", "test"))
             parts = [data.train if split == "train" else data.test]
         else:
-            data = load(name, size=self.size, crop=self.crop, test_fraction=0.5)
+            data = self._read(name)
             parts = [data.train, data.test]
         _check_images(name, data)
         rows = Rows(
             *parts, transform=lambda x: x if x.dtype == torch.uint8 else as_bytes(data.unit(x))
         )
         return subsample(rows, self.samples or len(rows), self.seed)
+
+    def _read(self, name: str) -> "Data":
+        """Return the images of a folder or file; options of the other kind are left out."""
+        from lorae.data.datasets import read
+        from lorae.training.progress import print_notes
+
+        path = Path(name).expanduser()
+        is_array = path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
+        options = {"layout": self.layout} if is_array else {"size": self.size, "crop": self.crop}
+        data = read(name, test_fraction=0.5, value_range=self.value_range, **options)
+        print_notes(name, data.notes)
+        if not data.follows_convention:
+            raise InputError(
+                f"value_range must be given to compare {name}, whose values follow no convention "
+                f"(--value-range LOW HIGH)"
+            )
+        return data
 
 
 def _check_images(name: str, data: "Data") -> None:

@@ -148,6 +148,21 @@ def option_names(words: Sequence[str]) -> frozenset[str]:
     return frozenset(option.replace("-", "_") for option in options)
 
 
+@_REGISTRY.primitive_rule
+def _yes_or_no_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | None] | None:
+    """Describe an option that is yes, no, or None unless it is given."""
+    if info.type != bool | None:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="yes|no",
+        instance_from_str=lambda words: words[0] == "yes",
+        is_instance=lambda value: value is None or isinstance(value, bool),
+        str_from_instance=lambda value: ["yes" if value else "no"],
+        choices=("yes", "no"),
+    )
+
+
 @_REGISTRY.struct_rule
 def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     """Describe the fields of a dataclass, so that the help shows only defaults that say something.
@@ -191,6 +206,10 @@ def _field(field: dataclasses.Field[Any], hint: Any, text: str | None) -> Struct
     return StructFieldSpec(field.name, annotated, default, text)
 
 
-def _metavar(kind: type) -> str | None:
+def _metavar(kind: Any) -> str | None:
+    if get_origin(kind) is tuple:
+        return " ".join(filter(None, map(_metavar, get_args(kind))))
+    if kind is bool:
+        return "yes|no"
     spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kind, set()))
     return spec.metavar if isinstance(spec, PrimitiveConstructorSpec) else None

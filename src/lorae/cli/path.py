@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorae.cli.output import Json, print_answer, show_warnings
+from lorae.data.options import READ_OPTIONS, ReadOptions
 from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PathCommand:
+class PathCommand(ReadOptions):
     """Train once, lower the rank in steps, and write the model and the error at each rank.
 
     With several seeds, errors and knee have intervals, and each seed has a folder of models.
@@ -52,10 +53,6 @@ class PathCommand:
     inception or classifier; off by default."""
     samples: int = 1000
     """Number of images generated for that distance."""
-    size: int | None = None
-    """Resize images to this many pixels on each side, after cutting a centred square."""
-    crop: int | None = None
-    """Cut a centred square of this many pixels first."""
     seed: int = 0
     """Seed of the weights, the batches and the held-out samples."""
     seeds: tuple[int, ...] = ()
@@ -74,20 +71,27 @@ class PathCommand:
             if self.seeds and getattr(self, name):
                 raise InputError(f"give seeds or {name}, not both")
         check_range("processes", self.processes, 1)
-        given = Options(data=self.data, size=self.size, crop=self.crop, seed=self.seed)
+        given = Options(
+            data=self.data,
+            seed=self.seed,
+            **{name: getattr(self, name) for name in READ_OPTIONS},
+        )
+        given.check()
         check_source(self.data)
 
         from sklearn.exceptions import ConvergenceWarning
 
+        from lorae.training.progress import print_notes
         from lorae.training.run_folder import free_folder
         from lorae.utils.files import check_new_folder, write_atomic, write_json
 
         data = given.load()
+        print_notes(data.name, data.notes)
         out = self.out or free_folder(f"{data.name}-path")
         check_new_folder(out)
         with show_warnings(ConvergenceWarning):
             path = self._one(data, out) if not self.seeds else self._several(data, out)
-        about = path.to_dict() | {"data": data.checksum}
+        about = path.to_dict() | {"data": data.checksum, "notes": data.notes}
         write_atomic(out / "path.svg", path.plot())
         write_json(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
         if self.as_json:

@@ -38,12 +38,19 @@ def open_files(path: Path) -> Iterator[Files]:
     if path.is_dir():
         names = sorted(_walk(path))
         stamps = (f"{name} {_stamp(path / name)}" for name in names)
-        yield Files(path, names, digest(stamps), lambda name: (path / name).open("rb"))
+        yield Files(path, names, digest(stamps), lambda name: _open_regular(path / name))
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as a zip ({error})") from error
+    except NotImplementedError:
+        raise InputError(f"{path} must be a zip of a known version, got a later one") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} must be a zip whose names are UTF-8 or ASCII, got others") from (
+            None
+        )
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "another kind of file, or damaged"
+        raise InputError(f"{path} cannot be read as a zip ({reason})") from None
     with archive:
         names = [
             name
@@ -63,9 +70,19 @@ def digest(lines: Iterable[str]) -> str:
     return result.hexdigest()
 
 
+def _open_regular(path: Path) -> IO[bytes]:
+    if path.exists() and not path.is_file():
+        raise InputError("a pipe or a device, not a file")
+    return path.open("rb")
+
+
 def _walk(path: Path) -> Iterator[str]:
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = filter(_is_wanted, subfolders)  # os.walk enters only these
+    """Yield the names of all files, following links to folders, but into each folder once."""
+    seen = {path.resolve()}
+    for folder, subfolders, names in os.walk(path, followlinks=True):
+        wanted = {name: (Path(folder) / name).resolve() for name in filter(_is_wanted, subfolders)}
+        subfolders[:] = [name for name, place in wanted.items() if place not in seen]
+        seen.update(wanted.values())
         start = "".join(f"{part}/" for part in Path(folder).relative_to(path).parts)
         yield from (start + name for name in names if _is_wanted(name))
 

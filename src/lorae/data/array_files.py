@@ -1,59 +1,79 @@
 """.npy and .npz files as samples; nothing that is pickled is read."""
 
-import zipfile
-import zlib
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from lorae.data.arrays import Array, as_samples, copy_rows, open_npy, stored_dtype
+from lorae.data.arrays import Array, as_samples, check_finite, copy_rows, open_npy, stored_dtype
+from lorae.data.options import ReadOptions
 from lorae.data.splits import Split, split_at_random
 from lorae.errors import InputError
 
 
-def load_npy(path: Path, test_fraction: float, seed: int) -> Split:
+def load_npy(path: Path, options: ReadOptions, test_fraction: float, seed: int) -> Split:
     """Read an .npy file and hold out a fraction of its samples at random."""
     with _explain_read_errors(path):
         array = open_npy(path)
     stat = path.stat()
-    origin = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns))
-    return split_at_random(as_samples(array, str(path)), None, test_fraction, seed, origin)
+    samples = as_samples(array, str(path), options.layout)
+    check_finite(samples, str(path))
+    origin = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, samples.strides))
+    split = split_at_random(samples, None, test_fraction, seed, origin)
+    return _with_type(split, array, samples, options)
 
 
-def load_npz(path: Path, test_fraction: float, seed: int) -> Split:
+def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) -> Split:
     """Read an .npz file.
 
-    It holds ``train`` and optionally ``test``, or ``x_train`` and optionally ``x_test``, with
-    labels ``y_train`` and ``y_test``, or else a single array, with labels ``y``.
+    It holds ``train`` and optionally ``test`` or ``val``, or ``x_train`` and optionally ``x_test``
+    or ``x_val``, with labels ``y_train``, ``y_test`` and ``y_val``, or else a single array, with
+    labels ``y``. Names may be in capitals.
     """
     with (
         _explain_read_errors(path),
         path.open("rb") as file,
         np.load(file, allow_pickle=False) as archive,
     ):
-        arrays = {key: archive[key] for key in archive.files}
+        arrays = {key.lower(): archive[key] for key in archive.files}
     x, x_test, y = _select_keys(path, arrays)
-    train = as_samples(arrays[x], f"{x} in {path}")
-    labels = _labels(arrays, y, len(train))
+    train = as_samples(arrays[x], f"{x} in {path}", options.layout)
+    check_finite(train, f"{x} in {path}")
+    labels, dtype = _labels(path, arrays, y, len(train)), stored_dtype(train)
     if x_test is None:
-        return split_at_random(train, labels, test_fraction, seed)
-    test = as_samples(arrays[x_test], f"{x_test} in {path}")
-    if (train.shape[1:], stored_dtype(train)) != (test.shape[1:], stored_dtype(test)):
+        split = split_at_random(train, labels, test_fraction, seed)
+        return _with_type(split, arrays[x], train, options)
+    test = as_samples(arrays[x_test], f"{x_test} in {path}", options.layout)
+    check_finite(test, f"{x_test} in {path}")
+    if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
         raise InputError(
             f"{x_test} in {path} must hold samples of shape {train.shape[1:]} and type "
             f"{train.dtype}, as {x}, got {test.shape[1:]} and {test.dtype}"
         )
-    whole, whole_test = (copy_rows(part, np.arange(len(part))) for part in (train, test))
-    return Split(whole, whole_test, labels, _labels(arrays, "y_test", len(test)))
+    whole, whole_test = (copy_rows(part, np.arange(len(part)), dtype) for part in (train, test))
+    y_test = f"y_{x_test.removeprefix('x_')}"
+    split = Split(whole, whole_test, labels, _labels(path, arrays, y_test, len(test)))
+    return _with_type(split, arrays[x], train, options)
+
+
+def _with_type(split: Split, array: Array, samples: Array, options: ReadOptions) -> Split:
+    """Add the range of 16-bit images, and a note on the layout if it was guessed."""
+    value_range = (0.0, 65535.0) if array.ndim > 2 and array.dtype == np.uint16 else None
+    notes: tuple[str, ...] = ()
+    if array.ndim == 4 and options.layout is None:
+        last = "last" if samples.shape != array.shape else "first"
+        notes = (f"shape {array.shape} read as channels-{last}; --layout sets another",)
+    return replace(split, value_range=value_range, notes=notes)
 
 
 def _select_keys(path: Path, arrays: Mapping[str, Array]) -> tuple[str, str | None, str]:
     """Return the names of training samples, of held-out samples if any, and of labels."""
     x, x_test = (
-        next((key for key in (part, f"x_{part}") if key in arrays), None)
-        for part in ("train", "test")
+        next((key for part in parts for key in (part, f"x_{part}") if key in arrays), None)
+        for parts in (("train",), ("test", "val"))
     )
     if x is not None:
         return x, x_test, "y_train"
@@ -66,19 +86,20 @@ def _select_keys(path: Path, arrays: Mapping[str, Array]) -> tuple[str, str | No
     return single[0], None, "y"
 
 
-def _labels(arrays: Mapping[str, Array], key: str, n: int) -> Array | None:
+def _labels(path: Path, arrays: Mapping[str, Array], key: str, n: int) -> Array | None:
     if key not in arrays:
         return None
     labels = arrays[key]
     if labels.shape not in ((n,), (n, 1)) or labels.dtype.kind not in "biuf":
         raise InputError(
-            f"labels {key} must be {n} whole numbers, got shape {labels.shape} and type "
+            f"labels {key} in {path} must be {n} whole numbers, got shape {labels.shape} and type "
             f"{labels.dtype}"
         )
     whole = labels.reshape(n).astype(np.int64)
     if np.any(whole != labels.reshape(n)):
         raise InputError(
-            f"labels {key} must be whole numbers, got fractions; leave them out to train without"
+            f"labels {key} in {path} must be whole numbers, got fractions; leave them "
+            f"out to train without"
         )
     return whole
 
@@ -86,6 +107,19 @@ def _labels(arrays: Mapping[str, Array], key: str, n: int) -> Array | None:
 @contextmanager
 def _explain_read_errors(path: Path) -> Iterator[None]:
     try:
-        yield
-    except (OSError, ValueError, EOFError, TypeError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # NumPy's about old headers
+            yield
+    except OSError as error:
+        if error.strerror:
+            raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        raise _unreadable(path, error) from None
+    except Exception as error:  # noqa: BLE001 - damaged headers fail in many ways
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    kind = f"an {path.suffix.lower()} file"
+    pickled = isinstance(error, ValueError) and "bject" in str(error)
+    got = "Python objects, which are not read" if pickled else "another or a damaged one"
+    return InputError(f"{path} must be {kind} of numbers, got {got}")

@@ -62,7 +62,7 @@ def load(folder: Path | None = None, *, skip_bad: bool = False) -> Split:
                 raise InputError(f"{files.path} must hold images of CelebA's {part} part, got none")
         _warn_about_differences(files.path, partition.keys(), by_name.keys())
         _, arrays = decode(files, parts, TRANSFORM, skip_bad=skip_bad)
-    return Split(**arrays, columns=None)
+    return Split(**arrays)  # type: ignore[arg-type]
 
 
 def _image_path(folder: Path) -> Path:

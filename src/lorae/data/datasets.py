@@ -4,13 +4,16 @@ Samples stay as they were stored, uint8 images or float32; a model sees them sca
 
     scaled = (as_float(x) - shift) / scale,    as_float(x) = x / 255 if uint8 else x
 
-Images are scaled to [0, 1], or left in [-1, 1] if they lie in it; columns of vectors to mean 0 and
-standard deviation 1. Shift and scale come from the training samples alone, as sums in float64.
+Images are scaled to [0, 1], or left in [-1, 1]: their range is a property of their type, or an
+option, and never the largest value that happens to be there, except in arrays of numbers that
+follow no convention. Columns of vectors are scaled to mean 0 and standard deviation 1. Their shift
+and scale come from the training samples alone, as sums in float64.
 """
 
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from lorae.data import celeba, images, mnist
 from lorae.data.array_files import load_npy, load_npz
 from lorae.data.arrays import Array, checksum
 from lorae.data.locations import holds_celeba, holds_mnist
+from lorae.data.options import TABLE_OPTIONS, ReadOptions
 from lorae.data.registry import DATASETS, check_source
 from lorae.data.splits import Split
 from lorae.data.tables import load_table, number_columns
@@ -35,6 +39,19 @@ READERS = {
     ".tsv": load_table,
     ".parquet": load_table,
 }
+CONVERTERS = {
+    ".dta": "export delimited using data.csv (in Stata)",
+    ".xlsx": "Save as CSV",
+    ".xls": "Save as CSV",
+    ".ods": "Save as CSV",
+    ".sav": "SAVE TRANSLATE /TYPE=CSV (in SPSS)",
+    ".sas7bdat": "PROC EXPORT DBMS=CSV (in SAS)",
+    ".rds": 'write.csv(data, "data.csv") (in R)',
+    ".rdata": 'write.csv(data, "data.csv") (in R)',
+    ".feather": "polars.read_ipc(path).write_parquet(...)",
+    ".txt": "its new name, data.csv",
+    ".dat": "its new name, data.csv",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +59,18 @@ class Data:
     """Training and held-out samples, and how a model sees them."""
 
     name: str  # of the set, or the stem of its path
-    train: Tensor  # N x C x H x W, uint8 or float32, or N x D, float32
+    train: Tensor  # N x C x H x W, uint8 or float32, or N x D, float32 (float64 where it must be)
     test: Tensor  # held out; the same dtype
     train_labels: Tensor | None  # int64
     test_labels: Tensor | None
     value_range: tuple[float, float] | None  # of scaled values: (0, 1), (-1, 1), None: unbounded
-    shift: Tensor  # float32; with scale broadcasts over a sample
-    scale: Tensor
+    shift: Tensor  # of the type of train; with scale broadcasts over a sample
+    scale: Tensor  # float32
     network: str  # the network that fits: mnist, celeba, shapes, conv or mlp
     checksum: str  # SHA-256 over dtypes, shapes and bytes of the samples and labels
     columns: tuple[str, ...] | None  # the names of a vector's entries
+    notes: tuple[str, ...] = ()  # what was guessed when they were read, one sentence each
+    follows_convention: bool = True  # False if the range of images was taken from their values
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,28 +91,24 @@ class Data:
 def load(
     source: str | Path,
     *,
-    size: int | None = None,
-    crop: int | None = None,
-    skip_bad: bool = False,
-    drop_constant: bool = False,
     count: int | None = None,
     test_fraction: float = 0.1,
     seed: int = 0,
+    **reading: Any,
 ) -> Data:
     """Load a named set or a path; a name comes first, so write ``./mnist`` for a folder.
 
     Args:
         source: A name in `DATASETS`; a folder or .zip of images; a folder of MNIST's IDX files;
             a folder with CelebA's official layout; an .npy, .npz, .csv, .tsv or .parquet file.
-        size: Side in pixels, 8 or more, to which the images of a folder or zip are resized, after
-            a centre crop to a square.
-        crop: Side in pixels, 8 or more, of a centre crop before that.
-        skip_bad: Skip files of a folder or zip that are not readable images, with a warning.
-        drop_constant: Drop columns of a table or of vectors that are constant in training.
         count: Keep at most this many training samples, 2 or more, drawn with ``seed``, and at
             most a fifth as many held-out ones.
         test_fraction: Fraction held out, in (0, 1), if the source has no test set.
         seed: Seed of all random choices: the held-out samples, ``count``, the shapes.
+        reading: How the source is read, as in :class:`lorae.data.options.ReadOptions`: ``size``,
+            ``crop``, ``value_range``, ``layout`` and ``skip_bad`` of images; ``header``,
+            ``separator``, ``decimal``, ``encoding``, ``columns``, ``drop``, ``index`` and
+            ``drop_constant`` of tables. What was guessed stands in ``notes`` of the result.
 
     Raises:
         InputError: The input is unknown, missing, damaged, or unfit to train on.
@@ -103,29 +118,85 @@ def load(
         >>> load("digits").shape
         (1, 8, 8)
     """
+    data = read(source, count=count, test_fraction=test_fraction, seed=seed, **reading)
+    if len(data.shape) == 3:
+        _check_images_vary(data.name, data.train)
+    return data
+
+
+def read(
+    source: str | Path,
+    *,
+    count: int | None = None,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    **reading: Any,
+) -> Data:
+    """Return the same as :func:`load`, and also images that are all alike, to compare with."""
+    options = ReadOptions.from_keywords(reading)
     check_range("test_fraction", test_fraction, 0, 1, open_low=True, open_high=True)
     check_range("count", count, 2)
     check_range("seed", seed, 0)
     check_source(source)
     name, path = str(source), Path(source).expanduser()
-    network, of_images = "conv", name not in DATASETS and _holds_images(path)
-    if not of_images and (size is not None or crop is not None):
-        raise InputError(f"size and crop need a folder or zip of images, got {name}")
-    if name in DATASETS:
+    named = name in DATASETS
+    _check_kind(name, path, options, named=named)
+    network = "conv"
+    if named:
         split, network = DATASETS[name].load(count, test_fraction, seed), DATASETS[name].network
-    elif of_images:
-        split = images.load(
-            path, size=size, crop=crop, skip_bad=skip_bad, test_fraction=test_fraction, seed=seed
-        )
+    elif _holds_images(path):
+        split = images.load(path, options, test_fraction=test_fraction, seed=seed)
         name = path.resolve().stem
     elif path.is_dir():
         name = network = "celeba" if holds_celeba(path) else "mnist"
+        skip_bad = options.skip_bad
         split = celeba.load(path, skip_bad=skip_bad) if name == "celeba" else mnist.load(path)
     else:
-        split, name = _load_file(path, test_fraction, seed), path.stem
+        reader = READERS[_suffix(path)]
+        split, name = reader(path, options, test_fraction, seed), path.name.partition(".")[0]
     if count is not None:
         split = split.subsample(count, seed)
-    return _as_data(name, split, network, drop_constant=drop_constant)
+    return _as_data(name, split, network, options, named=named)
+
+
+def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> None:
+    """Check that the source is of a kind that can be read, and that the options suit it."""
+    of_images = not named and _holds_images(path)
+    suffix = "" if named or path.is_dir() else _suffix(path)
+    if not (named or path.is_dir() or of_images):
+        _check_file(path, suffix)
+    is_table = READERS.get(suffix) is load_table
+    is_array = suffix in READERS and not is_table
+    text = ("header", "separator", "decimal", "encoding")
+    for names, suits, what in (
+        (("size", "crop"), of_images, "a folder or zip of images"),
+        (("value_range",), of_images or is_array, "a folder, zip or array of images"),
+        (("layout",), is_array, "an array of images"),
+        (TABLE_OPTIONS, is_table, "a table"),
+        (text, is_table and suffix != ".parquet", "a table of text"),
+    ):
+        if (given := options.given(names)) and not suits:
+            if names == ("size", "crop"):
+                given = ["size and crop"]
+            raise InputError(f"{', '.join(given)} need {what}, got {name}")
+
+
+def _check_file(path: Path, suffix: str) -> None:
+    if suffix not in READERS:
+        *suffixes, last = READERS
+        how = CONVERTERS.get(path.suffix.lower())
+        raise InputError(
+            f"data must be a folder or .zip of images, or a {', '.join(suffixes)} or {last} file, "
+            f"got {path}" + (f"; make it a .csv file: {how}" if how else "")
+        )
+    if not path.is_file():
+        raise InputError(f"data must be a file or a folder, got {path}, which is neither")
+
+
+def _suffix(path: Path) -> str:
+    """Return the suffix of a file in small letters, without that of gzip after a table."""
+    path = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    return path.suffix.lower()
 
 
 def _holds_images(path: Path) -> bool:
@@ -134,31 +205,30 @@ def _holds_images(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() == ".zip"
 
 
-def _load_file(path: Path, test_fraction: float, seed: int) -> Split:
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        *suffixes, last = READERS
-        raise InputError(
-            f"data must be a folder or .zip of images, or a {', '.join(suffixes)} or {last} file, "
-            f"got {path}"
-        )
-    return reader(path, test_fraction, seed)
-
-
-def _as_data(name: str, split: Split, network: str, *, drop_constant: bool) -> Data:
+def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, named: bool) -> Data:
     """Check the samples, scale them, and convert them to tensors."""
     for part, samples in (("training", split.train), ("test", split.test)):
         if not len(samples):
             raise InputError(f"{name} must have at least one {part} sample, got none")
     if split.train.ndim == 2 and split.columns is None:
         split = replace(split, columns=number_columns(split.train.shape[1]))
-    _check_finite(name, split)
+    notes, follows_convention = list(split.notes), True
     value_range = None
     if split.train.ndim == 2:
-        split, network = _check_variation(name, split, drop_constant=drop_constant), "mlp"
-        shift, scale = standardisation(split.train)
+        split, network = _check_variation(name, split, drop_constant=options.drop_constant), "mlp"
+        mean, deviation = column_moments(split.train)
+        shift, scale = mean.astype(split.train.dtype), deviation.astype(np.float32)
     else:
-        shift, scale, value_range = image_range(name, split.train)
+        if options.value_range is not None and split.train.ndim == 2:
+            raise InputError(f"value_range needs images, got the vectors of {name}")
+        limits, why = find_range(split.train, options.value_range)
+        if options.value_range is None and split.value_range is not None:
+            limits, why = split.value_range, "by type"
+        _check_range(name, split, limits)
+        shift, scale, value_range = _range_units(limits, is_bytes=split.train.dtype == np.uint8)
+        if not named:
+            notes += _range_notes(split.train, limits, why)
+        follows_convention = why != CONTENT
     return Data(
         name=name,
         train=as_tensor(split.train),
@@ -171,6 +241,8 @@ def _as_data(name: str, split: Split, network: str, *, drop_constant: bool) -> D
         network=network,
         checksum=checksum(split.arrays()),
         columns=split.columns,
+        notes=tuple(notes),
+        follows_convention=follows_convention,
     )
 
 
@@ -181,23 +253,9 @@ def as_tensor(array: Array) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _check_finite(name: str, split: Split) -> None:
-    parts = [part for part in (split.train, split.test) if part.dtype != np.uint8]
-    if all(np.isfinite(part.min()) and np.isfinite(part.max()) for part in parts):
-        return
-    counts = sum((~np.isfinite(part)).sum(axis=0) for part in parts)
-    if split.columns is None:
-        raise InputError(f"{name} must hold finite numbers, got {np.sum(counts)} NaN or infinite")
-    columns = [f"{c} ({k})" for c, k in zip(split.columns, counts, strict=True) if k]
-    raise InputError(
-        f"{name} must hold finite numbers, got missing, NaN or infinite values (how many) in the "
-        f"columns {shorten_list(columns)}; fill them, or drop the columns or rows"
-    )
-
-
 def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
     """Check that each column varies in training, or drop those that do not."""
-    varies = standardisation(split.train)[1] > 0
+    varies = column_moments(split.train)[1] > 0
     if varies.all():
         return split
     columns = list(zip(split.columns or (), varies, strict=True))
@@ -216,7 +274,13 @@ def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
 
 
 def standardisation(vectors: Array) -> tuple[Array, Array]:
-    """Return the mean and standard deviation of each column, summed in float64, as float32.
+    """Return mean and standard deviation of each column as float32; see :func:`column_moments`."""
+    mean, deviation = column_moments(vectors)
+    return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def column_moments(vectors: Array) -> tuple[Array, Array]:
+    """Return the mean and standard deviation of each column, in float64.
 
     A constant column has standard deviation exactly 0.
     """
@@ -224,16 +288,73 @@ def standardisation(vectors: Array) -> tuple[Array, Array]:
     step = max(1, 2**22 // vectors.shape[1])  # rows whose float64 copy takes 32 MiB
     blocks = (vectors[start : start + step] for start in range(0, len(vectors), step))
     variance = sum(((block - mean) ** 2).sum(axis=0) for block in blocks) / len(vectors)
-    deviation = np.where(vectors.min(axis=0) == vectors.max(axis=0), 0, np.sqrt(variance))
-    return mean.astype(np.float32), deviation.astype(np.float32)
+    return mean, np.where(vectors.min(axis=0) == vectors.max(axis=0), 0, np.sqrt(variance))
 
 
 def image_range(name: str, train: Array) -> tuple[Array, Array, tuple[float, float]]:
-    """Return shift, scale and the range of scaled values, from the training images."""
+    """Return shift, scale and the range of scaled values of training images.
+
+    Raises:
+        InputError: Every value is the same.
+    """
+    _check_images_vary(name, train)
+    limits, _ = find_range(train, None)
+    return _range_units(limits, is_bytes=train.dtype == np.uint8)
+
+
+CONTENT = "taken from the training images, as they follow no convention"
+
+
+def find_range(train: Array, stated: tuple[float, float] | None) -> tuple[tuple[float, float], str]:
+    """Return the values of black and white in images, and where they come from.
+
+    Bytes have 0 to 255. Other numbers have what is stated, or else the convention that they
+    follow: 0 to 1, -1 to 1 or 0 to 255.
+    """
+    if stated is not None:
+        return stated, "stated"
+    if train.dtype == np.uint8:
+        return (0.0, 255.0), "by type"
+    low, high = float(train.min()), float(train.max())
+    if high <= 1 and low >= -1:
+        return (0.0 if low >= 0 else -1.0, 1.0), "by convention"
+    if low >= 0 and 2 < high <= 255:  # just above 1, it would be an overshoot
+        return (0.0, 255.0), "by convention"
+    return (low, high) if low < high else (low - 0.5, low + 0.5), CONTENT
+
+
+def _range_units(
+    limits: tuple[float, float], *, is_bytes: bool
+) -> tuple[Array, Array, tuple[float, float]]:
+    """Return shift, scale and the range of scaled values; those of bytes are divided by 255."""
+    if limits == (-1.0, 1.0):
+        return np.zeros((), np.float32), np.ones((), np.float32), limits
+    low, high = (limit / 255 if is_bytes else limit for limit in limits)
+    return np.array(low, np.float32), np.array(high - low, np.float32), (0.0, 1.0)
+
+
+def _check_range(name: str, split: Split, limits: tuple[float, float]) -> None:
+    low, high = float(split.train.min()), float(split.train.max())
+    if low < limits[0] - 1e-6 * abs(limits[0]) or high > limits[1] + 1e-6 * abs(limits[1]):
+        raise InputError(
+            f"value_range must contain the values of {name}, {low:g} to {high:g}, got "
+            f"{limits[0]:g} to {limits[1]:g}"
+        )
+
+
+def _range_notes(train: Array, limits: tuple[float, float], why: str) -> list[str]:
+    low, high = limits
+    notes = [f"value range {low:g} to {high:g}, {why}; --value-range sets another"]
+    largest = float(train.max())
+    if low < largest <= low + (high - low) / 8:
+        notes.append(
+            f"the largest value is {largest:g}, nearly black in that range; if it is white, give "
+            f"--value-range {low:g} {largest:g}"
+        )
+    return notes
+
+
+def _check_images_vary(name: str, train: Array | Tensor) -> None:
     low, high = float(train.min()), float(train.max())
     if low == high:
         raise InputError(f"images of {name} must vary, got {low:g} at every pixel")
-    if train.dtype == np.uint8 or (low >= -1 and high <= 1):
-        bottom = 0.0 if train.dtype == np.uint8 or low >= 0 else -1.0
-        return np.zeros((), np.float32), np.ones((), np.float32), (bottom, 1.0)
-    return np.array(low, np.float32), np.array(high - low, np.float32), (0.0, 1.0)

@@ -86,7 +86,7 @@ def load(folder: Path | None = None) -> Split:
             np.save(entry / f"{name}.npy", array)
 
     arrays = load_or_create(cache_folder() / "mnist" / MNIST_RESIZED, write)
-    return Split(**arrays, columns=None)
+    return Split(**arrays)  # type: ignore[arg-type]
 
 
 def _resize_all(files: Mapping[str, bytes]) -> Split:

@@ -1,7 +1,7 @@
 """Training and held-out samples as arrays, and how samples are held out at random."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ class Split:
     train_labels: Array | None = None
     test_labels: Array | None = None
     columns: tuple[str, ...] | None = None
+    value_range: tuple[float, float] | None = None  # of images, if their type says it
+    notes: tuple[str, ...] = ()  # what was guessed when they were read
 
     def arrays(self) -> dict[str, Array]:
         """Return the arrays that are not None, by field name."""
@@ -38,7 +40,7 @@ class Split:
         arrays = {
             name: array[rows[name.removesuffix("_labels")]] for name, array in self.arrays().items()
         }
-        return Split(**arrays, columns=self.columns)
+        return replace(self, **arrays)  # type: ignore[arg-type]
 
 
 def held_out_count(count: int) -> int:
@@ -60,21 +62,22 @@ def split_at_random(
         seed: Seed of the choice.
         origin: Identifies the content of a memory-mapped array in the cache.
     """
+    dtype = stored_dtype(array)
     rows = dict(zip(("train", "test"), split_rows(len(array), fraction, seed, labels), strict=True))
 
     def write(folder: Path) -> None:
         for part, index in rows.items():
-            shape, blocks = (len(index), *array.shape[1:]), copy_blocks(array, index)
-            write_npy(folder / f"{part}.npy", shape, stored_dtype(array), blocks)
+            shape, blocks = (len(index), *array.shape[1:]), copy_blocks(array, index, dtype)
+            write_npy(folder / f"{part}.npy", shape, dtype, blocks)
 
     if isinstance(array, np.memmap) and array.nbytes >= BIG:
         digest = hashlib.sha256(repr((origin, fraction, seed)).encode()).hexdigest()[:16]
         parts = load_or_create(cache_folder() / "parts" / digest, write)
     else:
-        parts = {part: copy_rows(array, index) for part, index in rows.items()}
+        parts = {part: copy_rows(array, index, dtype) for part, index in rows.items()}
     if labels is not None:
         parts |= {f"{part}_labels": labels[index] for part, index in rows.items()}
-    return Split(**parts, columns=None)
+    return Split(**parts)  # type: ignore[arg-type]
 
 
 def split_rows(

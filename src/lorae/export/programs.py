@@ -47,7 +47,8 @@ class Encode(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the codes of samples."""
-        codes: Tensor = self.bridge(self.encoder((x - self.shift) / self.scale))
+        scaled = (x.to(self.shift.dtype) - self.shift).to(self.scale.dtype) / self.scale
+        codes: Tensor = self.bridge(self.encoder(scaled))
         return codes
 
 

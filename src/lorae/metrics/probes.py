@@ -129,7 +129,9 @@ def labelled_images(data: Data) -> LabelledCodes:
         InputError: if the data do not have one label for each sample.
     """
     train_labels, test_labels = _labels(data)
-    train, test = ((as_float(x) - data.shift) / data.scale for x in (data.train, data.test))
+    train, test = (
+        ((as_float(x) - data.shift) / data.scale).float() for x in (data.train, data.test)
+    )
     return LabelledCodes(train, train_labels, test, test_labels, standardize=False)
 
 

@@ -120,12 +120,16 @@ class Autoencoder(nn.Module):
         self.prior = prior
         self.inverts = inverts
         self.architecture = architecture
-        self.register_buffer("shift", torch.as_tensor(shift, dtype=torch.float32).clone())
+        # A float64 shift keeps its digits, so that columns far from 0 are centred before they are
+        # rounded to the type of the networks, which is that of the scale.
+        wide = isinstance(shift, Tensor) and shift.dtype == torch.float64
+        dtype = torch.float64 if wide else torch.float32
+        self.register_buffer("shift", torch.as_tensor(shift, dtype=dtype).clone())
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32).clone())
 
     def scaled(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Return s(x), the samples in the units of the networks."""
-        return (x.to(self.scale.dtype) - self.shift) / self.scale
+        return (x.to(self.shift.dtype) - self.shift).to(self.scale.dtype) / self.scale
 
     def encode(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n l"]:
         """Return the codes z of samples in the units of the data."""
@@ -222,7 +226,7 @@ class Autoencoder(nn.Module):
         if U is not None:
             offset = None if d is None else d.to(at)
             model.decoder = folding.fold_input(model.decoder, U.to(at), offset)
-        model.bridge = NoBridge(len(A)).to(model.shift)
+        model.bridge = NoBridge(len(A)).to(model.scale)
         # Without the bridge, the directions of a prior of lower rank are unknown.
         model.prior = self.prior and len(A) == self.bridge.directions().shape[1]
         if self.architecture is not None:
@@ -254,7 +258,7 @@ class Autoencoder(nn.Module):
         if self.architecture is None or not self.architecture.shape:
             return None
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(4, *self.architecture.shape, generator=generator).to(self.shift)
+        return torch.randn(4, *self.architecture.shape, generator=generator).to(self.scale)
 
 
 def build(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_type_hints
 
+from lorae.data.options import READ_OPTIONS, ReadOptions
 from lorae.errors import InputError
 from lorae.objectives.registry import Method, method
 from lorae.utils.records import check_json
@@ -30,20 +31,12 @@ PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(ReadOptions):
     """The data set, and how it is read and split."""
 
     data: str = "mnist"
     """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .csv
     or .parquet file."""
-    size: int | None = None
-    """Resize images to this many pixels on each side, after cutting a centred square."""
-    crop: int | None = None
-    """Cut a centred square of this many pixels first."""
-    skip_bad: bool = False
-    """Skip files of a folder that cannot be read, instead of stopping."""
-    drop_constant: bool = False
-    """Drop constant columns of a table, instead of stopping."""
     test_fraction: float = 0.1
     """Share of the samples held out for testing, if the data have no split of their own."""
     seed: int = 0
@@ -59,12 +52,9 @@ class DataOptions:
 
         return load(
             self.data,
-            size=self.size,
-            crop=self.crop,
-            skip_bad=self.skip_bad,
-            drop_constant=self.drop_constant,
             test_fraction=self.test_fraction,
             seed=self.seed,
+            **{name: getattr(self, name) for name in READ_OPTIONS},
         )
 
 
@@ -199,7 +189,8 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         hints = get_type_hints(cls)
         for name, value in fields.items():
             check_json({name: value}, dict[str, hints[name]], "the options")  # type: ignore[valid-type]
-        options = cls(**fields)
+        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        options = cls(**fields | lists)
         options.check()
         return options
 
@@ -216,6 +207,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
                 f"validation must be 0 for {self.model}, which does not reconstruct, got "
                 f"{self.validation:g}"
             )
+        self.check_reading()
         self._check_ranges()
         check_choice("precision", self.precision or chosen.precision, PRECISIONS)
         check_choice("strategy", self.strategy, STRATEGIES)

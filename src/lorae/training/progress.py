@@ -16,6 +16,12 @@ from lorae.utils.text import format_duration
 _MEASURED = 3  # steps before the time of a step is stated
 
 
+def print_notes(name: str, notes: Sequence[str]) -> None:
+    """Print what was guessed when data were read, a line each, to standard error."""
+    for note in notes:
+        tqdm.write(f"{name}: {note}", file=sys.stderr)
+
+
 class Display:
     """The progress of one run.
 

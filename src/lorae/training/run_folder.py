@@ -224,7 +224,7 @@ class Run:
             )
 
     def _check_same(self, about: dict[str, Any]) -> None:
-        then, now = self.options, about["options"]
+        then, now = self.options, json.loads(json.dumps(about["options"]))
         free = MACHINES | ({"steps"} if now["steps"] > then["steps"] else set())
         differing = [k for k in now if k not in free and then.get(k) != now[k]]
         if differing:

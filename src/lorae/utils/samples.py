@@ -78,7 +78,7 @@ def subsample(samples: Tensor | Rows, count: int, seed: int = 0) -> Tensor | Row
 
 
 def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return samples as float32, bytes divided by 255.
+    """Return samples as float32, bytes divided by 255; float64 stays float64.
 
     Example:
         >>> as_float(torch.tensor([0, 255], dtype=torch.uint8))
@@ -86,4 +86,4 @@ def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """
     if samples.dtype == torch.uint8:
         return samples.float().div_(255)
-    return samples.float()
+    return samples if samples.dtype == torch.float64 else samples.float()

@@ -1,0 +1,453 @@
+"""Text tables: encoding, separator, decimal sign and header, guessed unless they are given.
+
+A table begins after blank lines, comments (``#`` or ``%``), a line ``sep=;`` as Excel writes it and
+titles of a single cell. Its first line is a header if it has text above numbers, or numbers that
+are no row of the table, such as 0, 1, 2, ... above decimals, which pandas writes for columns
+without names.
+"""
+
+import codecs
+import csv
+import gzip
+import itertools
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from lorae.data.arrays import Array
+from lorae.data.options import ReadOptions
+from lorae.errors import InputError
+
+MISSING = (
+    "", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "?", "-", ".",
+    "#n/a", "#nv", "#na", "#div/0!", "#value!",
+)  # fmt: skip
+SAMPLE = 200  # lines that guesses look at
+BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before that of UTF-16, which is its beginning
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+FOREIGN = {
+    b"PK\x03\x04": "a zip file or an Excel workbook: export the table as CSV",
+    b"PAR1": "a Parquet file: name it .parquet",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: export the table as CSV",
+    b"\x93NUMPY": "a NumPy array: name it .npy",
+    b"<!doc": "a web page",
+    b"<html": "a web page",
+}
+NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "white space"}
+PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)(e[+-]?\d+)?", re.IGNORECASE)
+SPACES = " '\u00a0\u202f"  # between thousands
+GROUPED = {  # numbers with a sign between thousands, by decimal sign
+    ".": rf"^[+-]?\d{{1,3}}([,{SPACES}]\d{{3}})+(\.\d*)?$",
+    ",": rf"^[+-]?\d{{1,3}}([.{SPACES}]\d{{3}})+(,\d*)?$",
+}
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table whose cells are text.
+
+    Attributes:
+        frame: The cells without white space around them; missing ones are null.
+        decimal: The decimal sign.
+        first_line: The line of the first row, or None if a row may take several lines.
+        notes: What was guessed, one sentence each.
+    """
+
+    frame: pl.DataFrame
+    decimal: str
+    first_line: int | None
+    notes: tuple[str, ...]
+
+
+def read_text_table(path: Path, options: ReadOptions) -> TextTable:
+    """Read a .csv or .tsv file.
+
+    Raises:
+        InputError: The file is not a table of text; the message names the line.
+    """
+    text, encoding = decode(path, _read_bytes(path), options.encoding)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    start, comments, stated = _skip_preamble(text)
+    lines = text.split("\n")[start:]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise InputError(f"{path} must hold a table, got no lines with values")
+    separator = options.separator_character or stated or guess_separator(lines[:SAMPLE])
+    notes = [] if encoding.startswith("utf-8") else [f"read as {encoding} text"]
+
+    rows = _split(path, lines[:SAMPLE], separator)
+    width = _most_common_width(rows[1:] or rows)
+    titles = 0
+    while width > 2 and titles < len(lines) and _is_title(lines[titles], separator):
+        titles += 1
+    if titles:
+        notes.append(f"skipped {titles} lines above the table, the first {lines[0].strip()!r}")
+        lines, start = lines[titles:], start + titles
+        rows = _split(path, lines[:SAMPLE], separator)
+    first, used = rows[0], _lines_of_first_row(lines, separator)
+    below = _read_rows(path, lines[used:], separator, width, start + used)
+
+    sample = [cell for row in rows[1:] or rows for cell in row]
+    decimal = options.decimal or guess_decimal(sample, separator)
+    has_header = options.header
+    if has_header is None:
+        quoted = '"' in lines[0] and '"' not in "".join(lines[used : used + 1])
+        has_header = is_header(first, below, decimal, quoted=quoted)
+        if has_header and _are_numbers([cell for cell in first if cell], decimal):
+            notes.append(
+                f"line {start + 1} holds numbers and was read as the header; "
+                f"if it is a row, give --header no"
+            )
+    if has_header:
+        names: list[str] | None = _fit_names(path, first, below, start + 1)
+    else:
+        used = 0
+        below = pl.concat([_as_frame([_pad(path, first, width, start + 1)]), below])
+        names = _names_from_comment(comments, separator, width)
+    header = f"line {start + 1}" if has_header else "none" if names is None else "the comment"
+    notes.insert(0, f"read as {below.height} rows of {width} columns: separator "
+                    f"{NAMES.get(separator, separator)}, decimal sign {decimal}, header: {header}"
+                )  # fmt: skip
+    one_line_each = below.height == len(lines) - used
+    frame = below.rename(dict(zip(below.columns, unique_names(names, width), strict=True)))
+    return TextTable(frame, decimal, start + used + 1 if one_line_each else None, tuple(notes))
+
+
+def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, str]:
+    """Return the text of a file and its encoding.
+
+    Raises:
+        InputError: It is not text, or not in the given encoding.
+    """
+    foreign = next((v for k, v in FOREIGN.items() if content[: len(k)].lower() == k.lower()), None)
+    if foreign:
+        raise InputError(f"{path} must be a table of text, got {foreign}")
+    if encoding is not None:
+        try:
+            return content.decode(encoding).removeprefix("\ufeff"), encoding
+        except LookupError:
+            raise InputError(
+                f"encoding must be one that Python knows, such as utf-8, latin-1 or utf-16, got "
+                f"{encoding!r}"
+            ) from None
+        except UnicodeError as error:
+            at = getattr(error, "start", 0)
+            raise InputError(
+                f"encoding must be that of {path}, got {encoding!r}, in which line "
+                f"{content.count(10, 0, at) + 1} is not valid"
+            ) from None
+    guesses = [name for mark, name in BOMS.items() if content.startswith(mark)][:1]
+    if not guesses and content.count(0) > len(content) // 4:
+        guesses = ["utf-16-le" if content[1::2].count(0) > content[::2].count(0) else "utf-16-be"]
+    for guess in [*guesses, "utf-8", "cp1252"]:
+        try:
+            text = content.decode(guess)
+        except UnicodeError:
+            continue
+        if "\0" not in text:
+            return text, guess
+    raise InputError(f"{path} must be a table of text, got binary data")
+
+
+def guess_separator(lines: Sequence[str]) -> str:
+    """Return the separator that splits lines most evenly, and into the most numbers.
+
+    Example:
+        >>> guess_separator(["a;b", "1,5;2", "0,25;3"]), guess_separator(["1,2", "3,4"])
+        (';', ',')
+    """
+
+    def score(separator: str) -> tuple[float, int]:
+        rows = _split(Path(), lines, separator)
+        below = rows[1:] or rows
+        width = _most_common_width(below)
+        even = [row for row in below if len(row) == width]
+        cells = [cell.strip() for row in even for cell in row]
+        numbers = sum(map(_may_be_number, cells)) / max(1, len(cells))
+        fits = width > 1 and abs(len(rows[0]) - width) <= 1
+        return round((0.1 + numbers) * len(even) / len(below) * (1 if fits else 0.5), 6), width
+
+    return max(NAMES, key=score)
+
+
+def guess_decimal(cells: Iterable[str], separator: str) -> str:
+    """Return the decimal sign of numbers: a comma if it can be nothing else.
+
+    Example:
+        >>> guess_decimal(["1.234,5", "2"], ";"), guess_decimal(["1,234", "12,345.6"], ",")
+        (',', '.')
+    """
+    with_comma = [cell for cell in map(str.strip, cells) if "," in cell]
+    comma = [c for c in with_comma if DECIMAL_COMMA.fullmatch(c) or re.match(GROUPED[","], c)]
+    point = [c for c in with_comma if re.match(GROUPED["."], c) and c.lstrip("+-")[0] != "0"]
+    if not comma or len(comma) < len(point):
+        return "."
+    return "." if len(comma) == len(point) and separator != ";" else ","
+
+
+def is_header(
+    first: Sequence[str], below: pl.DataFrame, decimal: str, *, quoted: bool = False
+) -> bool:
+    """Return whether the first row of a table is a header.
+
+    Args:
+        first: The cells of the first row.
+        below: The other rows.
+        decimal: The decimal sign.
+        quoted: Whether the first row has quotation marks and the second none.
+    """
+    below = below.head(1000)
+    names = [cell.strip() for cell in first]
+    is_text = [not (_are_numbers([cell], decimal) or _is_missing(cell)) for cell in names]
+    numeric = [_mostly_numbers(below[:, k], decimal) for k in range(below.width)]
+    if any(text and number for text, number in zip(is_text, numeric, strict=False)):
+        return True
+    if any(
+        text and (below[:, k] == cell).any()
+        for k, (text, cell) in enumerate(zip(is_text, names, strict=False))
+        if k < below.width
+    ):
+        return False
+    places = [k for k, cell in enumerate(names) if cell and not is_text[k]]
+    if any(not cell for cell in names[1:]) or len(places) == 0:
+        return any(is_text)
+    shift = below.width - len(names)  # a header of R has no name for the row names
+    columns = [below[:, k + shift] for k in places if 0 <= k + shift < below.width]
+    return quoted or _are_column_numbers([names[k] for k in places], columns, decimal)
+
+
+def to_numbers(column: pl.Series, decimal: str) -> pl.Series:
+    """Return cells as float64, null where they are no numbers."""
+    groups = GROUPED[decimal]
+    if column.str.contains(groups).any():
+        bare = column.str.replace_all(rf"[{',' if decimal == '.' else '.'}{SPACES}]", "")
+        column = bare.zip_with(column.str.contains(groups).fill_null(value=False), column)
+    if decimal == ",":  # a point is no decimal sign then
+        column = column.str.replace_all(".", "x", literal=True).str.replace(",", ".", literal=True)
+    return column.cast(pl.Float64, strict=False)
+
+
+def unique_names(names: Sequence[str] | None, width: int) -> list[str]:
+    """Return names that differ: ``column_k`` for a blank one, with a number for a repeated one.
+
+    The first may stay blank, as the name of an index.
+
+    Example:
+        >>> unique_names(["", "a", "a", ""], 4), unique_names(None, 2)
+        (['', 'a', 'a_2', 'column_4'], ['column_1', 'column_2'])
+    """
+    unique: list[str] = []
+    for k in range(width):
+        name = names[k].strip() if names else f"column_{k + 1}"
+        name = name if name or k == 0 else f"column_{k + 1}"
+        others = (f"{name}_{number}" for number in itertools.count(2))
+        unique.append(name if name not in unique else next(n for n in others if n not in unique))
+    return unique
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise InputError(f"{path} must be a whole gzip file, got a damaged one") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from None
+
+
+def _skip_preamble(text: str) -> tuple[int, list[str], str]:
+    """Return the number of lines before the table, their comments, and a separator from sep=."""
+    comments, separator, count = [], "", 0
+    for line in text.split("\n", 10_000)[:10_000]:
+        if match := re.fullmatch(r'"?sep=(.)"?', line.strip(" "), re.IGNORECASE):
+            separator = match[1]
+        elif line.startswith(("#", "%")):
+            comments.append(line)
+        elif line.strip(' ,;\t|"'):
+            break
+        count += 1
+    return count, comments, separator
+
+
+def _split(path: Path, lines: Sequence[str], separator: str) -> list[list[str]]:
+    if separator == " ":
+        return [_split_spaces(line) for line in lines if line.strip()]
+    rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    try:
+        return [row for row in rows if row]
+    except csv.Error:
+        raise InputError(
+            f"{path} must be a table, got a value of more than {csv.field_size_limit()} "
+            f"characters in line {rows.line_num}"
+        ) from None
+
+
+def _is_title(line: str, separator: str) -> bool:
+    return not line.strip() or [len(row) for row in _split(Path(), [line], separator)] == [1]
+
+
+def _split_spaces(line: str) -> list[str]:
+    return [cell.strip('"') for cell in re.findall(r'"[^"]*"|[^\s"]+', line)]
+
+
+def _lines_of_first_row(lines: Sequence[str], separator: str) -> int:
+    if separator == " ":
+        return 1
+    rows = csv.reader(iter(lines), delimiter=separator, skipinitialspace=True)
+    next(rows)
+    return rows.line_num
+
+
+def _most_common_width(rows: Sequence[Sequence[str]]) -> int:
+    return Counter(map(len, rows)).most_common(1)[0][0]
+
+
+def _read_rows(
+    path: Path, lines: list[str], separator: str, width: int, before: int
+) -> pl.DataFrame:
+    """Return rows as text: stripped, null where missing, and null to the end of a short row."""
+    if separator == " ":
+        lines = ["\t".join(map(_quote, _split_spaces(line))) for line in lines]
+        separator = "\t"
+    empty = _as_frame([[""] * width]).clear()
+    if not lines:
+        return empty
+    try:
+        frame = pl.read_csv(
+            BytesIO("\n".join(lines).encode(errors="replace")),
+            separator=separator,
+            has_header=False,
+            schema=empty.schema,
+        )
+    except pl.exceptions.PolarsError:
+        raise _explain(path, lines, separator, width, before) from None
+    return frame.with_columns(pl.all().str.strip_chars())
+
+
+def _quote(cell: str) -> str:
+    return f'"{cell}"' if "\t" in cell or not cell else cell
+
+
+def _explain(
+    path: Path, lines: Sequence[str], separator: str, width: int, before: int
+) -> InputError:
+    """Return the error for rows that are too long, or have a quotation mark too few."""
+    rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    try:
+        for row in rows:
+            if len(row) > width:
+                return InputError(
+                    f"line {before + rows.line_num} of {path} must have {width} values, as most "
+                    f"lines have, got {len(row)}"
+                )
+    except csv.Error:
+        pass
+    line = next((k for k, line in enumerate(lines, before + 1) if line.count('"') % 2), before + 1)
+    return InputError(
+        f"{path} must close every quotation mark, got one in or after line {line} that is not"
+    )
+
+
+def _as_frame(rows: Sequence[Sequence[str]]) -> pl.DataFrame:
+    schema = {f"f{k}": pl.String for k in range(len(rows[0]))}
+    return pl.DataFrame([[cell.strip() for cell in row] for row in rows], schema, orient="row")
+
+
+def _pad(path: Path, row: Sequence[str], width: int, line: int) -> list[str]:
+    if len(row) > width:
+        raise InputError(
+            f"line {line} of {path} must have {width} values, as most lines have, got {len(row)}"
+        )
+    return [*row, *[""] * (width - len(row))]
+
+
+def _fit_names(path: Path, names: list[str], below: pl.DataFrame, line: int) -> list[str]:
+    """Return as many names as columns; in R's tables the row names have none."""
+    width = below.width
+    if len(names) == width + 1 and not names[-1]:
+        return names[:-1]
+    if len(names) == width - 1:
+        ends_blank = (below[:, -1].fill_null("") == "").all()
+        return [*names, ""] if ends_blank and below.height else ["", *names]
+    if len(names) != width:
+        raise InputError(
+            f"line {line} of {path} must have a name for each of {width} columns, got {len(names)}"
+        )
+    return names
+
+
+def _names_from_comment(comments: Sequence[str], separator: str, width: int) -> list[str] | None:
+    """Return the names in the last comment, if it has one for each column, as NumPy writes them."""
+    for comment in comments[-1:]:
+        names = _split(Path(), [comment.lstrip("#% ")], separator)
+        if names and len(names[0]) == width and not any(map(_may_be_number, names[0])):
+            return names[0]
+    return None
+
+
+def _are_numbers(cells: Sequence[str], decimal: str) -> bool:
+    plain = PLAIN if decimal == "." else DECIMAL_COMMA
+    return all(
+        PLAIN.fullmatch(c) or plain.fullmatch(c) or re.match(GROUPED[decimal], c)
+        for c in map(str.strip, cells)
+    )
+
+
+def _may_be_number(cell: str) -> bool:
+    return _is_missing(cell) or _are_numbers([cell], ".") or _are_numbers([cell], ",")
+
+
+def _is_missing(cell: str) -> bool:
+    return cell.strip().lower() in MISSING
+
+
+def _mostly_numbers(column: pl.Series, decimal: str) -> bool:
+    present = column.filter(~column.fill_null("").str.to_lowercase().is_in(MISSING))
+    booleans = present.str.to_lowercase().is_in(("true", "false"))
+    numbers = to_numbers(present, decimal).is_not_null() | booleans
+    return len(present) > 0 and float(numbers.mean() or 0) > 0.5  # type: ignore[arg-type]
+
+
+def _are_column_numbers(names: Sequence[str], columns: Sequence[pl.Series], decimal: str) -> bool:
+    """Return whether numbers in the first row number the columns, and are no row of the table.
+
+    They do if they are different integers where the columns hold decimals, or increase by equal
+    steps, as 0, 1, 2, 3 or wavelengths do, where the rows do not.
+    """
+    values = to_numbers(pl.Series(names, dtype=pl.String), decimal).to_numpy()
+    if len(columns) != len(names) or len({*values}) < len(values) or not len(columns[0]):
+        return False
+    counts_up = bool((values == values[0] + np.arange(len(values))).all() and values[0] in (0, 1))
+    if all(name.isdecimal() for name in names):
+        rarity = math.prod(
+            (int(c.str.contains(r"^[+-]?\d+$").sum()) + 1) / (len(c) + 2) for c in columns
+        )
+        if rarity < (0.1 if counts_up else 1e-3):
+            return True
+    table = np.column_stack([to_numbers(c, decimal).to_numpy() for c in columns])
+    if counts_up and values[0] == 0 and len(values) == 2:
+        return bool((values < np.nanmin(table, axis=0)).any())
+    if len(values) < (3 if counts_up else 4):
+        return False
+    return bool(_has_equal_steps(values[None]).all() and _has_equal_steps(table).mean() < 0.1)
+
+
+def _has_equal_steps(rows: Array) -> Array:
+    steps = np.diff(rows, axis=1)
+    return (steps[:, 0] > 0) & np.isclose(steps, steps[:, :1], rtol=1e-6).all(axis=1)
