@@ -86,9 +86,9 @@ class PathCommand(ReadOptions):
         from lorae.utils.files import check_new_folder, write_atomic, write_json
 
         data = given.load()
-        print_notes(data.name, data.notes)
         out = self.out or free_folder(f"{data.name}-path")
         check_new_folder(out)
+        print_notes(data.name, data.notes)
         with show_warnings(ConvergenceWarning):
             path = self._one(data, out) if not self.seeds else self._several(data, out)
         about = path.to_dict() | {"data": data.checksum, "notes": data.notes}

@@ -80,9 +80,12 @@ def _walk(path: Path) -> Iterator[str]:
     """Yield the names of all files, following links to folders, but into each folder once."""
     seen = {path.resolve()}
     for folder, subfolders, names in os.walk(path, followlinks=True):
-        wanted = {name: (Path(folder) / name).resolve() for name in filter(_is_wanted, subfolders)}
-        subfolders[:] = [name for name, place in wanted.items() if place not in seen]
-        seen.update(wanted.values())
+        entered = []
+        for name in filter(_is_wanted, subfolders):
+            if (place := (Path(folder) / name).resolve()) not in seen:
+                seen.add(place)
+                entered.append(name)
+        subfolders[:] = entered  # os.walk enters only these
         start = "".join(f"{part}/" for part in Path(folder).relative_to(path).parts)
         yield from (start + name for name in names if _is_wanted(name))
 

@@ -29,11 +29,10 @@ from lorae.training.devices import create_fabric
 from lorae.training.evaluation import evaluate
 from lorae.training.loop import LOG_EVERY, Stepper, optimize
 from lorae.training.options import Options
-from lorae.training.progress import Display, print_notes
+from lorae.training.progress import Display
 from lorae.training.run_folder import Run, free_folder
 from lorae.training.sampler import Sampler
 from lorae.training.signals import Interrupts, record_interrupts
-from lorae.utils.distributed import is_main
 from lorae.utils.records import check_json
 from lorae.utils.samples import subsample
 from lorae.utils.tensor_files import read_checksum
@@ -65,8 +64,6 @@ def train(
     """
     options.check()
     data = options.load()
-    if show and is_main():
-        print_notes(data.name, data.notes)
     options = options.resolve(data)
     check_size(options, data)
     fabric = create_fabric(options)
@@ -78,7 +75,7 @@ def train(
         session = Session(options, run, data, fabric, objective, show=show)
         if resume:
             session.restore()
-        session.display.notes([*notes(options, data), *session.notes])
+        session.display.notes([*data.notes, *notes(options, data), *session.notes])
         session.run_to_end()
     return run
 
