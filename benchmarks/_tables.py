@@ -199,7 +199,7 @@ def write_reconstruction(folder: Path) -> None:
                                    f"{r['split']}: {r['failed']}" for r in failed), ""]  # fmt: skip
     skipped: dict[str, set] = defaultdict(set)
     for r in records:
-        if "skipped" in r and r["skipped"] != "no images":
+        if "skipped" in r:
             skipped[f"{r['method']}: {r['skipped']}"].add(r["set"])
     if skipped:
         parts += ["## Not run\n", *(f"- {why} ({', '.join(sorted(names))})"
@@ -254,3 +254,19 @@ def write_dimension(folder: Path) -> None:
         markdown(("set", "samples", "fits", "median (middle 90%)"), changed),
     ]
     (folder / "dimension.md").write_text("\n".join(text))
+
+
+def write_anomaly(folder: Path) -> None:
+    """Write anomaly.md from anomaly.jsonl of a folder."""
+    rows = []
+    for (name, method), found in by(read(folder / "anomaly.jsonl"), "set", "method").items():
+        areas = [record["area"] for record in found]
+        alarms = [record["alarms"] for record in found if record["alarms"] is not None]
+        share = f"{fmean(alarms):.3f} ({min(alarms):.3f} to {max(alarms):.3f})" if alarms else "-"
+        rows.append([name, method, len(found), shown(dict(enumerate(areas))), share])
+    text = [
+        "# Anomaly scores\n",
+        "Written by `python3 dev.py bench anomaly --tables`.\n",
+        markdown(("set", "method", "splits", "AUROC", "false alarms at 5%, mean and range"), rows),
+    ]
+    (folder / "anomaly.md").write_text("\n".join(text))

@@ -64,8 +64,6 @@ ORDERED = ("PCA", *OURS)
 def obstacle(method: str, k: int, parts: Split) -> str | None:
     """Return why a method is not run, or None."""
     n, d = parts.train.shape
-    if method == "ours, images" and parts.image_shape is None:
-        return "no images"
     if method == "UMAP" and not (2 <= k <= 5 and n <= 3000):
         return "the inverse needs 2 to 5 codes; at most 3,000 samples"
     if method not in (*EARLY, *OURS) and n * d > 3_000_000:
@@ -113,7 +111,11 @@ def cells(methods: list[str], sets: list[str], splits: int) -> list[dict[str, An
     """Return the cells in the order in which they are measured, small sets first."""
     first = [method for method in methods if method in (*EARLY, *OURS)]
     rest = [method for method in methods if method not in first]
-    shapes = {name: load(name, 0).train.shape for name in sets}
+    shapes, images = {}, set()
+    for name in sets:
+        parts = load(name, 0)
+        shapes[name] = parts.train.shape
+        images |= {name} if parts.image_shape else set()
     ordered = sorted(sets, key=lambda name: np.prod(shapes[name]))
     return [
         {"set": name, "method": method, "k": k, "split": number}
@@ -122,7 +124,7 @@ def cells(methods: list[str], sets: list[str], splits: int) -> list[dict[str, An
         for name in ordered
         for method in group
         for k in KS
-        if k < min(shapes[name])
+        if k < min(shapes[name]) and (method != "ours, images" or name in images)
     ]
 
 
