@@ -9,8 +9,8 @@ images stand for a perfect model.
 On one CPU core Inception takes about 0.15 s per image and SciPy's square root minutes, so the
 benchmark takes half an hour.
 
-    python3 dev.py bench fid runs/demo/lorae-scale-free
-    python3 dev.py bench fid runs/demo/lorae-scale-free --counts 100 --photos celeba
+    python3 dev.py bench fid runs/demo/lorae-data-space
+    python3 dev.py bench fid runs/demo/lorae-data-space --counts 100 --photos celeba
 """
 
 import argparse

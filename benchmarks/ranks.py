@@ -1,18 +1,23 @@
-"""Error and rank after trainings that differ only in the algorithm for the penalty or in precision.
+"""Does the rank that a form of LoRAE finds depend on the threshold, or on the length of training?
 
-MNIST at a quarter of the paper's width, 128 latent dimensions, learning rate 1e-3, batch 100. The
-first row of each model is the slow algorithm; the errors of the others are divided by its error on
-the same seed, and the geometric mean over seeds is printed with its 95% interval. Compare every
-difference with that between seeds.
+Digits (the "conv" network at a quarter of its width, 32 latent dimensions) after 2,000 to 16,000
+steps, and MNIST (the paper's network at a quarter of its width, 128 latent dimensions) after 1,000
+to 4,000 steps: ranks of M and of the covariance of the codes, and errors, on the test set. The
+learning rate is 1e-3 and constant.
+
+Every training is a run folder in `runs/bench-ranks` and is resumed where it was interrupted; its
+figures are added to `benchmarks/ranks.json`, and the tables are written to `benchmarks/ranks.md`.
+Trainings whose figures are in ranks.json are not repeated. The rows of `lorae-scale-free` are those
+of a form that this package no longer has: the nuclear norm of M / ||M||_F over encoder outputs
+standardised by batch.
 
     python3 dev.py bench ranks
-    python3 dev.py bench ranks --steps 3000 --seeds 5
+    python3 dev.py bench ranks --only digits
 """
 
 import argparse
-import math
-import tempfile
-from collections.abc import Sequence
+import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,79 +25,131 @@ import torch
 from _timing import machine
 
 import lorae
-from lorae.linalg import polar, spectral
-from lorae.utils.intervals import Interval
+from lorae.linalg import spectral
+from lorae.objectives.registry import METHODS
 
-SLOW: dict[str, Any] = {"algorithm": "svd", "every": 1, "precision": "32-true"}
-ROWS: dict[str, dict[str, dict[str, Any]]] = {
-    "lorae-scale-free": {
-        "svd": {},
-        "minimax": {"algorithm": "minimax"},
-        "svd/8": {"every": 8},
-        "svd, bf16": {"precision": "bf16-mixed"},
-    },
-    "lorae-proximal": {
-        "every step": {},
-        "every 8 steps": {"every": 8},
-        "every step, bf16": {"precision": "bf16-mixed"},
-    },
+HERE = Path(__file__).parent
+RUNS = Path("runs/bench-ranks")
+THRESHOLDS = (1e-2, 1e-4, 1e-6)
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training whose rank is followed."""
+
+    data: str
+    model: str
+    weight: float
+    gamma: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The name of its run folder, and its key in ranks.json."""
+        gamma = "" if self.gamma is None else f"-{self.gamma:g}"
+        return f"{self.data}-{self.model}-{self.weight:g}{gamma}-{self.seed}"
+
+    def options(self) -> lorae.Options:
+        """Return the options of the run."""
+        steps = LENGTHS[self.data]
+        return lorae.Options(
+            data=self.data,
+            model=self.model,
+            weight=self.weight,
+            settings={} if self.gamma is None else {"gamma": self.gamma},
+            seed=self.seed,
+            steps=steps[-1],
+            width=0.25,
+            latent=32 if self.data == "digits" else 128,
+            learning_rate=1e-3,
+            evaluate_every=steps[0],
+            probe=10_000,
+        )
+
+
+LENGTHS = {"digits": (2000, 4000, 8000, 16000), "mnist": (1000, 2000, 4000)}
+FORMS: dict[str, tuple[tuple[str, float, float | None], ...]] = {
+    "digits": (
+        ("lorae", 1e-3, None),
+        ("lorae-scale-free", 1e-3, None),
+        ("lorae-data-space", 1e-2, None),
+        ("lorae-data-space", 1e-2, 1e6),  # the nuclear norm
+    ),
+    "mnist": (("lorae", 1e-3, None), ("lorae-data-space", 1e-3, None)),
 }
-WEIGHTS = {"lorae-scale-free": 1e-3, "lorae-proximal": 0.3}
 
 
-def result(model: str, seed: int, steps: int, **row: Any) -> tuple[float, list[int]]:
-    """Return test error, rank of the codes' covariance at 1e-2 and 1e-4, rank of M at 1e-2."""
-    algorithm = (SLOW | row)["algorithm"]
-    polar.default_algorithm = lambda _: algorithm  # a benchmark of what is otherwise no option
-    options = lorae.Options(
-        data="mnist",
-        model=model,
-        weight=WEIGHTS[model],
-        width=0.25,
-        latent=128,
-        learning_rate=1e-3,
-        steps=steps,
-        evaluate_every=steps,
-        seed=seed,
-        precision=(SLOW | row)["precision"],
-        settings={"every": (SLOW | row)["every"]},
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        found = lorae.train(options, Path(folder, "run"), show=False).metrics()[-1]["test"]
-    covariance, matrix = (torch.tensor(found[name]) for name in ("covariance", "matrix"))
-    ranks = [(covariance, 1e-2), (covariance, 1e-4), (matrix, 1e-2)]
-    return found["reconstruction"], [int(spectral.rank(s, t)) for s, t in ranks]
+def trainings(data: str) -> list[Training]:
+    """Return the trainings on a data set."""
+    return [Training(data, *form, seed) for form in FORMS[data] for seed in range(SEEDS)]
 
 
-def ratio(errors: Sequence[float], others: Sequence[float]) -> str:
-    """Return the geometric mean of the ratios, seed by seed, and its 95% interval."""
-    found = Interval(tuple(math.log(a / b) for a, b in zip(errors, others, strict=True)))
-    if not found.half_width:
-        return f"{math.exp(found.mean):.3f}"
-    low, high = (math.exp(found.mean + sign * found.half_width) for sign in (-1, 1))
-    return f"{math.exp(found.mean):.3f} ({low:.3f} to {high:.3f})"
+def measure(training: Training) -> dict[str, Any]:
+    """Train, and return errors and ranks by step."""
+    out = RUNS / training.name
+    return figures(lorae.train(training.options(), out, resume=out.exists(), show=False))
+
+
+def figures(run: lorae.Run) -> dict[str, Any]:
+    """Return the errors and ranks of a run by step."""
+    return {
+        str(line["step"]): {
+            "error": line["test"]["reconstruction"],
+            "M": _ranks(line["test"]["matrix"]),
+            "covariance": _ranks(line["test"]["covariance"]),
+        }
+        for line in run.metrics()
+    }
+
+
+def _ranks(sigma: list[float]) -> list[int]:
+    return [int(spectral.rank(torch.tensor(sigma, dtype=torch.float64), t)) for t in THRESHOLDS]
+
+
+def write_tables(found: dict[str, Any]) -> None:
+    """Write ranks.md from all figures."""
+    lines = [f"<!-- written by: python3 dev.py bench ranks; {machine()} -->", ""]
+    for data, lengths in LENGTHS.items():
+        rows = [row for t in trainings(data) if t.name in found for row in _rows(t, found[t.name])]
+        header = ("model", "weight", "gamma", "seed", "figure", *(f"{n:,} steps" for n in lengths))
+        lines += [f"## {data}", "", *_markdown(header, rows), ""]
+    (HERE / "ranks.md").write_text("\n".join(lines))
+
+
+def _rows(training: Training, by_step: dict[str, Any]) -> list[tuple[str, ...]]:
+    default = "2" if training.model == "lorae-data-space" else "-"
+    gamma = default if training.gamma is None else f"{training.gamma:g}"
+    start = (training.model, f"{training.weight:g}", gamma, str(training.seed))
+    steps = [by_step.get(str(n)) for n in LENGTHS[training.data]]
+    rows = []
+    for kind in ("M", "covariance"):
+        text = ["/".join(map(str, step[kind])) if step else "-" for step in steps]
+        rows.append((*start, f"rank of {kind}", *text))
+    errors = [f"{step['error']:.5f}" if step else "-" for step in steps]
+    return [*rows, (*start, "test error", *errors)]
+
+
+def _markdown(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]
 
 
 def main() -> None:
-    """Print a row for each model and algorithm, with a figure for each seed."""
+    """Run what is missing, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="a part of the names of the trainings to run")
     arguments = parser.parse_args()
-    print(f"{machine()}; {arguments.steps} steps, {arguments.seeds} seeds\n")
-    print("| model | algorithm | test error | ratio to the first | rank 1e-2 | 1e-4 | of M, 1e-2 |")
-    print("|---|---|---|---|---|---|---|")
-    for model, rows in ROWS.items():
-        first: list[float] = []
-        for name, row in rows.items():
-            found = [result(model, s, arguments.steps, **row) for s in range(arguments.seeds)]
-            first = first or [error for error, _ in found]
-            share = ratio([error for error, _ in found], first)
-            errors = ", ".join(f"{error:.4f}" for error, _ in found)
-            ranks = [
-                ", ".join(map(str, column)) for column in zip(*(r for _, r in found), strict=True)
-            ]
-            print(f"| {model} | {name} | {errors} | {share} | {' | '.join(ranks)} |", flush=True)
+    store = HERE / "ranks.json"
+    for training in [*trainings("digits"), *trainings("mnist")]:
+        found = json.loads(store.read_text()) if store.exists() else {}
+        gone = training.model not in METHODS
+        if training.name in found or gone or (arguments.only or "") not in training.name:
+            continue
+        new = {training.name: measure(training)}
+        found = json.loads(store.read_text()) if store.exists() else {}
+        store.write_text(json.dumps(found | new, indent=1) + "\n")
+        print(training.name, flush=True)
+    write_tables(json.loads(store.read_text()))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from lorae.nn.autoencoder import (
     clone,
 )
 from lorae.nn.bridges.base import NoBridge
+from lorae.nn.bridges.data_space import DataSpace
 from lorae.nn.bridges.linear_chain import LinearChain
 from lorae.nn.bridges.low_rank import LowRank
 from lorae.nn.bridges.registry import BRIDGES
-from lorae.nn.bridges.scale_free import ScaleFree
 from lorae.nn.networks import PAPER_SHAPES
 from lorae.nn.serialization import load
 from lorae.utils.samples import as_float
@@ -32,7 +32,7 @@ ARCHITECTURES = [
     for network, bridge in product(SHAPES, BRIDGES)
 ]
 ARCHITECTURES += [
-    Architecture("mlp", (4,), latent=4, bridge="scale-free", value_range=None),
+    Architecture("mlp", (4,), latent=4, bridge="data-space", value_range=None),
     Architecture("conv", (1, 8, 8), latent=1, bridge="low-rank", value_range=(-1.0, 1.0)),
     Architecture("conv", (1, 8, 8), latent=4, bridge="truncated", settings={"rank": 2}),
     Architecture("mnist", (1, 32, 32), latent=4, width=0.05, lipschitz=True),
@@ -148,8 +148,8 @@ def test_a_model_of_own_modules_does_everything_but_be_saved(tmp_path):
 
 
 def test_a_bias_appears_where_folding_needs_one():
-    bridge = ScaleFree(3)
-    bridge.running_mean.fill_(2.0)
+    bridge = DataSpace(3)
+    bridge.mean.fill_(2.0)
     model = own(nn.Linear(6, 3, bias=False), bridge).eval()
     x = torch.randn(5, 6)
     torch.testing.assert_close(model.fold().encode(x), model.encode(x))

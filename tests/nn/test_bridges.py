@@ -12,6 +12,7 @@ from zuko.distributions import NormalizingFlow
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.nn.bridges.base import NoBridge
+from lorae.nn.bridges.data_space import DataSpace
 from lorae.nn.bridges.linear_chain import LinearChain
 from lorae.nn.bridges.low_rank import Factored, LowRank
 from lorae.nn.bridges.posteriors import (
@@ -21,7 +22,6 @@ from lorae.nn.bridges.posteriors import (
     TruncatedPosterior,
 )
 from lorae.nn.bridges.registry import BRIDGES
-from lorae.nn.bridges.scale_free import ScaleFree
 from lorae.nn.bridges.truncated_svd import TruncatedSVD
 
 SIZES = (1, 2, 7)
@@ -33,7 +33,6 @@ MADE = {
     "factored to half": lambda latent: Factored(latent, inner=(latent + 1) // 2),
     "chain of one": lambda latent: LinearChain(latent, depth=1),
     "chain of three": lambda latent: LinearChain(latent, depth=3),
-    "slow average": lambda latent: ScaleFree(latent, momentum=0.5, epsilon=1e-2),
 }
 
 
@@ -43,6 +42,9 @@ def trained(name: str, latent: int):
     with torch.no_grad():
         for parameter in bridge.parameters():
             parameter.copy_(torch.randn_like(parameter) * (0.2 if name == "flow" else 1))
+    if isinstance(bridge, DataSpace):
+        C, G = (A @ A.mT for A in torch.randn(2, latent, latent))
+        bridge.regauge(torch.full((latent,), 2.0), C, G, torch.zeros(latent, latent))
     for _ in range(5):
         run(bridge.train(), 3 * torch.randn(20, bridge.inputs) + 2)
     return bridge
@@ -68,7 +70,7 @@ class TestEveryBridge:
         assert b.shape == (latent,)
         torch.testing.assert_close(bridge(e), e @ A.T + b)
 
-    def test_has_a_matrix_that_is_its_map_but_for_the_scale_of_the_data(self, name, latent):
+    def test_has_a_matrix_that_is_its_map_in_the_units_of_its_statistics(self, name, latent):
         bridge = trained(name, latent).double().eval()
         M = bridge.matrix()
         if name == "flow":
@@ -76,12 +78,9 @@ class TestEveryBridge:
             return
         A, _ = bridge.affine()
         assert M.shape == (latent, bridge.inputs)
-        if not isinstance(bridge, ScaleFree):
-            torch.testing.assert_close(A, M)
-        else:
-            scales = (A / M)[0]  # one for each coordinate of e
-            torch.testing.assert_close(A, M * scales)
-            assert (scales < 1).all()  # the data's spread is about 3
+        if isinstance(bridge, DataSpace):
+            M = bridge.scale @ M @ bridge.whiten
+        torch.testing.assert_close(A, M)
 
     def test_has_finite_gradients(self, name, latent):
         bridge = trained(name, latent).train()
@@ -126,10 +125,9 @@ def test_no_bridge_has_nothing_to_store_or_train():
     assert torch.equal(bridge.matrix(), torch.eye(4))
 
 
-@pytest.mark.parametrize("kind", [LowRank, ScaleFree])
-def test_a_matrix_starts_as_that_of_a_linear_layer(kind):
+def test_a_matrix_starts_as_that_of_a_linear_layer():
     torch.manual_seed(1)
-    bridge = kind(9)
+    bridge = LowRank(9)
     torch.manual_seed(1)
     assert torch.equal(bridge.weight, nn.Linear(9, 9, bias=False).weight)
 
@@ -203,76 +201,63 @@ class TestFactored:
             Factored(5, inner)
 
 
-class TestScaleFree:
-    """Neither the scale of the encoder nor that of the matrix reaches the code."""
+class TestDataSpace:
+    """In float64, against matrices computed with NumPy."""
 
-    @pytest.mark.parametrize("factor", [1e-2, 0.5, 30, 1e4])
-    def test_does_not_see_the_scale_of_its_matrix(self, factor):
-        bridge = trained("scale-free", 6).double()
-        e = torch.randn(20, 6, dtype=torch.float64)
-        before, matrix = bridge(e).detach(), bridge.matrix().detach()
+    @staticmethod
+    def statistics():
+        C, G = (A @ A.mT for A in torch.randn(2, 5, 5, dtype=torch.float64))
+        return torch.randn(5, dtype=torch.float64), C, G
+
+    def test_new_statistics_change_neither_the_codes_nor_the_rank(self):
+        bridge = trained("data-space", 5).double()
         with torch.no_grad():
-            bridge.weight.mul_(factor)
+            bridge.weight.copy_(spectral.truncate(bridge.weight, 3))
+        e = torch.randn(20, 5, dtype=torch.float64)
+        before = bridge(e).detach()
+        bridge.regauge(*self.statistics(), torch.zeros(5, 5))
         torch.testing.assert_close(bridge(e), before)
-        torch.testing.assert_close(bridge.matrix(), matrix)
-        assert torch.linalg.matrix_norm(bridge.matrix()).item() == pytest.approx(1)
+        assert torch.linalg.matrix_rank(bridge.matrix(), rtol=1e-9) == 3
 
-    @pytest.mark.parametrize("factor", [0.5, 30, 1e4])
-    def test_does_not_see_the_scale_or_origin_of_its_input(self, factor):
-        bridge = ScaleFree(6, epsilon=0).double()
-        e = torch.randn(20, 6, dtype=torch.float64)
-        scales = factor * torch.tensor([1, 2, 3, 4, 5, 6])
-        torch.testing.assert_close(bridge(scales * e + 10), bridge(e))
+    def test_singular_values_are_deviations_in_data_space(self):
+        """The eigenvalues of Sigma A^T G A are their squares."""
+        bridge = trained("data-space", 5).double()
+        mean, C, G = self.statistics()
+        C, G = C + torch.eye(5), G + torch.eye(5)  # no eigenvalue is raised
+        bridge.regauge(mean, C, G, torch.zeros(5, 5))
+        A = bridge.affine()[0].detach().numpy()
+        squares = np.sort(np.linalg.eigvals(C.numpy() @ A.T @ G.numpy() @ A).real)[::-1]
+        found = np.linalg.svd(bridge.matrix().detach().numpy(), compute_uv=False)
+        np.testing.assert_allclose(found, np.sqrt(squares), rtol=1e-6)
 
-    def test_follows_the_statistics_as_batch_normalisation_does(self):
-        bridge, norm = (
-            ScaleFree(4, momentum=0.3).double(),
-            nn.BatchNorm1d(4, momentum=0.3, affine=False),
-        )
-        norm.double()
-        with torch.no_grad():
-            bridge.weight.copy_(torch.eye(4))
-        for count in (4, 9, 2):
-            e = 5 * torch.randn(count, 4, dtype=torch.float64) - 3
-            torch.testing.assert_close(bridge(e), norm(e) / 2)  # ||I||_F = 2
-            torch.testing.assert_close(bridge.running_mean, norm.running_mean)
-            # BatchNorm keeps the unbiased variance, this bridge the one it divides by.
-            norm.running_var.sub_(0.3 * e.var(0, correction=1) - 0.3 * e.var(0, correction=0))
-            torch.testing.assert_close(bridge.running_variance, norm.running_var)
-        e = torch.randn(5, 4, dtype=torch.float64)
-        torch.testing.assert_close(bridge.eval()(e), norm.eval()(e) / 2)
+    def test_a_change_of_basis_on_both_sides_changes_no_deviation(self):
+        mean, C, G = self.statistics()
+        R, S = torch.randn(2, 5, 5, dtype=torch.float64) + 3 * torch.eye(5)
+        plain, mixed = DataSpace(5).double(), DataSpace(5).double()
+        with torch.no_grad():  # the encoder gives R e, the bridge S R^-1, the decoder takes S^-1 z
+            mixed.weight.copy_(S @ torch.linalg.inv(R))
+        plain.regauge(mean, C, G, torch.zeros(5, 5))
+        inverse = torch.linalg.inv(S)
+        mixed.regauge(R @ mean, R @ C @ R.mT, inverse.mT @ G @ inverse, torch.zeros(5, 5))
+        found, expected = (torch.linalg.svdvals(b.matrix().detach()) for b in (mixed, plain))
+        torch.testing.assert_close(found[:3], expected[:3], rtol=1e-2, atol=0)
 
-    def test_does_not_change_in_evaluation(self):
-        bridge = trained("scale-free", 3).eval()
-        before = {name: tensor.clone() for name, tensor in bridge.state_dict().items()}
-        bridge(torch.randn(9, 3))
-        assert all(
-            torch.equal(tensor, before[name]) for name, tensor in bridge.state_dict().items()
-        )
-
-    def test_needs_two_samples_in_training_only(self):
-        bridge = ScaleFree(3)
-        with pytest.raises(InputError, match="batch must have at least 2 samples, got 1"):
-            bridge(torch.randn(1, 3))
-        assert bridge.eval()(torch.randn(1, 3)).shape == (1, 3)
-
-    def test_has_finite_gradients_where_a_coordinate_is_constant(self):
-        bridge = ScaleFree(3)
-        e = torch.randn(8, 3)
-        e[:, 1] = 2.0
-        e.requires_grad_()
-        bridge(e).square().sum().backward()
-        assert e.grad.isfinite().all()
-        assert bridge.weight.grad.isfinite().all()
+    def test_a_gradient_is_moved_to_the_new_units(self):
+        """Of a function of A = T M W alone, it is the gradient by the new M."""
+        bridge = trained("data-space", 5).double()
+        target = torch.randn(5, 5, dtype=torch.float64)
+        (bridge.affine()[0] * target).sum().backward()
+        moved = bridge.regauge(*self.statistics(), bridge.weight.grad)
+        bridge.weight.grad = None
+        (bridge.affine()[0] * target).sum().backward()
+        torch.testing.assert_close(moved, bridge.weight.grad)
 
     def test_computes_in_float32_under_autocast(self):
-        bridge = ScaleFree(3)
-        e = (1000 + torch.randn(64, 3)).bfloat16()
+        bridge, e = trained("data-space", 3), (1000 + torch.randn(64, 3)).bfloat16()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            bridge(e)
-        assert bridge.running_variance.dtype == torch.float32
-        expected = 0.9 + 0.1 * e.float().var(0, correction=0)
-        torch.testing.assert_close(bridge.running_variance, expected)
+            found = bridge(e)
+        assert found.dtype == torch.float32
+        assert torch.equal(found, bridge(e))
 
 
 def varied(n: int, latent: int) -> torch.Tensor:
@@ -405,9 +390,3 @@ def test_shrinking_takes_a_threshold_from_every_singular_value(latent, threshold
     assert parameter.grad_fn is None
     expected = U @ np.diag(np.maximum(sigma - threshold, 0)) @ Vh
     np.testing.assert_allclose(parameter.detach().numpy(), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("arguments", [{"momentum": 0.0}, {"momentum": 1.5}, {"epsilon": -1.0}])
-def test_a_scale_free_bridge_refuses_what_it_cannot_be(arguments):
-    with pytest.raises(InputError, match=f"{next(iter(arguments))} must be"):
-        ScaleFree(3, **arguments)

@@ -50,7 +50,7 @@ def test_codes_and_samples_are_the_models_own(name, dtype):
 @pytest.mark.parametrize("batch_size", [1, 7, 500])
 @pytest.mark.parametrize("training", [False, True])
 def test_everything_runs_in_evaluation_mode_and_the_mode_is_restored(batch_size, training):
-    model = build(Architecture("conv", (1, 8, 8), 4, "scale-free", width=0.1)).train()
+    model = build(Architecture("conv", (1, 8, 8), 4, "truncated", width=0.1)).train()
     x = torch.randint(0, 256, (20, 1, 8, 8), dtype=torch.uint8)
     model(x / 255)  # moves the running averages, which only evaluation uses
     model.train(training)

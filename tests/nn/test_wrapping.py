@@ -121,7 +121,7 @@ BETWEEN = {
     "low-rank": {},
     "chain": {"depth": 2},
     "factored": {"inner": 2},
-    "scale-free": {},
+    "data-space": {},
     "truncated": {"rank": 2},
     "truncated-gaussian": {"rank": 2},
 }
@@ -148,7 +148,7 @@ def made(name: str, bridge: str = "low-rank") -> lorae.Autoencoder:
     return model.eval()
 
 
-PAIRS = [*product(MODULES, ["low-rank", "scale-free"]), *product(["dense", "images"], BETWEEN)]
+PAIRS = [*product(MODULES, ["low-rank", "data-space"]), *product(["dense", "images"], BETWEEN)]
 every = pytest.mark.parametrize(("name", "bridge"), dict.fromkeys(PAIRS), ids=str)
 
 

@@ -204,8 +204,8 @@ def test_a_share_of_a_batch_that_is_too_small_leaves_no_folder(
     """Before any process is started."""
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("NODE_RANK", "0")
-    options = replace(SMALL, model="lorae-scale-free", batch_size=4, devices=devices, nodes=nodes)
-    with pytest.raises(InputError, match=r"batch_size must be at least 8 .* on 4 processes, got 4"):
+    options = replace(SMALL, model="rrae", batch_size=4, devices=devices, nodes=nodes)
+    with pytest.raises(InputError, match=r"batch_size must be at least 6 for rrae with .*, got 4"):
         train(replace(options, device="cpu"), tmp_path / "run", show=False)
     assert not (tmp_path / "run").exists()
 

@@ -108,7 +108,7 @@ def print_digest(self):
     finish(self)
 
 Session._finish = print_digest
-for model in ("lorae", "lorae-proximal", "lorae-scale-free", "rrae-adaptive", "gan", "ls-gan"):
+for model in ("lorae", "lorae-proximal", "lorae-data-space", "rrae-adaptive", "gan", "ls-gan"):
     train(replace(Options(**{options}), model=model), model, show=False)
 """
 

@@ -3,15 +3,19 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lorae.cli.output import print_answer, print_warning
 
 if TYPE_CHECKING:
     from lorae.training.options import Options
 
-MODELS = {"ae": None, "lorae": 1e-5, "lorae-scale-free": 6e-3}
-"""The models of the demo, and the weights of their penalties for a short training."""
+MODELS: dict[str, dict[str, Any]] = {
+    "ae": {},
+    "lorae": {"weight": 1e-5},
+    "lorae-data-space": {"weight": 3e-3, "settings": {"ramp": 200}},
+}
+"""The models of the demo, and their options for a short training."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,11 @@ class Demo:
         options = self._options()
         runs = [
             train(
-                dataclasses.replace(options, model=model, weight=weight),
+                dataclasses.replace(options, model=model, **changes),
                 folder / model,
                 resume=Run(folder / model).exists,
             )
-            for model, weight in MODELS.items()
+            for model, changes in MODELS.items()
         ]
         print_answer(summary(runs))
         print_answer(f"report: {write_report(runs, folder / 'report.html').resolve()}")

@@ -170,7 +170,8 @@ class Autoencoder(nn.Module):
         With the left singular vectors U of M whose singular values exceed the threshold times the
         largest, the codes become :math:`y = U^\top z`, and the decoder takes U y: the encoder ends
         in r outputs, and the decoder begins with r inputs. Where the rank of M is exact, the
-        reconstructions equal those of this model up to float32 rounding.
+        reconstructions equal those of this model up to float32 rounding. The codes of a data-space
+        bridge become those whose standard deviations are the singular values of M.
 
         Args:
             threshold: relative, in [0, 1); 1e-3 of M is 1e-6 of the covariance of the codes.
@@ -194,7 +195,13 @@ class Autoencoder(nn.Module):
             rank = max(1, int(spectral.rank(sigma, threshold)))
         U = U[:, :rank]
         A, b = (_to_float64(part) for part in self.bridge.affine())
-        return self.change_codes(U.mT @ A, U.mT @ b, U)
+        basis = self.bridge.code_basis()
+        if basis is None:
+            return self.change_codes(U.mT @ A, U.mT @ b, U)
+        T, c = (_to_float64(part) for part in basis)
+        inverse = U.mT @ torch.linalg.inv(T)
+        offset = c if bool(c.any()) else None
+        return self.change_codes(inverse @ A, inverse @ (b - c), T @ U, offset)
 
     def change_codes(
         self,

@@ -46,7 +46,7 @@ def wrap(
         decoder: maps n x l to scaled samples.
         latent: the dimension l of the codes; by default the number k of the encoder's outputs,
             found by running it on `sample` or, without one, from its last layer.
-        bridge: a name in `lorae.nn.bridges.registry.BRIDGES`: none, low-rank, scale-free, ...
+        bridge: a name in `lorae.nn.bridges.registry.BRIDGES`: none, low-rank, data-space, ...
         settings: arguments of the bridge, such as `{"rank": 8}` for "truncated".
         sample: one or more samples in the units of the data, with a batch axis. With it, encoder
             and decoder are checked and the shape of a sample is known, which exporting needs, and

@@ -10,7 +10,7 @@ penalty's weight means what it means in the paper. A loss published as a sum ove
 a sample is divided by d.
 
 After the optimizer's step the loop calls :meth:`Objective.after_step`, in which a proximal method
-changes its matrix, and before each evaluation :meth:`Objective.apply_pending`.
+changes its matrix.
 """
 
 from abc import ABC, abstractmethod
@@ -38,7 +38,6 @@ class Objective(nn.Module, ABC):
         strength: the share of the penalty's weight in force, 0 to 1; the loop raises it during a
             warm-up.
         min_batch_size: the smallest (global) batch that it can be trained on.
-        min_process_batch_size: the smallest share of it for each process.
     """
 
     min_batch_size = 1
@@ -48,7 +47,6 @@ class Objective(nn.Module, ABC):
         self.model = model
         self.strength = 1.0
         self.min_batch_size = max(self.min_batch_size, model.bridge.min_batch_size)
-        self.min_process_batch_size = model.bridge.min_process_batch_size
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
@@ -56,9 +54,6 @@ class Objective(nn.Module, ABC):
 
     def after_step(self, learning_rate: float) -> None:
         """Change the model after an optimizer step; by default do nothing."""
-
-    def apply_pending(self) -> None:
-        """Apply changes of the model that were postponed, before it is evaluated."""
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return the parameters with their settings for Adam."""

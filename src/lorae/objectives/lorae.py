@@ -6,16 +6,22 @@ The norm acts through its subgradient (:class:`LoRAE`), through its proximal map
 (:class:`ProximalLoRAE`) or through a sum of squares over two factors (:class:`FactoredLoRAE`).
 """
 
+from abc import ABC, abstractmethod
+from typing import Any
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorae.errors import InputError
-from lorae.linalg import polar
+from lorae.linalg import polar, spectral
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.low_rank import Factored, LowRank
 from lorae.objectives.base import Penalized, Terms
 from lorae.utils.validation import check_range
+
+_BETAS = (0.9, 0.999)  # of the running means of the gradient by M and of its square
+_TINY = 1e-12
 
 
 class LoRAE(Penalized):
@@ -23,10 +29,6 @@ class LoRAE(Penalized):
 
     The nuclear norm is followed along its subgradient :math:`U V^T`, so small singular values
     shrink without becoming zero, and the rank depends on a threshold.
-
-    Over :class:`lorae.nn.bridges.scale_free.ScaleFree`, whose matrix is M / ||M||_F, the penalty is
-    weight * ||M||_* / ||M||_F, between weight (rank 1) and weight * sqrt(l) (all singular values
-    equal), and no scaling of the networks reduces it.
 
     For a large matrix the subgradient Q is computed only every k steps, and in between the penalty
     is weight * <Q, M>. It never exceeds the weighted norm, and the difference is at most
@@ -84,72 +86,136 @@ class LoRAE(Penalized):
         self.age = int(state)
 
 
-class ProximalLoRAE(Penalized):
-    r"""LoRAE with an exact rank: the nuclear norm acts through its proximal map.
+class ProximalStep(Penalized, ABC):
+    r"""An objective whose matrix M takes proximal gradient steps of its own.
 
-    After every k optimizer steps of length :math:`\eta` on the reconstruction alone,
+    The networks take the optimizer's steps. Soft-thresholding after a step of Adam would not be a
+    proximal step of the nuclear norm, because Adam scales each entry of the gradient differently:
+    M is therefore left out of the optimizer. With the mean gradient g over k steps,
 
-    .. math:: M \leftarrow U \max(\Sigma - k \eta \lambda, 0)\, V^T,
+    .. math:: M \leftarrow U \max(\Sigma - \eta t, 0)\, V^\top,
+        \qquad U \Sigma V^\top = M - \eta g,
 
-    so directions that the reconstruction does not need become exactly zero. The optimizer's step
-    is not one of plain gradient descent (Adam changes every entry by about :math:`\eta`), so lambda
-    is not on the paper's scale. Before an evaluation the step is applied for the steps since the
-    last one.
-
-    Reference:
-        the forward-backward splitting of Combettes and Wajs (2005); the map is that of Cai,
-        Candes and Shen (2010), theorem 2.1.
+    which for every step length :math:`\eta` has the minimiser of the loss plus :math:`t \|M\|_*`
+    as its fixed point (Combettes and Wajs 2005; Cai, Candes and Shen 2010, theorem 2.1).
 
     Args:
-        model: an autoencoder over a low-rank bridge, factored or not.
-        weight: lambda, at least 0; the threshold of a step is the learning rate times this.
-        every: k, at least 1; by default :func:`lorae.linalg.polar.update_interval`.
-
-    Example:
-        >>> from lorae.nn.autoencoder import Architecture, build
-        >>> model = build(Architecture("mlp", (6,), 3, "low-rank"))
-        >>> objective = ProximalLoRAE(model, weight=1e3)
-        >>> objective.after_step(learning_rate=1.0)  # a threshold of 1000 leaves nothing
-        >>> int(torch.linalg.matrix_rank(model.bridge.matrix()))
-        0
+        model: an autoencoder over the bridge that holds M.
+        weight: lambda, at least 0.
+        every: k, at least 1.
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 1.0, every: int | None = None) -> None:
+    gradient: Tensor  # the sum of the gradients by M since its last step
+
+    def __init__(self, model: Autoencoder, weight: float, every: int) -> None:
         super().__init__(model, weight)
-        self.every = _interval(model, every)
-        self.age, self.pending = 0, 0.0
+        self.every = every
+        self.steps, self.rate = 0, 0.0
+        self.register_buffer("gradient", torch.zeros_like(self.matrix))
+
+    @property
+    @abstractmethod
+    def matrix(self) -> nn.Parameter:
+        """The parameter M."""
+
+    @abstractmethod
+    def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
+        """Change M, given the mean gradient over the last k steps."""
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the reconstruction error; the penalty acts in the step."""
         target, z = self.codes(x)
         return {"reconstruction": self.error(z, target)}
 
-    def after_step(self, learning_rate: float) -> None:
-        """Add the step to the pending ones, and apply them every k steps."""
-        self.pending += learning_rate * self.strength
-        self.age += 1
-        if self.age == self.every:
-            self.apply_pending()
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return all parameters but M."""
+        others = [p for p in self.parameters() if p is not self.matrix]
+        return [{"params": others, "lr": learning_rate}]
 
-    def apply_pending(self) -> None:
-        """Shrink the singular values of M by weight times the length of the pending steps."""
-        bridge = self.model.bridge
-        if not isinstance(bridge, LowRank | Factored):
-            raise InputError(
-                f"bridge must be low-rank or factored for a proximal step, got "
-                f"{type(bridge).__name__}"
-            )
-        if self.pending:
-            bridge.shrink(self.pending * self.weight)
-        self.age, self.pending = 0, 0.0
+    @torch.no_grad()
+    def after_step(self, learning_rate: float) -> None:
+        """Add the gradient by M to the sum, and change M every k steps."""
+        if self.matrix.grad is not None:
+            self.gradient.add_(self.matrix.grad)
+            self.matrix.grad = None
+        self.steps += 1
+        self.rate += learning_rate
+        if self.steps % self.every == 0:
+            mean = self.gradient / self.every
+            if bool(torch.isfinite(mean).all()):  # otherwise the training loop reports it
+                self.step_matrix(mean)
+            self.gradient.zero_()
+            self.rate = 0.0
 
     def get_extra_state(self) -> Tensor:
-        """Return the number and the length of the pending steps, for a checkpoint."""
-        return torch.tensor([self.age, self.pending], dtype=torch.float64)
+        """Return the number of steps, and the learning rates since the last step of M."""
+        return torch.tensor([self.steps, self.rate], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the pending steps from a checkpoint."""
-        self.age, self.pending = int(state[0]), float(state[1])
+        """Restore both from a checkpoint."""
+        self.steps, self.rate = int(state[0]), float(state[1])
+
+
+class ProximalLoRAE(ProximalStep):
+    r"""LoRAE with an exact rank of M: the same loss, minimised by proximal steps.
+
+    Directions that the reconstruction does not need become exactly zero. M has momentum, and one
+    step length for the whole matrix,
+
+    .. math:: \eta = \frac{\sum \text{learning rate}}{\text{root mean square of the gradient}},
+
+    so that its entries move as fast as Adam would move them, at every scale of the loss.
+
+    Reference:
+        the forward-backward splitting of Combettes and Wajs (2005).
+
+    Args:
+        model: an autoencoder over the bridge :class:`lorae.nn.bridges.low_rank.LowRank`.
+        weight: lambda, at least 0, on the scale of :class:`LoRAE`.
+        every: k, at least 1; by default :func:`lorae.linalg.polar.update_interval`.
+
+    Raises:
+        InputError: if the bridge is another or a number out of range.
+
+    Example:
+        >>> from lorae.nn.autoencoder import Architecture, build
+        >>> model = build(Architecture("mlp", (6,), 3, "low-rank"))
+        >>> objective = ProximalLoRAE(model, weight=1e3)
+        >>> objective(torch.rand(5, 6))["reconstruction"].backward()
+        >>> objective.after_step(learning_rate=1.0)  # a threshold above every singular value
+        >>> int(torch.linalg.matrix_rank(model.bridge.matrix()))
+        0
+    """
+
+    momentum: Tensor
+    square: Tensor
+
+    def __init__(self, model: Autoencoder, weight: float = 1e-3, every: int | None = None) -> None:
+        if not isinstance(model.bridge, LowRank):
+            raise InputError(
+                f"bridge must be low-rank for a proximal step, got {type(model.bridge).__name__}"
+            )
+        super().__init__(model, weight, _interval(model, every))
+        self.register_buffer("momentum", torch.zeros_like(self.matrix))
+        self.register_buffer("square", torch.zeros(()))
+
+    @property
+    def matrix(self) -> nn.Parameter:
+        """The parameter M of the bridge."""
+        return self.model.bridge.get_parameter("weight")
+
+    def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
+        """Make a proximal step along the bias-corrected running mean of the gradient."""
+        count = self.steps // self.every
+        self.momentum.lerp_(gradient, 1 - _BETAS[0])
+        self.square.lerp_(gradient.square().mean(), 1 - _BETAS[1])
+        mean, square = (
+            total / (1 - beta**count)
+            for total, beta in zip((self.momentum, self.square), _BETAS, strict=True)
+        )
+        length = self.rate / (float(square.sqrt()) + _TINY)
+        step = spectral.soft_threshold(self.matrix - length * mean, length * self.current_weight)
+        self.matrix.copy_(step)
 
 
 class FactoredLoRAE(Penalized):

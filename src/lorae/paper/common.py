@@ -18,7 +18,7 @@ MODELS = {
     "WAE": "wae",
     "RAE": "rae-l2",
     "LoRAE, proximal": "lorae-proximal",
-    "LoRAE, scale-free": "lorae-scale-free",
+    "LoRAE, data space": "lorae-data-space",
 }
 """Models of the package by their names in the paper; the last two are ours."""
 

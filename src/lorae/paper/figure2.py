@@ -15,7 +15,7 @@ from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Image, Key, Page, Plan, Recipe, Table
 from lorae.utils.plots import Curve, plot_curves
 
-_ROWS = ("AE", "IRMAE", "LoRAE", "LoRAE, proximal", "LoRAE, scale-free")
+_ROWS = ("AE", "IRMAE", "LoRAE", "LoRAE, proximal", "LoRAE, data space")
 _THRESHOLDS = (1e-1, 1e-2, 1e-4, 1e-6)
 
 

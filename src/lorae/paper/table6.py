@@ -24,7 +24,7 @@ from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values, ve
 _DATA = "MNIST"
 _LABELS = (10, 100, 1000, 10_000, 60_000)
 _SUPERVISED = "supervised"
-_ROWS = ("AE", "VAE", "LoRAE", "LoRAE, proximal", "LoRAE, scale-free", _SUPERVISED)
+_ROWS = ("AE", "VAE", "LoRAE", "LoRAE, proximal", "LoRAE, data space", _SUPERVISED)
 _PUBLISHED = {
     "AE": (41.0, 68.16, 89.8, 96.5, 98.1),
     "VAE": (41.5, 77.47, 94.0, 98.5, 98.9),

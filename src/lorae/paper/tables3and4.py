@@ -32,7 +32,7 @@ _PUBLISHED = {
 
 
 class Table3(Recipe):
-    """The paper's four models, and the proximal and the scale-free form of LoRAE."""
+    """The paper's four models, and the proximal and the data-space form of LoRAE."""
 
     name = "table3"
     title = "Table 3. Distance of generated from real images"
@@ -40,7 +40,7 @@ class Table3(Recipe):
     protocols = ("lorae", "authors")
     models: ClassVar[tuple[str, ...]] = (
         *("AE", "VAE", "IRMAE", "LoRAE"),
-        *("LoRAE, proximal", "LoRAE, scale-free"),
+        *("LoRAE, proximal", "LoRAE, data space"),
     )
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:

@@ -62,7 +62,6 @@ def optimize(
         if stepper.fabric.device.type == "cpu" or stepper.steps % LOG_EVERY == 0:
             stepper.check_loss()
         yield stepper.steps
-    stepper.objective.apply_pending()
     stepper.check_weights()
 
 
@@ -124,7 +123,8 @@ class Stepper:
         self.optimizer.zero_grad()
         self.fabric.backward(torch.stack(list(terms.values())).sum())
         if options.clip_norm is not None:
-            self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=options.clip_norm)
+            clipped = [p for group in self.adam.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(clipped, options.clip_norm)
         self.optimizer.step()
         self.objective.after_step(self.learning_rate)
         if self.average is not None:

@@ -169,7 +169,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         >>> options = Options(data="digits", model="lorae-proximal")
         >>> resolved = options.resolve(options.load())
         >>> resolved.network, resolved.latent, resolved.learning_rate, resolved.weight
-        ('conv', 64, 0.001, 1.0)
+        ('conv', 64, 0.001, 0.001)
     """
 
     @classmethod
@@ -287,10 +287,9 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
 
 def _settings(chosen: Method, paper: dict[str, int] | None, latent: int) -> dict[str, int | float]:
     """Return the settings of a method whose defaults depend on network or latent dimension."""
-    from lorae.linalg.polar import update_interval
     from lorae.nn.bridges.truncated_svd import RANK
 
-    defaults = {"rank": min(RANK, latent), "every": update_interval(latent)}
+    defaults = {"rank": min(RANK, latent)}
     if paper:
         defaults["depth"] = paper["depth"]
     return {name: value for name, value in defaults.items() if name in chosen.settings}

@@ -154,12 +154,10 @@ def check_batch_size(options: Options, objective: Objective, processes: int) -> 
             f"batch_size must be a multiple of the number of processes, {processes}, got "
             f"{options.batch_size}"
         )
-    least = max(objective.min_batch_size, processes * objective.min_process_batch_size)
-    if options.batch_size < least:
-        share = f" on {processes} processes" if processes > 1 else ""
+    if options.batch_size < objective.min_batch_size:
         raise InputError(
-            f"batch_size must be at least {least} for {options.model} with these settings{share}, "
-            f"got {options.batch_size}"
+            f"batch_size must be at least {objective.min_batch_size} for {options.model} with "
+            f"these settings, got {options.batch_size}"
         )
 
 
@@ -335,7 +333,6 @@ class Session:
     def _evaluate(self) -> None:
         """Write a line of metrics and a checkpoint."""
         stepper, progress, held_out = self.stepper, self.progress, self.sampler.held_out
-        stepper.objective.apply_pending()
         stepper.check_loss()
         stepper.totals.synchronize(self.fabric)
         means = stepper.totals.means()

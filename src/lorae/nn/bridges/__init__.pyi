@@ -7,5 +7,4 @@ from .posteriors import FlowPosterior as FlowPosterior
 from .posteriors import GaussianPosterior as GaussianPosterior
 from .posteriors import Posterior as Posterior
 from .posteriors import TruncatedPosterior as TruncatedPosterior
-from .scale_free import ScaleFree as ScaleFree
 from .truncated_svd import TruncatedSVD as TruncatedSVD

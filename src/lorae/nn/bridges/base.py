@@ -28,12 +28,10 @@ class Bridge(nn.Module, ABC):
     Attributes:
         learns_matrix: whether training determines M, so that its rank is meaningful.
         min_batch_size: the smallest (global) batch that the bridge can be trained on.
-        min_process_batch_size: the smallest share of it for each process.
     """
 
     learns_matrix = False
     min_batch_size = 1
-    min_process_batch_size = 1
 
     def __init__(self, latent: int, inputs: int | None = None) -> None:
         super().__init__()
@@ -56,6 +54,10 @@ class Bridge(nn.Module, ABC):
         """
         matrix = self.matrix()
         return matrix, matrix.new_zeros(self.latent)
+
+    def code_basis(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]] | None:
+        """Return T and c if the range of the map is c + T range(M); None for range(M) itself."""
+        return None
 
     def directions(self) -> Float[Tensor, "l r"]:
         """Return orthonormal columns that span the support of the prior over codes."""

@@ -5,10 +5,10 @@ from typing import Any
 
 from lorae.errors import unknown_name
 from lorae.nn.bridges.base import Bridge, NoBridge
+from lorae.nn.bridges.data_space import DataSpace
 from lorae.nn.bridges.linear_chain import LinearChain
 from lorae.nn.bridges.low_rank import Factored, LowRank
 from lorae.nn.bridges.posteriors import FlowPosterior, GaussianPosterior, TruncatedPosterior
-from lorae.nn.bridges.scale_free import ScaleFree
 from lorae.nn.bridges.truncated_svd import TruncatedSVD
 
 BRIDGES: dict[str, type[Bridge]] = {
@@ -16,7 +16,7 @@ BRIDGES: dict[str, type[Bridge]] = {
     "low-rank": LowRank,
     "factored": Factored,
     "chain": LinearChain,
-    "scale-free": ScaleFree,
+    "data-space": DataSpace,
     "truncated": TruncatedSVD,
     "gaussian": GaussianPosterior,
     "flow": FlowPosterior,

@@ -1,0 +1,124 @@
+r"""A bridge whose matrix is measured in data space.
+
+Encoder outputs e have a covariance :math:`\Sigma`, and the decoder D has the mean pull-back metric
+:math:`G = E[J^\top J]`, where J is the derivative of D at a code. Any invertible linear map between
+encoder and decoder, with its inverse on the other side, changes both without changing the function
+of the autoencoder. With :math:`W = \Sigma^{-1/2}`, :math:`T = G^{-1/2}` and the mean m of e,
+
+.. math:: z = c + T M W (e - m),
+
+the inputs W (e - m) of M are white, and a unit step of its output moves the decoded sample by 1 in
+root mean square. So the singular values of M are the standard deviations, in data space and to
+first order, that the directions of the code carry. They belong to the function: the eigenvalues of
+:math:`\Sigma A^\top G A` with A = T M W are their squares, and no change of basis alters these.
+
+As the networks learn, :math:`\Sigma` and G change. :meth:`DataSpace.regauge` enters new ones and
+changes M and c so that z stays the same function of e.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lorae.linalg import spectral
+from lorae.nn.bridges.base import Bridge
+
+_FLOOR = 1e-5  # eigenvalues below this share of the largest are raised to it
+
+
+class DataSpace(Bridge):
+    r"""z = c + T M W (e - m) with a trained M; T, W, m and c are statistics.
+
+    It starts as the identity, with M = T = W = I.
+
+    Args:
+        latent: the dimension l of the codes.
+
+    Example:
+        >>> bridge = DataSpace(2)
+        >>> e = torch.randn(5, 2)
+        >>> torch.equal(bridge(e), e)
+        True
+    """
+
+    learns_matrix = True
+
+    whiten: Tensor
+    scale: Tensor
+    mean: Tensor
+    offset: Tensor
+
+    def __init__(self, latent: int) -> None:
+        super().__init__(latent)
+        self.weight = nn.Parameter(torch.eye(latent))
+        self.register_buffer("whiten", torch.eye(latent))
+        self.register_buffer("scale", torch.eye(latent))
+        self.register_buffer("mean", torch.zeros(latent))
+        self.register_buffer("offset", torch.zeros(latent))
+
+    def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
+        """Return c + T M W (e - m), in float32 or wider."""
+        with torch.autocast(e.device.type, enabled=False):
+            y = functional.linear(e.to(self.weight.dtype) - self.mean, self.whiten)
+            return functional.linear(functional.linear(y, self.weight), self.scale, self.offset)
+
+    def matrix(self) -> Float[Tensor, "l l"]:
+        """Return M, whose singular values are standard deviations in data space."""
+        return self.weight
+
+    def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return A = T M W and b = c - A m."""
+        A = self.scale @ self.weight @ self.whiten
+        return A, self.offset - A @ self.mean
+
+    def code_basis(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
+        """Return T and c."""
+        return self.scale, self.offset
+
+    @torch.no_grad()
+    def regauge(
+        self,
+        mean: Float[Tensor, " l"],
+        covariance: Float[Tensor, "l l"],
+        metric: Float[Tensor, "l l"],
+        gradient: Float[Tensor, "l l"],
+    ) -> Float[Tensor, "l l"]:
+        """Enter new statistics without changing z, and return the gradient by the new M.
+
+        Args:
+            mean: of the encoder outputs.
+            covariance: of the encoder outputs.
+            metric: E[J^T J] of the decoder, in the units of z.
+            gradient: of a function by the present M.
+        """
+        weight, scale, whiten = (_wide(part) for part in (self.weight, self.scale, self.whiten))
+        root, inverse_root = _roots(_wide(covariance))
+        stretch, new_scale = _roots(_wide(metric))
+        left, right = stretch @ scale, whiten @ root
+        shift = scale @ weight @ whiten @ (_wide(mean) - _wide(self.mean))
+        self.offset.add_(shift.to(self.offset))
+        self.mean.copy_(mean)
+        self.scale.copy_(new_scale)
+        self.whiten.copy_(inverse_root)
+        self.weight.copy_(left @ weight @ right)
+        moved: Tensor = torch.linalg.inv(left).mT @ _wide(gradient) @ torch.linalg.inv(right).mT
+        return moved
+
+    @torch.no_grad()
+    def shrink(self, threshold: float) -> None:
+        """Lower every standard deviation by a threshold, to no less than 0, in place."""
+        self.weight.copy_(spectral.soft_threshold(_wide(self.weight), threshold))
+
+
+def _roots(
+    matrix: Float[Tensor, "l l"],
+) -> tuple[Float[Tensor, "l l"], Float[Tensor, "l l"]]:
+    """Return the symmetric square root of a covariance, and the inverse of it."""
+    values, V = torch.linalg.eigh(matrix)
+    root = values.clamp(min=max(_FLOOR * float(values[-1]), 1e-20)).sqrt()
+    return V * root @ V.mT, V / root @ V.mT
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x.detach().cpu().double()

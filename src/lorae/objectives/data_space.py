@@ -1,0 +1,258 @@
+r"""The Low-Rank Autoencoder whose penalty is a property of the function.
+
+With the standard deviations :math:`s_k` that the directions of the code carry in data space, the
+singular values of M of :class:`lorae.nn.bridges.data_space.DataSpace`, the objective is
+
+.. math:: E \tfrac12 \|D(B(E(x))) - x\|^2 + \sum_k P(s_k), \qquad
+    P'(s) = \max(\tau - s / \gamma, 0), \qquad \tau^2 = \lambda E \|x - \bar x\|^2,
+
+where distances are over all values of a sample. So lambda is the share of the variance of the data
+that a direction has to carry. For linear networks the minimum is known: principal component
+analysis with standard deviations below :math:`\tau` set to 0, those above :math:`\gamma \tau`
+unchanged, and :math:`\gamma (\sigma - \tau) / (\gamma - 1)` in between. As gamma grows, P becomes
+:math:`\tau s`, the nuclear norm, and all are lowered by tau: that has a larger error at equal rank.
+
+M takes proximal steps (:class:`lorae.objectives.lorae.ProximalStep`), every k steps. Before each of
+them the statistics of the bridge are brought up to date. In its units the error has a curvature of
+about 1 in M, so a step of length 1/2 needs no tuning. The networks take the optimizer's steps on
+the error alone. Each of those undoes a part of the last threshold, so at a constant learning rate
+standard deviations between tau and gamma tau are larger than at the minimum; as the learning rate
+falls they approach it.
+
+Reference:
+    Zhang, Nearly unbiased variable selection under minimax concave penalty (Annals of Statistics
+    2010), for P; Gao and Bruce, WaveShrink with firm shrinkage (Statistica Sinica 1997), for its
+    proximal map.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lorae.errors import InputError
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.bridges.data_space import DataSpace
+from lorae.nn.inference import evaluation_mode
+from lorae.objectives.base import Terms
+from lorae.objectives.lorae import ProximalStep
+from lorae.utils.distributed import average, world_size
+from lorae.utils.validation import check_range
+
+LENGTH = 0.5
+"""The length of a step of M."""
+PROBES = 8
+"""Codes at which the metric of the decoder is measured before a step of M."""
+_REACH = 0.1  # the longest step of M, as a share of the standard deviation of the data
+_PROBE_STEP = 0.03  # length of the finite differences, in the same units
+_BATCH, _METRIC, _VARIANCE = 0.05, 0.5, 0.01  # weights of the newest value in running means
+_CHUNK = 512  # codes that are decoded at a time
+
+
+class DataSpaceLoRAE(ProximalStep):
+    """LoRAE with a penalty on the singular values of M in data space.
+
+    Args:
+        model: an autoencoder over the bridge :class:`lorae.nn.bridges.data_space.DataSpace`.
+        weight: lambda, the share of the variance of the data that a direction has to carry, at
+            least 0.
+        every: the number k of steps between two steps of M, at least 1; by default
+            :func:`default_interval`.
+        ramp: the number of steps over which tau rises to its full value, at least 0. A direction
+            that is removed before the networks have learnt it seldom returns.
+        gamma: a standard deviation of gamma tau or more is not shrunk, at least 1. With a large
+            gamma the penalty is the nuclear norm, which shrinks all of them by tau.
+
+    Raises:
+        InputError: if the bridge is another or a number out of range.
+
+    Example:
+        >>> from lorae.nn.autoencoder import Architecture, build
+        >>> model = build(Architecture("mlp", (6,), 3, "data-space"))
+        >>> list(DataSpaceLoRAE(model)(torch.rand(5, 6)))
+        ['reconstruction']
+    """
+
+    min_batch_size = 2
+
+    metric: Tensor  # E[J^T J] of the decoder, in the units of the codes
+
+    def __init__(
+        self,
+        model: Autoencoder,
+        weight: float = 1e-3,
+        every: int | None = None,
+        ramp: int = 1000,
+        gamma: float = 2.0,
+    ) -> None:
+        if not isinstance(model.bridge, DataSpace):
+            raise InputError(f"bridge must be data-space, got {type(model.bridge).__name__}")
+        check_range("every", every, 1)
+        check_range("ramp", ramp, 0)
+        check_range("gamma", gamma, 1)
+        latent = model.bridge.latent
+        super().__init__(model, weight, every or default_interval(latent))
+        self.ramp, self.gamma = ramp, gamma
+        self.statistics = Statistics(latent)
+        self.register_buffer("metric", torch.zeros(latent, latent))
+        self.probes, self.values = torch.empty(0), 0
+
+    @property
+    def bridge(self) -> DataSpace:
+        """The bridge of the model."""
+        bridge = self.model.bridge
+        assert isinstance(bridge, DataSpace)
+        return bridge
+
+    @property
+    def matrix(self) -> nn.Parameter:
+        """The parameter M of the bridge."""
+        return self.bridge.weight
+
+    @property
+    def threshold(self) -> float:
+        """The standard deviation tau that a direction has to carry at present, in scaled units."""
+        rise = min(1.0, self.steps / self.ramp) if self.ramp else 1.0
+        return rise * math.sqrt(self.current_weight) * self.statistics.deviation
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
+        """Return the reconstruction error; the penalty acts in the step."""
+        target = self.model.scaled(x)
+        e = self.model.encoder(target)
+        z = self.bridge(e)
+        if self.training:
+            self.statistics.update(target, e, self.steps + 1)
+            self.probes = z[: max(1, PROBES // world_size())].detach()
+            self.values = target[0].numel()
+        return {"reconstruction": self.error(z, target)}
+
+    def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
+        """Bring the statistics up to date, and make a proximal step."""
+        if not len(self.probes):  # no batch was seen
+            return
+        seen, count = self.statistics, self.steps // self.every
+        # At first there is no metric, and the codes may not vary.
+        first = self.probes.std(correction=0).clamp(min=1e-6) if count == 1 else 1.0
+        steps = first * _PROBE_STEP * max(seen.deviation, 1e-6) * self.bridge.scale.mT
+        metric = mean_metric(self.model.decoder, self.probes, steps)
+        self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
+        per_sample = gradient * (self.values / 2)  # of half the squared error of a sample
+        per_sample = self.bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
+        M, reach = self.matrix.detach().cpu().double(), _REACH * seen.deviation
+        step = proximal_step(M, per_sample, self.threshold, LENGTH, gamma=self.gamma, reach=reach)
+        self.matrix.copy_(step)
+
+
+class Statistics(nn.Module):
+    """Running mean and covariance of encoder outputs, and the variance of the data.
+
+    Args:
+        latent: the dimension l of the encoder outputs.
+
+    Attributes:
+        mean: of the encoder outputs.
+        covariance: of the encoder outputs.
+        variance: E ||x - mean||^2 of the samples x, in scaled units.
+    """
+
+    mean: Tensor
+    covariance: Tensor
+    variance: Tensor
+
+    def __init__(self, latent: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(latent))
+        self.register_buffer("covariance", torch.zeros(latent, latent))
+        self.register_buffer("variance", torch.zeros(()))
+
+    @property
+    def deviation(self) -> float:
+        """The root of the variance of the data."""
+        return math.sqrt(float(self.variance))
+
+    @torch.no_grad()
+    def update(self, x: Float[Tensor, "n *shape"], e: Float[Tensor, "n l"], count: int) -> None:
+        """Add a batch, the count-th; of the first ones all have the same weight."""
+        n = len(x) * world_size()
+        if n < 2:
+            raise InputError(f"batch must have at least 2 samples, got {n}")
+        x, e, newest = x.flatten(1), e.to(self.mean), _newest(_BATCH, count)
+        with torch.autocast(e.device.type, enabled=False):
+            mean = average(e.mean(0))
+            centred, step = e - mean, mean - self.mean
+            self.covariance.lerp_(average(centred.mT @ centred / len(e)), newest)
+            self.covariance.add_(newest * (1 - newest) * torch.outer(step, step))
+            self.mean.add_(newest * step)
+            spread = average((x - average(x.mean(0))).square().mean(0)).sum() * n / (n - 1)
+            self.variance.lerp_(spread.to(self.variance), _newest(_VARIANCE, count))
+
+
+@torch.no_grad()
+def mean_metric(
+    decoder: nn.Module, codes: Float[Tensor, "n l"], steps: Float[Tensor, "l l"]
+) -> Float[Tensor, "l l"]:
+    r"""Return :math:`E[J^\top J]` of a decoder over codes, by finite differences, in float64.
+
+    Args:
+        decoder: put in evaluation mode meanwhile.
+        codes: at least 1.
+        steps: the differences, as linearly independent rows.
+
+    Example:
+        >>> metric = mean_metric(nn.Linear(2, 3), torch.randn(5, 2), torch.eye(2))
+        >>> metric.shape
+        torch.Size([2, 2])
+    """
+    n, latent = codes.shape
+    moved = (codes + steps[:, None]).flatten(0, 1)
+    with evaluation_mode(decoder), torch.autocast(codes.device.type, enabled=False):
+        decoded = torch.cat([decoder(part).flatten(1) for part in torch.split(moved, _CHUNK)])
+        rows = (decoded.reshape(latent, n, -1) - decoder(codes).flatten(1)).flatten(1)
+    inverse = torch.linalg.inv(steps.cpu().double())
+    metric: Tensor = inverse @ ((rows @ rows.mT).cpu().double() / n) @ inverse.mT
+    return metric
+
+
+def proximal_step(
+    M: Float[Tensor, "l l"],
+    gradient: Float[Tensor, "l l"],
+    threshold: float,
+    length: float,
+    *,
+    gamma: float = math.inf,
+    reach: float = math.inf,
+) -> Float[Tensor, "l l"]:
+    """Return M after a proximal step of the penalty P, no longer than a reach.
+
+    Args:
+        M: the matrix.
+        gradient: of the smooth part.
+        threshold: tau.
+        length: of the step, halved as long as M would move by more than the reach.
+        gamma: above the length.
+        reach: a Frobenius norm.
+    """
+    step: Tensor = M
+    for _ in range(20):
+        U, sigma, Vh = torch.linalg.svd(M - length * gradient)
+        shrunk = (sigma - length * threshold).clamp(min=0) / (1 - length / gamma)
+        step = (U * torch.where(sigma > gamma * threshold, sigma, shrunk)) @ Vh
+        if float(torch.linalg.matrix_norm(step - M)) <= reach:
+            break
+        length /= 2
+    return step
+
+
+def default_interval(latent: int) -> int:
+    """Return the number of steps between two steps of M.
+
+    Measuring the metric decodes 8 l codes, a singular value decomposition takes time of the order
+    of l^3: both stay at a few hundredths of the cost of training.
+    """
+    return max(20, latent // 4)
+
+
+def _newest(weight: float, count: int) -> float:
+    """Return the weight of the newest value in a running mean of so many: equal ones at first."""
+    return max(weight, 1 / count)

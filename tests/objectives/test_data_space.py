@@ -1,0 +1,199 @@
+"""The penalty in data space: the closed solution of linear networks, and its invariances."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from models import make_objective, train_on
+from torch import nn
+
+from lorae.errors import InputError
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.bridges.data_space import DataSpace
+from lorae.nn.bridges.low_rank import LowRank
+from lorae.objectives.data_space import (
+    DataSpaceLoRAE,
+    default_interval,
+    mean_metric,
+    proximal_step,
+)
+
+DEVIATIONS = (3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
+
+
+def samples(n=600):
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(10, 10, generator=generator)).Q
+    x = torch.randn(n, 10, generator=generator) * torch.tensor(DEVIATIONS) @ rotation.mT
+    return x + 3.0
+
+
+def linear_model(latent=7):
+    torch.manual_seed(1)
+    return Autoencoder(nn.Linear(10, latent), DataSpace(latent), nn.Linear(latent, 10))
+
+
+def train(objective, x, steps=800, learning_rate=1e-2):
+    """Train with a learning rate that falls to zero, on batches of 100."""
+    optimizer = torch.optim.Adam(objective.parameter_groups(learning_rate))
+    for step in range(steps):
+        rate = learning_rate * (1 - step / steps)
+        optimizer.param_groups[0]["lr"] = rate
+        batch = x[torch.arange(100 * step, 100 * step + 100) % len(x)]
+        loss = sum(objective(batch).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        objective.after_step(rate)
+
+
+def output_deviations(model, x):
+    """Return the standard deviations of the reconstructions along their principal axes."""
+    with torch.no_grad():
+        y = model(x).double().numpy()
+    return np.linalg.svd(y - y.mean(0), compute_uv=False) / math.sqrt(len(x) - 1)
+
+
+@pytest.mark.parametrize(("weight", "gamma"), [(1e-3, 2.0), (1e-2, 2.0), (1e-2, 1e6), (5e-2, 1e6)])
+def test_linear_networks_find_the_closed_solution(weight, gamma):
+    """Principal component analysis with thresholded standard deviations, to 4% of the largest.
+
+    With a large gamma they are lowered by tau, soft-thresholded. With gamma = 2 those from 2 tau on
+    stay as they are, and those between tau and 2 tau are 2 (sigma - tau).
+    """
+    x = samples()
+    centred = (x - x.mean(0)).double().numpy()
+    sigma = np.linalg.svd(centred, compute_uv=False)[:7] / math.sqrt(len(x) - 1)
+    tau = math.sqrt(weight * centred.var(0, ddof=1).sum())
+    soft = np.maximum(sigma - tau, 0)
+    firm = np.where(sigma > 2 * tau, sigma, 2 * soft)
+    objective = DataSpaceLoRAE(linear_model(), weight, every=10, ramp=200, gamma=gamma)
+    train(objective, x)
+    expected = firm if gamma == 2 else soft
+    found = output_deviations(objective.model, x)[:7]
+    np.testing.assert_allclose(found, expected, atol=0.04 * sigma[0])
+    matrix = torch.linalg.svdvals(objective.model.bridge.matrix().detach()).numpy()
+    np.testing.assert_allclose(matrix, expected, atol=0.05 * sigma[0])
+    clear = np.abs(sigma - tau) > 0.1 * tau  # others may be on either side
+    assert (expected > 0)[clear].sum() <= (matrix > 1e-6).sum()
+    assert (matrix > 1e-6).sum() <= (expected > 0)[clear].sum() + (~clear).sum()
+
+
+def test_a_change_of_basis_between_encoder_and_decoder_changes_nothing():
+    """Mixed and rescaled codes, with the inverse on the other side: the same steps of M."""
+    torch.manual_seed(0)
+    mixing = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q * torch.logspace(
+        -0.5, 0.5, 4
+    )
+    found = []
+    for R in (torch.eye(4, dtype=torch.float64), mixing):
+        model = linear_model(latent=4).double()
+        with torch.no_grad():
+            model.encoder.weight.copy_(R @ model.encoder.weight)
+            model.encoder.bias.copy_(R @ model.encoder.bias)
+            model.decoder.weight.copy_(model.decoder.weight @ torch.linalg.inv(R))
+        objective = DataSpaceLoRAE(model, 0.03, every=2, ramp=0).double()
+        for batch in samples(200).double().split(50):  # two steps of M, with the networks fixed
+            sum(objective(batch).values()).backward()
+            objective.after_step(0.0)
+        x = samples(50).double()
+        found.append((torch.linalg.svdvals(model.bridge.matrix().detach()), model(x).detach()))
+    (plain, outputs), (mixed, other) = found
+    torch.testing.assert_close(mixed, plain, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(other, outputs, rtol=1e-6, atol=1e-6)
+    assert 0 < (plain > 1e-9).sum() < 4
+
+
+def test_the_rank_is_the_same_at_every_threshold():
+    objective, x = make_objective("lorae-data-space", "image", weight=0.03, every=5, ramp=20)
+    train_on(objective, x, steps=200)
+    sigma = torch.linalg.svdvals(objective.model.bridge.matrix().detach().double())
+    ranks = {int((sigma > threshold * sigma[0]).sum()) for threshold in (1e-3, 1e-4, 1e-5, 1e-6)}
+    assert len(ranks) == 1
+    assert 1 <= ranks.pop() < len(sigma)
+
+
+def test_the_cut_model_has_codes_with_the_deviations_of_the_matrix():
+    x = samples()
+    objective = DataSpaceLoRAE(linear_model(), 1e-2, every=5, ramp=100)
+    train(objective, x, steps=400)
+    model = objective.model.eval()
+    cut = model.cut()
+    sigma = torch.linalg.svdvals(model.bridge.matrix().detach())
+    codes = cut.encode(x).detach()
+    assert codes.shape[1] == int((sigma > 1e-3 * sigma[0]).sum()) < 7
+    torch.testing.assert_close(cut(x), model(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(codes.std(0), sigma[: codes.shape[1]], rtol=0.1, atol=0.02)
+
+
+def test_the_threshold_rises_to_the_share_of_the_variance():
+    x = samples()
+    objective = DataSpaceLoRAE(linear_model(), 0.04, every=100, ramp=10)
+    for k in range(20):
+        objective(x)
+        full = math.sqrt(0.04 * float(x.var(0).sum()))
+        assert objective.threshold == pytest.approx(min(1, k / 10) * full, rel=1e-5)
+        objective.after_step(0.0)
+    objective.strength = 0.25
+    assert objective.threshold == pytest.approx(full / 2, rel=1e-5)
+
+
+def test_running_statistics_are_those_of_equal_batches():
+    """Of the first 20 batches all count the same."""
+    torch.manual_seed(0)
+    x = samples(400)
+    objective = DataSpaceLoRAE(linear_model(), every=100)
+    for batch in x.split(40):
+        objective(batch)
+        objective.after_step(0.0)
+    e = objective.model.encoder(x).detach()
+    torch.testing.assert_close(objective.statistics.mean, e.mean(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        objective.statistics.covariance, e.mT.cov(correction=0), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_the_metric_is_that_of_exact_derivatives():
+    torch.manual_seed(0)
+    decoder = nn.Sequential(nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 6)).double()
+    codes = torch.randn(5, 4, dtype=torch.float64)
+    J = torch.stack([torch.autograd.functional.jacobian(decoder, z) for z in codes])
+    expected = (J.mT @ J).mean(0)
+    steps = 1e-6 * (torch.eye(4) + 0.3 * torch.randn(4, 4)).double()
+    torch.testing.assert_close(mean_metric(decoder, codes, steps), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [1.5, 2.0, math.inf])
+@pytest.mark.parametrize("length", [0.1, 0.5, 1.0])
+def test_proximal_steps_minimise_their_quadratic(gamma, length):
+    """Against the least 1/2 (s - sigma)^2 + P(s) over a grid, with P' = max(tau - s / gamma, 0)."""
+    sigma, tau = np.array([5, 3, 2, 1, 0.5, 0.2, 0.1, 0.05]), 0.8
+    U, V = (torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64)).Q for _ in range(2))
+    A, M = U * torch.tensor(sigma) @ V.mT, torch.zeros(8, 8, dtype=torch.float64)
+    for _ in range(400):
+        M = proximal_step(M, M - A, tau, length, gamma=gamma)
+    s = np.linspace(0, 6, 60001)
+    knee = np.minimum(s, gamma * tau)
+    penalty = tau * knee - knee**2 / (2 * gamma)
+    expected = [s[np.argmin((s - a) ** 2 / 2 + penalty)] for a in sigma]
+    np.testing.assert_allclose(torch.linalg.svdvals(M).numpy(), expected, atol=2e-4)
+
+
+def test_a_long_step_is_shortened():
+    step = proximal_step(torch.eye(3), torch.full((3, 3), 100.0), 0.1, 0.5, reach=0.2)
+    moved = torch.linalg.matrix_norm(step - torch.eye(3)).item()
+    assert 0.09 < moved <= 0.2
+
+
+def test_the_interval_grows_with_the_latent_dimension():
+    assert [default_interval(latent) for latent in (2, 80, 128, 1024)] == [20, 20, 32, 256]
+
+
+def test_another_bridge_or_a_number_out_of_range_is_refused():
+    other = Autoencoder(nn.Linear(5, 3), LowRank(3), nn.Linear(3, 5))
+    with pytest.raises(InputError, match="bridge must be data-space, got LowRank"):
+        DataSpaceLoRAE(other)
+    for wrong in ({"every": 0}, {"ramp": -1}, {"gamma": 0.9}):
+        with pytest.raises(InputError, match=f"{next(iter(wrong))} must be"):
+            DataSpaceLoRAE(linear_model(), **wrong)
