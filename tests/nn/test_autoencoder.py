@@ -185,7 +185,8 @@ def test_bytes_are_scaled_and_floats_are_not():
     )
     x = torch.tensor([0.0, 51, 255])
     assert torch.equal(as_float(x), x)
-    assert as_float(x.double()).dtype == torch.float32
+    assert as_float(x.half()).dtype == torch.float32
+    assert as_float(x.double()).dtype == torch.float64
 
 
 def test_a_clone_shares_nothing():

@@ -175,7 +175,7 @@ def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> 
         (TABLE_OPTIONS, is_table, "a table"),
         (text, is_table and suffix != ".parquet", "a table of text"),
     ):
-        if (given := options.given(names)) and not suits:
+        if (given := options.changed(names)) and not suits:
             if names == ("size", "crop"):
                 given = ["size and crop"]
             raise InputError(f"{', '.join(given)} need {what}, got {name}")

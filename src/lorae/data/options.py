@@ -95,7 +95,7 @@ class ReadOptions:
         """The separator as a character, empty if it is to be guessed."""
         return SEPARATORS.get(self.separator or "", self.separator or "")
 
-    def given(self, names: tuple[str, ...]) -> list[str]:
+    def changed(self, names: tuple[str, ...]) -> list[str]:
         """Return which of some options are not at their defaults."""
         return [name for name in names if getattr(self, name) != getattr(ReadOptions, name)]
 

@@ -1,0 +1,32 @@
+"""How data are read: which options are taken, and which are refused."""
+
+import pytest
+
+from lorae.data.options import ReadOptions
+from lorae.errors import InputError
+
+
+def test_lists_and_single_names_become_tuples() -> None:
+    options = ReadOptions.from_keywords(
+        {"columns": ["a", "b"], "drop": "id", "value_range": [0, 9]}
+    )
+    assert (options.columns, options.drop, options.value_range) == (("a", "b"), ("id",), (0, 9))
+    assert ReadOptions.from_keywords({"separator": "tab"}).separator_character == "\t"
+    assert options.changed(("drop", "index")) == ["drop"]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"colums": ["a"]}, r"unknown option 'colums' \(did you mean 'columns'\?\)"),
+        ({"value_range": (1, 0)}, "value_range must be a number and a larger one"),
+        ({"value_range": (0, float("inf"))}, "value_range must be a number and a larger one"),
+        ({"layout": "NCHW"}, "layout must be one of channels-first, channels-last, got 'NCHW'"),
+        ({"separator": ";", "decimal": ";"}, "decimal must be one of"),
+        ({"separator": ",", "decimal": ","}, "separator must differ from decimal"),
+        ({"size": 4}, "size must be .*at least 8, got 4"),
+    ],
+)
+def test_what_does_not_fit_is_named(keywords: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ReadOptions.from_keywords(keywords)
