@@ -55,6 +55,8 @@ TABLES = {  # lines, encoding, columns, and part of a note
                     "utf-8", ("400.5", "401", "401.5", "402"), "line 1 holds numbers"),
     "index": ([",a,b,c", *numbered(ROWS)], "utf-8", ABC, "the first column, which has no name"),
     "index saved twice": (["Unnamed: 0,a,b,c", *numbered(ROWS)], "utf-8", ABC, "'Unnamed: 0'"),
+    "two indices": ([",rownames,a,b,c", *(f"{k},{k + 1},{row}" for k, row in enumerate(ROWS))],
+                    "utf-8", ABC, "column 'rownames'"),
     "row names": (["rownames,a,b,c", *(f"r{k},{row}" for k, row in enumerate(ROWS))],
                   "utf-8", ABC, "'rownames'"),
     "write.csv of R": (['"","a","b","c"', *(f'"{k}",{row}' for k, row in enumerate(ROWS, 1))],

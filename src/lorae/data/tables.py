@@ -75,7 +75,10 @@ def select_columns(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFr
             raise unknown_name("column", given, filter(None, frame.columns))
     notes, left_out = [], set(options.drop)
     if options.index is None:
-        index = [n for k, n in enumerate(frame.columns) if _is_index(frame[n], first=k == 0)]
+        index: list[str] = []  # a second one follows the first where a table was saved twice
+        for k, name in enumerate(frame.columns):
+            if _is_index(frame[name], first=k == len(index)):
+                index.append(name)
         index = [name for name in index if name not in (*options.columns, *options.drop)]
         left_out.update(index)
         notes += [
