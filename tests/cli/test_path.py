@@ -22,28 +22,20 @@ def table() -> np.ndarray:
 
 def test_path_saves_every_model(lorae, tmp_path):
     np.save("table.npy", table())
-    asked = ("path", "--data", "table.npy", "--ranks", 3, 1, "--steps", 40, "--out", "kept")
+    asked = ("path", "--data", "table.npy", "--ranks", 4, 3, 1, "--steps", 40, "--out", "kept")
     status, out, _ = lorae(*asked)
     assert status == 0
     assert "<- knee" in out
-    assert "times the training without constraint" in out
+    assert "of PCA" in out
     assert load("kept/rank-003.safetensors").encode(torch.zeros(1, 8)).shape == (1, 3)
     about = json.loads((tmp_path / "kept" / "path.json").read_text())
-    assert [point["rank"] for point in about["points"]] == [8, 3, 1]
+    assert [point["rank"] for point in about["points"]] == [4, 3, 1]
     assert (tmp_path / "kept" / "path.svg").read_text().startswith("<?xml")
     status, _, err = lorae(*asked)
     assert status == 2
     assert "out must be a new or empty folder" in err
     status, _, err = lorae("path", "--data", "table.npy", "--features", "classifier")
     assert (status, err.count("\n")) == (2, 1)
-
-
-def test_path_warns_if_the_unconstrained_model_explains_nothing(lorae):
-    asked = ("path", "--data", "digits", "--ranks", 4, "--steps", 4, "--width", 0.1)
-    status, out, err = lorae(*asked, "--learning-rate", 1e-9)
-    assert status == 0
-    assert "lorae: warning: the autoencoder of 64 codes explains" in err
-    assert "<- knee" in out
 
 
 def test_path_measures_generation(lorae):
@@ -64,7 +56,7 @@ def test_path_of_several_seeds_saves_the_models_of_each(lorae):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", 0, 1, "--weights", 1], "give seeds or weights, not both"),
+        (["--seeds", 0, 1, "--features", "classifier"], "give seeds or features, not both"),
         (["--processes", 0], "processes must be .*got 0"),
         (["--data", "mnits"], "unknown data set 'mnits'"),
     ],

@@ -19,7 +19,7 @@ from lorae.estimator.inputs import (
     image_layout,
     read_samples,
     to_array,
-    to_training_dtype,
+    to_float,
 )
 
 DTYPES = ("float32", "float64", "uint8")
@@ -195,15 +195,14 @@ def test_a_format_is_restored_from_json(found):
 # Training dtype
 
 
-def test_training_is_in_bytes_or_float32():
-    assert to_training_dtype(torch.zeros(2, 3, dtype=torch.uint8)).dtype == torch.uint8
-    narrow = to_training_dtype(torch.tensor([[1 / 3]], dtype=torch.float64))
-    assert narrow.dtype == torch.float32
-    assert narrow.item() == pytest.approx(1 / 3)
+def test_bytes_become_shares_of_255_and_other_numbers_stay():
+    assert to_float(torch.tensor([[0, 255]], dtype=torch.uint8)).tolist() == [[0, 1]]
+    wide = torch.tensor([[1 / 3]], dtype=torch.float64)
+    assert to_float(wide) is wide
 
 
 def test_numbers_beyond_float32_are_refused():
     largest = torch.tensor([[torch.finfo(torch.float32).max]], dtype=torch.float64)
-    assert to_training_dtype(largest).isfinite().all()
+    assert to_float(largest).isfinite().all()
     with pytest.raises(InputError, match="within the range of float32"):
-        to_training_dtype(2 * largest)
+        to_float(2 * largest)

@@ -140,7 +140,7 @@ def test_a_save_replaces_the_previous_file(path, content):
     [
         {},
         {"random_state": np.int64(3), "learning_rate": np.float64(2e-3)},
-        {"standardize": False, "density": "gaussian", "latent": 3},
+        {"standardize": False, "density": "gaussian", "max_components": 3},
         {"n_components": 0.9, "steps": 5},
     ],
     ids=["usual", "numpy", "units", "share"],
@@ -149,19 +149,19 @@ def test_all_fitted_attributes_are_restored(arguments, tmp_path):
     one = fitted(**arguments)
     one.save(tmp_path / "a.safetensors")
     again = LowRankAutoencoder.load(tmp_path / "a.safetensors")
-    attributes = {n for n in vars(one) if n.endswith("_") and n not in ("model_", "path_")}
+    attributes = {n for n in vars(one) if n.endswith("_") and n not in ("nested_", "path_")}
     for name in attributes | {
         "n_components",
         "random_state",
         "learning_rate",
         "standardize",
         "density",
-        "latent",
+        "max_components",
     }:
         found, expected = (to_array(getattr(each, name)) for each in (again, one))
         np.testing.assert_equal(found, expected, err_msg=name)
     assert attributes <= set(vars(again))
-    assert again.path_ == []  # the models of a path are not saved
+    assert again.path_ == one.path_
     for key, tensor in one.model_.state_dict().items():
         assert torch.equal(again.model_.state_dict()[key], tensor), key
     assert again.score(X) == one.score(X)

@@ -8,7 +8,7 @@ from lorae.errors import InputError
 from lorae.estimator.validation import check_n_components, check_training
 
 OPTIONS = {
-    "latent": None,
+    "max_components": None,
     "steps": None,
     "batch_size": 100,
     "width": 1.0,
@@ -18,7 +18,7 @@ OPTIONS = {
 
 
 def test_valid_options_pass():
-    numpy = {"latent": np.int64(3), "steps": np.int32(1), "width": np.float32(0.5)}
+    numpy = {"max_components": np.int64(3), "steps": np.int32(1), "width": np.float32(0.5)}
     check_training(OPTIONS, 2)
     check_training(OPTIONS | numpy | {"encoder": None, "decoder": None, "whiten": "ignored"}, 2)
 
@@ -28,7 +28,7 @@ def test_valid_options_pass():
     [
         ({"steps": 2.0}, "steps must be an integer, got 2.0"),
         ({"batch_size": None}, "batch_size must be an integer, got None"),
-        ({"latent": True}, "latent must be an integer, got True"),
+        ({"max_components": True}, "max_components must be an integer, got True"),
         ({"width": "wide"}, "width must be a number, got 'wide'"),
         ({"width": True}, "width must be a number, got True"),
         ({"validation_fraction": 0.6}, "validation_fraction must be finite, greater than 0"),
@@ -41,18 +41,17 @@ def test_invalid_options_are_refused_by_name(changes, message):
 
 
 @pytest.mark.parametrize(
-    ("value", "latent", "n_samples", "message"),
+    ("value", "n_samples", "message"),
     [
-        (4, None, 9, "n_components must be 1 to 3"),
-        (3, 2, 9, "n_components must be 1 to 2"),
-        (3, None, 2, "n_components must be 1 to 2"),
-        (0.9, None, 3, "at least 4 samples"),
-        (1.0, None, 9, "n_components must be an integer"),
+        (4, 9, "n_components must be 1 to 3"),
+        (3, 2, "n_components must be 1 to 2"),
+        (0.9, 9, "at least 10 samples"),
+        (1.0, 10, "n_components must be an integer"),
     ],
 )
-def test_invalid_numbers_of_components_are_refused(value, latent, n_samples, message):
+def test_invalid_numbers_of_components_are_refused(value, n_samples, message):
     with pytest.raises(InputError, match=message):
-        check_n_components(value, latent, n_samples, 3)
+        check_n_components(value, n_samples, 3)
 
 
 def test_one_sample_is_too_few():

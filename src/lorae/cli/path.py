@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PathCommand(ReadOptions):
-    """Train once, lower the rank in steps, and write the model and the error at each rank.
+    """Train a model of each rank, and write the models and their held-out errors beside PCA's.
 
-    With several seeds, errors and knee have intervals, and each seed has a folder of models.
+    With several seeds, errors have intervals, and each seed has a folder of models.
     """
 
     data: str = "mnist"
@@ -32,19 +32,14 @@ class PathCommand(ReadOptions):
     out: Path | None = None
     """New folder for path.json, path.svg and a model for each rank; runs/DATA-path by default."""
     ranks: tuple[int, ...] = ()
-    """Decreasing ranks; by default each is about a fifth less than the one before."""
-    weights: tuple[float, ...] = ()
-    """Weights lambda, one for each stage, instead of ranks."""
-    latent: int | None = None
-    """Latent size to start from; by default 64 or the number of values of a sample, whichever is
-    less."""
+    """Decreasing ranks; by default each is about a fifth less than the one before, from 64."""
     width: float = 1.0
     """Factor on the hidden widths of the networks."""
     steps: int | None = None
-    """Optimizer steps of the first training; by default 100 epochs, but 300 to 10,000 steps."""
+    """Optimizer steps of each training, at most; by default 10 epochs, but 1,000 to 10,000."""
     batch_size: int = 100
     """Samples in a step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Step size of Adam."""
     validation: float = 0.1
     """Share of the training samples held out to measure the errors, 0 to 0.5."""
@@ -56,7 +51,7 @@ class PathCommand(ReadOptions):
     seed: int = 0
     """Seed of the weights, the batches and the held-out samples."""
     seeds: tuple[int, ...] = ()
-    """Several seeds, for intervals of the errors and of the knee."""
+    """Several seeds, for intervals of the errors."""
     device: str = "auto"
     """Device: auto, cpu, cuda or mps."""
     processes: int | None = None
@@ -67,9 +62,8 @@ class PathCommand(ReadOptions):
 
     def __call__(self) -> None:
         """Compute, write and print the path or paths."""
-        for name in ("weights", "features"):
-            if self.seeds and getattr(self, name):
-                raise InputError(f"give seeds or {name}, not both")
+        if self.seeds and self.features:
+            raise InputError("give seeds or features, not both")
         check_range("processes", self.processes, 1)
         given = Options(
             data=self.data,
@@ -106,10 +100,9 @@ class PathCommand(ReadOptions):
 
         path = lorae_path(
             data.train,
-            weights=self.weights or None,
             distance=self._distance(data),
             random_state=self.seed,
-            **self._common(),
+            **self._common(data),
         )
         _keep(path, out)
         return path
@@ -121,16 +114,16 @@ class PathCommand(ReadOptions):
 
         count = process_count(self.processes, len(self.seeds))
         found = lorae_paths(
-            data.train, seeds=self.seeds, n_jobs=count if count > 1 else None, **self._common()
+            data.train, seeds=self.seeds, n_jobs=count if count > 1 else None, **self._common(data)
         )
         for seed, path in zip(found.seeds, found.paths, strict=True):
             _keep(path, out / f"seed-{seed}")
         return found
 
-    def _common(self) -> dict[str, Any]:
+    def _common(self, data: "Data") -> dict[str, Any]:
         return {
+            "standardize": len(data.shape) == 1,  # columns have units of their own
             "ranks": self.ranks or None,
-            "latent": self.latent,
             "width": self.width,
             "steps": self.steps,
             "batch_size": self.batch_size,

@@ -1,6 +1,8 @@
 """LowRankAutoencoder: a nonlinear PCA that finds its number of components, for scikit-learn."""
 
 import dataclasses
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,84 +14,96 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from lorae.errors import InputError
-from lorae.estimator.inputs import InputFormat, read_samples, to_array, to_training_dtype
-from lorae.estimator.model_selection import train_and_select
-from lorae.estimator.networks import build_model
-from lorae.estimator.rank_reduction import Trainer
+from lorae.estimator import training
+from lorae.estimator.anomalies import AnomalyMixin
+from lorae.estimator.fitting import fit_components
+from lorae.estimator.generation import GenerationMixin
+from lorae.estimator.inputs import read_samples, to_array, to_float
+from lorae.estimator.nested import NestedModel
+from lorae.estimator.networks import build_model, scaling
 from lorae.estimator.serialization import load_fitted, save_fitted
 from lorae.estimator.statistics import TINY, fit_statistics
-from lorae.estimator.validation import check_n_components, check_training, is_integer
+from lorae.estimator.validation import check_n_components, check_training
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
-from lorae.objectives.base import AE
-from lorae.sampling.interpolation import interpolate
-from lorae.sampling.registry import fit_density
+from lorae.training.devices import single_process
 from lorae.utils.seeding import GENERATOR_LOCK, temporary_seed
+
+_MAX_COMPONENTS = 64
 
 
 class LowRankAutoencoder(
+    AnomalyMixin,
+    GenerationMixin,
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
 ):
-    """Autoencoder of exactly low rank whose codes are coordinates like those of PCA.
+    """Nonlinear PCA: an autoencoder with few, nested codes, whose number it can choose itself.
 
-    The coordinates are centred, uncorrelated and ordered by the variance that they explain in the
-    data (:mod:`lorae.estimator.coordinates`).
+    Training starts from principal component analysis and adds to it what lowers the error on
+    held-out samples, down to nothing (:mod:`lorae.estimator.training`). The coordinates are
+    centred, uncorrelated and nested: the first j of them are a model of their own
+    (:mod:`lorae.estimator.nested`).
 
     Samples are vectors (arrays, data frames or tensors, n x D) or images (arrays or tensors,
-    n x h x w, n x h x w x c or n x c x h x w, with sides of 8 or more). Images of bytes are scaled
-    from 0 to 255. The default networks depend on the samples: convolutions for images, and for
-    vectors layers beside a linear path that starts from principal components.
+    n x h x w, n x h x w x c or n x c x h x w, with sides of 8 or more). Bytes of images are divided
+    by 255. Samples are centred and divided by one number, as a whole.
 
     Args:
-        n_components: number of coordinates. An integer: exactly that number. A share in (0, 1): the
-            smallest number that keeps this share of the variance that the unconstrained
-            autoencoder explains on held-out samples. "auto": the smallest number whose held-out
-            error is the least one up to one standard error, or up to a hundredth of the explained
-            variance (:mod:`lorae.estimator.model_selection`).
-        latent: number of codes before the rank is reduced; by default 64, or twice `n_components`
-            and at least 32 if that is an integer, and never more than a sample has values.
+        n_components: number of coordinates. An integer: exactly that number. "auto": the number
+            that the data have (:mod:`lorae.estimator.model_selection`). A share in (0, 1): the
+            smallest number that keeps this share of the variance that a model of `max_components`
+            explains on held-out samples.
+        max_components: largest number that "auto" and a share consider; by default 64, and never
+            more than a sample has values.
         encoder: module from scaled samples to n x latent, of which a copy is trained. By default a
-            network that fits the samples.
+            linear path beside two hidden layers.
         decoder: module from n x latent to scaled samples; give both or none.
-        width: factor on the hidden widths of the default networks.
-        steps: optimizer steps of one training; by default 100 passes, within 300 and 10,000 steps.
-            Choosing the number of components takes about 2.5 times as many.
+        width: factor on the hidden widths of the default networks, which are 256 units.
+        steps: optimizer steps, at most; by default ten passes, within 1,000 and 10,000.
         batch_size: samples in a step, at most.
-        learning_rate: step size of Adam.
-        validation_fraction: share of the samples that is held out to choose the number of
-            components, above 0 and at most 0.5; none are held out if that is an integer.
-        standardize: whether columns of vectors are scaled to variance 1 first. Otherwise they are
-            centred, and variances and errors are in their units.
+        learning_rate: largest step size of Adam's cycle.
+        validation_fraction: share of the samples, above 0 and at most 0.5, whose error decides how
+            long is trained, and the number of components. By default a fifth, and a tenth of 1,000
+            samples or more.
+        standardize: whether columns are scaled to variance 1 each first.
         whiten: whether coordinates are divided by their standard deviations.
         image_shape: shape of the images that flat samples are, such as (28, 28).
         density: density of codes that :meth:`sample` draws from: gaussian, mixture-4, mixture-10,
             mixture-auto or flow.
-        warm_start: whether `fit` starts from the last fit, if samples have the same shape as then
-            and no more components are asked for.
+        warm_start: whether `fit` continues from the last fit, if samples have the same shape as
+            then and as many components are asked for.
+        verbose: whether progress is printed.
         device: auto, cpu, cuda or mps.
         random_state: seed or generator of weights and batches.
 
     Attributes:
         n_components_: number r of coordinates, which is the number of codes of the networks.
-        explained_variance_: variances of the coordinates over the training samples, descending.
-            Their sum is the variance that reconstructions explain: the variance of the samples
-            minus their squared error. To first order, each is the part its coordinate explains.
+        n_components_interval_: the middle ninety percent of this number over resamples of the
+            held-out samples; both ends equal it if it was not chosen by "auto".
+        explained_variance_: the variance of the samples that each coordinate adds to what those
+            before it explain, which is the variance of the coordinate. Their sum is the variance
+            of the training samples minus their squared error. Under `standardize`, of the scaled
+            samples.
         explained_variance_ratio_: the same, divided by the variance of the samples.
         singular_values_: square roots of the explained variances times the number of samples
             minus one.
         components_: mean derivative of the reconstruction by each coordinate over training
-            samples, r x n_features. For linear networks these are the components of PCA.
-        mean_: mean of the training samples, in scaled units.
-        reconstruction_error_: mean squared error over training samples and their values, in scaled
-            units.
-        ranks_: number of singular values above a share of the largest, 1e-1 to 1e-6, for two
-            matrices: the covariances of the "whitened" codes and of the "coordinates".
-        path_: if the number of components was chosen, the points of the path over ranks, each with
-            its model; otherwise empty.
-        history_: phase, step, loss and rank every 50 steps.
-        model_: the autoencoder, whose codes are the coordinates.
+            samples, r x n_features, in units of the samples: `mean_ + Z @ components_` is the
+            linear part of :meth:`inverse_transform`. For linear networks it is PCA's.
+        mean_: mean of the training samples.
+        reconstruction_error_: mean squared error over training samples and their values; under
+            `standardize`, of scaled ones.
+        ranks_: number of explained variances above a share of the largest, 1e-1 to 1e-6.
+        path_: held-out errors by the number of codes, of one nested model, if the number of
+            components was chosen; otherwise empty.
+        history_: phase, step and loss every 50 steps.
+        model_: the autoencoder, whose codes are the coordinates. It takes samples minus `offset_`.
+        offset_: the mean of the samples if that is more than a thousand deviations from 0, in
+            float64; otherwise 0.
+        best_step_: the step after which held-out samples gained nothing more; 0 if the model is
+            PCA.
         n_features_in_: number of values of a sample.
         feature_names_in_: names of the columns of a data frame.
 
@@ -105,24 +119,25 @@ class LowRankAutoencoder(
         self,
         *,
         n_components: Any = "auto",
-        latent: Any = None,
+        max_components: Any = None,
         encoder: Any = None,
         decoder: Any = None,
         width: Any = 1.0,
         steps: Any = None,
         batch_size: Any = 100,
-        learning_rate: Any = 1e-3,
-        validation_fraction: Any = 0.1,
-        standardize: Any = True,
+        learning_rate: Any = 3e-3,
+        validation_fraction: Any = None,
+        standardize: Any = False,
         whiten: Any = False,
         image_shape: Any = None,
         density: Any = "mixture-auto",
         warm_start: Any = False,
+        verbose: Any = 0,
         device: Any = "auto",
         random_state: Any = None,
     ) -> None:
         self.n_components = n_components
-        self.latent = latent
+        self.max_components = max_components
         self.encoder = encoder
         self.decoder = decoder
         self.width = width
@@ -135,6 +150,7 @@ class LowRankAutoencoder(
         self.image_shape = image_shape
         self.density = density
         self.warm_start = warm_start
+        self.verbose = verbose
         self.device = device
         self.random_state = random_state
 
@@ -148,45 +164,53 @@ class LowRankAutoencoder(
             Diverged: if the loss is not finite.
 
         Warns:
-            ConvergenceWarning: if the networks explain less than a hundredth of the variance of
-                held-out samples, or of the training samples if `n_components` is an integer.
+            ConvergenceWarning: if no number of components predicts the values of held-out samples,
+                or the largest one is chosen.
         """
-        earlier = getattr(self, "input_format_", None)
-        samples = to_training_dtype(self._read(X, reset=True))
-        n = len(samples)
+        earlier: NestedModel | None = getattr(self, "nested_", None) if self.warm_start else None
+        samples = self._center(self._read(X, reset=True))
+        if earlier is not None and earlier.model.shift.shape != samples.shape[1:]:
+            earlier = None
+        n, values = len(samples), self.input_format_.n_values
         check_training(self.get_params(deep=False), n)
-        check_n_components(self.n_components, self.latent, n, self.input_format_.n_values)
-        share = 0.0 if is_integer(self.n_components) else max(self.validation_fraction, 2 / n)
-        trainer = self._trainer(samples, held_out=round(share * n))
-        steps = self.steps or trainer.default_steps
-        with temporary_seed(trainer.seed):
-            model = self._initial_model(earlier, trainer)
-            model, self.path_ = train_and_select(trainer, model, self.n_components, steps)
-            self._set_model(model, trainer.training_samples)
-        self.history_ = trainer.history
+        check_n_components(self.n_components, n, values)
+        self.history_: list[dict[str, Any]] = []
+        setting = self._setting(n)
+        with GENERATOR_LOCK, temporary_seed(setting.seed):
+            trained, self.n_components_interval_, self.path_ = fit_components(
+                self.n_components,
+                min(values, self.max_components or _MAX_COMPONENTS, n - 1),
+                build=self._build,
+                samples=samples,
+                setting=setting,
+                start=earlier,
+            )
+            self._set_model(NestedModel.from_objective(trained.objective), samples)
+        self.best_step_ = trained.best_step
+        self.calibration_ = trained.held_out_errors.numpy() * self.unit_**2
         return self
 
     def partial_fit(self, X: Any, y: object = None) -> Self:
         """Train on one more batch of samples, and return self.
 
         The first call is a :meth:`fit`, which determines the number of components. Later calls
-        train the present networks in one pass over the new samples, and then align the coordinates
-        with these samples, so that the codes of earlier samples change.
+        train the present networks in one pass over the new samples, at a tenth of the learning
+        rate, and then compute the coordinates of these samples, so that the codes of earlier
+        samples change.
         """
-        if not hasattr(self, "model_"):
+        if not hasattr(self, "nested_"):
             return self.fit(X, y)
-        samples = to_training_dtype(self._read(X))
+        samples = self._read(X).float()
         check_training(self.get_params(deep=False), len(samples))
-        trainer = self._trainer(samples)
-        model = clone(self.model_).to(trainer.fabric.device)
-        with temporary_seed(trainer.seed):
-            trainer.run("partial fit", AE(model), trainer.sampler.per_epoch)
-            self._set_model(model, samples)
-        self.history_ = [*self.history_, *trainer.history]
+        setting = self._setting(len(samples))
+        with GENERATOR_LOCK, temporary_seed(setting.seed):
+            objective = self.nested_.to_objective()
+            training.one_pass(objective, samples, setting)
+            self._set_model(NestedModel.from_objective(objective), samples)
         return self
 
     def _read(self, X: Any, *, reset: bool = False) -> Tensor:
-        """Return samples as a tensor for the networks, and set (`reset`) or check their format."""
+        """Return samples as floats, minus the offset, and set (`reset`) or check their format."""
         array, found = read_samples(X, self.image_shape if reset else None)
         if not found.is_stack:
             validate_data(self, to_array(X), reset=reset, skip_check_array=True)
@@ -195,49 +219,77 @@ class LowRankAutoencoder(
             self.__dict__.pop("feature_names_in_", None)
         if reset:
             self.input_format_ = found
-        elif found.sample_shape != self.input_format_.sample_shape:
+            return to_float(found.to_tensor(array))
+        if found.sample_shape != self.input_format_.sample_shape:
             raise InputError(
                 f"X has samples of shape {found.sample_shape}, but {type(self).__name__} was "
                 f"fitted to samples of shape {self.input_format_.sample_shape}"
             )
-        return self.input_format_.to_tensor(array)
+        samples = to_float(self.input_format_.to_tensor(array))
+        return samples - self._offset if self.offset_.any() else samples
 
-    def _trainer(self, samples: Tensor, held_out: int = 0) -> Trainer:
-        return Trainer(
-            samples,
+    def _center(self, samples: Tensor) -> Tensor:
+        """Set the offset, and return samples minus it in float32."""
+        mean, scale = scaling(samples, standardize=True)
+        far = bool((mean.abs() > 1e3 * scale).any())
+        self.offset_ = (mean if far else torch.zeros_like(mean)).numpy()
+        return (samples - self._offset if far else samples).float()
+
+    @property
+    def _offset(self) -> Tensor:
+        return torch.from_numpy(self.offset_)
+
+    def _setting(self, n: int) -> training.Setting:
+        share = self.validation_fraction or (0.2 if n < 1000 else 0.1)
+        return training.Setting(
+            steps=self.steps or min(max(1000, round(10 * n / self.batch_size)), 10_000),
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
-            held_out=held_out,
+            held_out=share,
             seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
-            device=self.device,
+            fabric=single_process(self.device),
+            report=self._reporter(),
         )
 
-    def _initial_model(self, earlier: InputFormat | None, trainer: Trainer) -> Autoencoder:
-        """Return a new model or, to start warm, a copy of the last one, of the `earlier` format."""
-        wanted = self.n_components if is_integer(self.n_components) else None
-        if self.warm_start and earlier is not None and hasattr(self, "model_"):
-            shapes = {(one.shape, one.sample_shape) for one in (earlier, self.input_format_)}
-            if len(shapes) == 1 and (wanted or 1) <= self.n_components_:
-                return clone(self.model_).to(trainer.fabric.device)
-        with GENERATOR_LOCK, temporary_seed(trainer.seed):
-            model = build_model(
-                trainer.training_samples.cpu(),
-                self.input_format_,
-                self.latent or max(32, 2 * (wanted or 32)),
-                width=self.width,
-                standardize=self.standardize,
-                modules=None if self.encoder is None else (self.encoder, self.decoder),
-            )
-        return model.to(trainer.fabric.device)
+    def _reporter(self) -> Callable[[dict[str, Any]], None]:
+        start = time.perf_counter()
 
-    def _set_model(self, model: Autoencoder, samples: Tensor) -> None:
+        def report(line: dict[str, Any]) -> None:
+            self.history_.append({key: line[key] for key in ("phase", "step", "loss")})
+            if self.verbose:
+                seconds = time.perf_counter() - start
+                print(  # noqa: T201 - as scikit-learn does
+                    f"{line['phase']}: step {line['step']} of at most {line['steps']}, loss "
+                    f"{line['loss']:.4g}, {seconds:.1f} s"
+                )
+
+        return report
+
+    def _build(self, samples: Tensor, latent: int) -> Autoencoder:
+        return build_model(
+            samples,
+            latent,
+            width=self.width,
+            standardize=self.standardize,
+            modules=None if self.encoder is None else (self.encoder, self.decoder),
+        )
+
+    def _set_model(self, nested: NestedModel, samples: Tensor) -> None:
         """Set the attributes of a trained model and its training samples."""
-        scaled_units = self.standardize or self.input_format_.is_image
-        unit = 1.0 if scaled_units else float(model.scale.flatten()[0])
-        fitted = fit_statistics(model, samples, unit)
+        deviations = scaling(samples, standardize=True)[1] if self.standardize else None
+        fitted = fit_statistics(nested, samples, deviations)
         for field in dataclasses.fields(fitted):
             setattr(self, f"{field.name}_", getattr(fitted, field.name))
+        self.mean_ = fitted.mean + self.offset_.flatten()
         self.n_components_ = len(fitted.explained_variance)
+
+    @property
+    def model_(self) -> Autoencoder:
+        """The autoencoder, whose codes are the coordinates."""
+        if "nested_" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no model_ before it is fitted")
+        model: Autoencoder = self.nested_.model
+        return model
 
     # Using
 
@@ -247,6 +299,7 @@ class LowRankAutoencoder(
         They are computed in the precision of the samples, for bytes in float32.
 
         Raises:
+            NotFittedError: before `fit`.
             InputError: if the samples do not have the shape of those that were fitted.
         """
         check_is_fitted(self)
@@ -259,25 +312,31 @@ class LowRankAutoencoder(
         """Return the samples that coordinates decode to, in the container that was fitted.
 
         Args:
-            codes: n x k with k at most n_components_: the first k coordinates; the others are set
-                to their mean, 0.
+            codes: n x k with k at most n_components_: the first k coordinates, which are decoded
+                by the model of k coordinates.
 
         Raises:
+            NotFittedError: before `fit`.
             InputError: if there are more columns.
         """
+        z = self._codes(codes)
+        return self._to_samples(decode_all(self.nested_.first(z.shape[1]), z))
+
+    def _codes(self, codes: Any) -> Tensor:
+        """Return the first coordinates as a tensor, not whitened."""
         check_is_fitted(self)
         array = check_array(to_array(codes), dtype=[np.float64, np.float32])
-        largest, given = self.n_components_, array.shape[1]
-        if given > largest:
-            raise InputError(f"codes must have at most {largest} columns, got {given}")
-        z = torch.from_numpy(np.pad(array, [(0, 0), (0, largest - given)]))
-        if self.whiten:
-            z = z * self._deviations(z)
-        return self.input_format_.from_tensor(decode_all(self.model_, z))
+        count = array.shape[1]
+        if count > self.n_components_:
+            raise InputError(f"codes must have at most {self.n_components_} columns, got {count}")
+        z = torch.from_numpy(array)
+        return z * self._deviations(z)[:count] if self.whiten else z
 
-    def score_samples(self, X: Any) -> "np.ndarray[Any, Any]":
-        """Return the reconstruction error of each sample, the mean square over its values."""
-        return self._squared_errors(X)[0].numpy()
+    def _to_samples(self, decoded: Tensor, *, frames: bool = True) -> Any:
+        """Return decoded samples, with the offset, in the user's layout and container."""
+        if self.offset_.any():
+            decoded = decoded.double() + self._offset
+        return self.input_format_.from_tensor(decoded, frames=frames)
 
     def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002
         """Return the share of the variance of samples around the training mean that is explained.
@@ -285,48 +344,8 @@ class LowRankAutoencoder(
         The best value is 1; reconstructing every sample by the training mean gives 0, and worse
         reconstructions give negative values.
         """
-        errors, deviations = self._squared_errors(X)
+        errors, deviations = self.squared_errors(X)
         return 1 - float(errors.sum() / deviations.sum().clamp(min=TINY))
-
-    def sample(
-        self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
-    ) -> Any:
-        """Return new samples, in the container that was fitted.
-
-        Codes are drawn from the `density`, fitted to those of up to 10,000 training samples.
-
-        Args:
-            n_samples: number of samples, 1 or more.
-            random_state: seed or generator; that of the estimator by default.
-        """
-        check_is_fitted(self)
-        if not (is_integer(n_samples) and n_samples >= 1):
-            raise InputError(f"n_samples must be an integer of at least 1, got {n_samples!r}")
-        state = self.random_state if random_state is None else random_state
-        generator = torch.Generator().manual_seed(check_random_state(state).randint(2**31 - 1))
-        density = fit_density(self.model_, lambda: self.codes_, self.density)
-        codes = density.sample(int(n_samples), generator)
-        return self.input_format_.from_tensor(decode_all(self.model_, codes))
-
-    def interpolate(self, starts: Any, ends: Any, steps: int = 10, kind: str = "linear") -> Any:
-        """Return samples on paths between samples; both ends are reconstructed.
-
-        Args:
-            starts: n samples.
-            ends: n samples.
-            steps: samples of each path, at least 2.
-            kind: "linear" in the coordinates, or "spherical" around their mean.
-
-        Returns:
-            n x steps x the shape of a sample; an array for data frames.
-        """
-        check_is_fitted(self)
-        a, b = (encode_all(self.model_, self._read(part)) for part in (starts, ends))
-        if len(a) != len(b):
-            raise InputError(f"starts and ends must have equal length, got {len(a)} and {len(b)}")
-        decoded = decode_all(self.model_, interpolate(a, b, steps, kind).flatten(0, 1))
-        samples = self.input_format_.from_tensor(decoded, frames=False)
-        return samples.reshape(len(a), steps, *self.input_format_.sample_shape)
 
     def to(self, device: str) -> Self:
         """Move the model to a device, such as cpu or cuda, and return self."""
@@ -379,8 +398,9 @@ class LowRankAutoencoder(
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickle, with the model on the CPU, which every machine has."""
         state: dict[str, Any] = super().__getstate__()
-        if "model_" in state and state["model_"].shift.device.type != "cpu":
-            state["model_"] = clone(state["model_"]).cpu()
+        if "nested_" in state and self.model_.shift.device.type != "cpu":
+            model = clone(self.model_).cpu()
+            state["nested_"] = dataclasses.replace(self.nested_, model=model)
         return state
 
     @property
@@ -390,10 +410,26 @@ class LowRankAutoencoder(
     def _deviations(self, like: Tensor) -> Tensor:
         return torch.from_numpy(np.sqrt(self.explained_variance_)).clamp(min=TINY).to(like)
 
-    def _squared_errors(self, X: Any) -> tuple[Tensor, Tensor]:
-        """Return squared errors and squared deviations from the training mean of samples."""
+    def residuals(self, X: Any) -> Tensor:
+        """Return the scaled difference of reconstructions and samples, in float64."""
         check_is_fitted(self)
         samples = self._read(X)
-        mean = torch.from_numpy(self.mean_).view(samples.shape[1:])
+        decoded = decode_all(self.model_, encode_all(self.model_, samples))
+        return (decoded.double() - samples) / self.model_.scale.cpu()
+
+    def scaled(self, X: Any) -> Tensor:
+        """Return samples in the units of errors: bytes divided by 255, columns standardized."""
+        check_is_fitted(self)
+        scaled: Tensor = self.model_.scaled(self._read(X)).cpu() * self.unit_
+        return scaled
+
+    def squared_errors(self, X: Any) -> tuple[Tensor, Tensor]:
+        """Return the squared error and the squared deviation from the training mean of samples.
+
+        Both are means over the values of a sample, in float64.
+        """
+        check_is_fitted(self)
+        samples = self._read(X)
+        mean = torch.from_numpy(self.mean_).view(samples.shape[1:]) - self._offset
         errors, deviations = squared_errors(self.model_, samples, mean)
         return errors * self.unit_**2, deviations * self.unit_**2

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lorae.data.arrays import as_samples
 from lorae.errors import InputError
+from lorae.utils.samples import as_float
 
 Array = np.ndarray[Any, Any]
 
@@ -187,15 +188,14 @@ def image_layout(images: Array, name: str) -> tuple[tuple[int, ...], bool]:
     return tuple(shape), images.ndim == 4 and tuple(images.shape[1:]) != tuple(shape)
 
 
-def to_training_dtype(samples: Tensor) -> Tensor:
-    """Return bytes unchanged, and other numbers as float32.
+def to_float(samples: Tensor) -> Tensor:
+    """Return bytes divided by 255, and other samples unchanged.
 
     Raises:
         InputError: if a number is beyond the range of float32.
     """
     if samples.dtype == torch.uint8:
-        return samples
-    narrow = samples.float()
-    if not bool(narrow.isfinite().all()):
+        return as_float(samples)
+    if not bool(samples.float().isfinite().all()):
         raise InputError("X must hold numbers within the range of float32, got a larger one")
-    return narrow
+    return samples

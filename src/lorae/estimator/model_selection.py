@@ -1,205 +1,274 @@
-r"""Model selection: the rank of a path by its held-out errors, and the knee of a path.
+r"""Model selection: the number of coordinates that data have.
 
-With the held-out error :math:`e_j` of the model of rank :math:`r_j`, the error :math:`e_\mu` of
-the training mean, and the explained variance :math:`v_j = e_\mu - e_j`, the rules are
+One nested model of many codes (:mod:`lorae.objectives.nested`) is trained on a part of the samples,
+and then a few models of fewer codes, to which bisection leads. Over the held-out samples two errors
+are measured for k codes, as shares of the variance:
 
-- a share s: the smallest rank with :math:`v_j \ge s \max_i v_i`;
-- "auto", the one-standard-error rule: the smallest rank with
-  :math:`e_j \le e_* + \max(\mathrm{se}_*, 0.01\, v_*)`, where the star marks the model of least
-  error and se is the standard error of its mean over the held-out samples. The hundredth is there
-  because with many samples and little noise any difference is significant: it must matter, too.
+- the *reconstruction* error :math:`e_k`;
+- the *prediction* error :math:`p_k`: a fifth of the values of each sample is hidden, the rest is
+  encoded, and the hidden values are compared with the decoded ones. Hidden values are first set to
+  the mean and then, ten times, to what is decoded. Each value is hidden once.
 
-A path skips ranks. :func:`select_rank` closes the gap below the smallest rank that passes by
-bisection.
+More codes always reproduce more of the noise in a sample, so e_k falls up to the number of values.
+Noise in one value says nothing about the others, so p_k stops falling at the number of coordinates
+that the values have in common. The number of components is the smallest k with
+
+.. math::
+    e_k \le 0.001 \quad \text{or} \quad
+    p_k \le p_* + \max(\mathrm{se}, 0.005 (1 - p_*)),
+
+where the star is the k of the smallest prediction error, and se the standard error of the mean of
+:math:`p_k - p_*` over held-out samples. Prediction is used for samples of 8 or more values, and for
+k up to half of their number: fewer values say too little about each other.
 
 Reference:
-    Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984), section 3.4,
-    for the one-standard-error rule.
+    Wold, Cross-validatory estimation of the number of components in factor and principal
+    components models (Technometrics 1978), for the prediction of hidden values; Breiman et al.,
+    Classification and Regression Trees (1984), section 3.4, for the rule of one standard error.
 """
 
-import math
-import numbers
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
+from jaxtyping import Float
+from torch import Tensor
 
 from lorae.errors import InputError
-from lorae.estimator.rank_reduction import (
-    STAGE,
-    Point,
-    Trainer,
-    ladder,
-    mean_of,
-    train_at_rank,
-    walk,
-)
-from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.nn.inference import squared_errors
-from lorae.objectives.base import AE
-from lorae.utils.samples import subsample
+from lorae.estimator.nested import NestedModel
+from lorae.estimator.training import EXACT
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import evaluation_mode, squared_errors
 
-_MATTERS = 0.01  # share of the explained variance that "auto" may lose
-_PATIENCE = 2  # points in a row that fail the rule, after which a path is abandoned
-_SAMPLES = 4000  # training samples that a model is evaluated on if none are held out
-_LEAST_EXPLAINED = 0.01  # share of the variance below which a model is warned about
-
-Rule = Callable[[Point, Sequence[Point], float], bool]
-"""Whether a point passes among others, given the error of the mean."""
+MATTERS = 0.005
+"""Share of what can be predicted that the number of components may lose."""
+_HIDDEN = 5  # parts of the values, of which one is hidden at a time
+_ROUNDS = 10
+_MAX_SAMPLES = 300
+_GIVE_UP = 5  # ranks in a row without a smaller prediction error
+_LEAST_VALUES = 8
 
 
-def explains(share: float) -> Rule:
-    """Return the rule that a model explains at least a share of what the best one explains.
+@dataclass(frozen=True)
+class Point:
+    """Held-out errors of the first codes of a nested model, as shares of the variance.
 
-    Example:
-        >>> from lorae.nn.autoencoder import Architecture, build
-        >>> model = build(Architecture("mlp", (2,), 1))
-        >>> wide, narrow = (Point(0, r, e, 0.0, 0, model) for r, e in ((9, 0.0), (2, 0.3)))
-        >>> explains(0.6)(narrow, [wide, narrow], 1.0), explains(0.9)(narrow, [wide, narrow], 1.0)
-        (True, False)
+    Attributes:
+        rank: the number k of codes.
+        error: of the reconstruction.
+        prediction_error: of hidden values; None if not measured.
+        pca_error: of the reconstruction by k principal components.
     """
 
-    def rule(point: Point, points: Sequence[Point], mean_error: float) -> bool:
-        best = min(one.error for one in points)
-        return point.error <= best + (1 - share) * max(0.0, mean_error - best)
+    rank: int
+    error: float
+    prediction_error: float | None
+    pca_error: float
 
-    return rule
-
-
-def one_standard_error(point: Point, points: Sequence[Point], mean_error: float) -> bool:
-    """Return whether a point is as good as the best, up to one standard error or a hundredth."""
-    best = min(points, key=lambda one: one.error)
-    allowed = max(best.standard_error, _MATTERS * (mean_error - best.error), 0.0)
-    return point.error <= best.error + allowed
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures, as values that JSON can hold."""
+        return asdict(self)
 
 
-def rule_for(n_components: object) -> Rule:
-    """Return the rule for a share or "auto".
+@dataclass(frozen=True)
+class Curve:
+    """Held-out errors of each sample for the first k codes.
+
+    Attributes:
+        ranks: the numbers of codes, ascending.
+        errors: of reconstructions, one row for each rank.
+        predictions: of hidden values, one row for each of the ranks up to half the number of
+            values; empty if these are too few.
+        pca_errors: mean error of principal components, for each rank.
+        deviations: squared deviations of the samples from the mean.
+    """
+
+    ranks: tuple[int, ...]
+    errors: Float[Tensor, "r n"]
+    predictions: Float[Tensor, "q n"]
+    pca_errors: Float[Tensor, " r"]
+    deviations: Float[Tensor, " n"]
+
+    @property
+    def points(self) -> list[Point]:
+        """The mean errors at each rank."""
+        total = self.deviations.mean()
+        errors, pca_errors = (self.errors.mean(1) / total).tolist(), self.pca_errors / total
+        hidden: list[float | None] = (self.predictions.mean(1) / total).tolist()
+        hidden += [None] * (len(self.ranks) - len(hidden))
+        return list(map(Point, self.ranks, errors, hidden, pca_errors.tolist()))
+
+    def select(self, rows: Tensor | None = None) -> int:
+        """Return the number of components, 0 if no code predicts a hidden value.
+
+        Args:
+            rows: indices of the held-out samples that are used; all by default.
+        """
+        parts = (self.errors, self.predictions, self.deviations)
+        errors, predictions, deviations = (
+            part if rows is None else part[..., rows] for part in parts
+        )
+        total = deviations.mean()
+        exact = [k for k, e in zip(self.ranks, errors.mean(1), strict=True) if e <= EXACT * total]
+        choices = exact[:1]
+        if len(predictions):
+            choices.append(self._predicts(torch.cat([deviations[None], predictions])))
+        return min(choices) if choices else self.ranks[-1]
+
+    def _predicts(self, errors: Float[Tensor, "q n"]) -> int:
+        means = errors.mean(1)
+        best = int(means.argmin())
+        allowed = MATTERS * (means[0] - means[best])
+        for k, row in zip((0, *self.ranks), errors, strict=False):
+            more = row - errors[best]
+            standard_error = more.std() / len(more) ** 0.5
+            if more.mean() <= max(allowed, standard_error):
+                return k
+        raise AssertionError
+
+    def replace_row(self, rank: int, errors: Tensor, predictions: Tensor | None) -> "Curve":
+        """Return a curve with other errors at a rank, which is one of its ranks."""
+        row = self.ranks.index(rank)
+        both = [self.errors.clone(), self.predictions.clone()]
+        both[0][row] = errors
+        if predictions is not None and row < len(both[1]):
+            both[1][row] = predictions
+        return replace(self, errors=both[0], predictions=both[1])
+
+    def share(self, share: float) -> int:
+        """Return the smallest rank that keeps a share of what the best one explains."""
+        explained = self.deviations.mean() - self.errors.mean(1)
+        enough = explained >= share * explained.max()
+        return self.ranks[int(enough.nonzero()[0])]
+
+    def interval(self, seed: int, draws: int = 200) -> tuple[int, int]:
+        """Return the middle ninety percent of the number over resamples of held-out samples."""
+        generator = torch.Generator().manual_seed(seed)
+        n = len(self.deviations)
+        index = (torch.randint(n, (n,), generator=generator) for _ in range(draws))
+        found = [self.select(rows) for rows in index]
+        low, high = np.quantile(found, (0.05, 0.95), method="nearest")
+        return int(low), int(high)
+
+
+def levels(largest: int) -> tuple[int, ...]:
+    """Return the numbers of codes that are looked at: each to 15, then steps of about a tenth.
+
+    Example:
+        >>> levels(24)
+        (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 17, 19, 21, 23, 24)
+    """
+    found = [1]
+    while found[-1] < largest:
+        found.append(min(largest, found[-1] + max(1, round(found[-1] / 10))))
+    return tuple(found)
+
+
+def measure(
+    nested: NestedModel, held_out: Tensor, mean: Tensor, axes: Float[Tensor, "l d"]
+) -> Curve:
+    """Return the held-out errors of a nested model.
+
+    Args:
+        nested: the model, trained without the held-out samples.
+        held_out: n of them, at least 1, of which up to 300 are used.
+        mean: of the training samples.
+        axes: their principal axes in scaled units.
+    """
+    x, ranks, values = held_out[:_MAX_SAMPLES], levels(nested.latent), mean.numel()
+    errors: list[Tensor] = []
+    hidden: list[Tensor] = []
+    unit = float(nested.model.scale.double().square().mean())
+    for rank in ranks:
+        model = nested.first(rank)
+        errors.append(unit * squared_errors(model, x, mean)[0])
+        best = min(range(len(hidden)), key=lambda i: float(hidden[i].mean()), default=0)
+        if values >= _LEAST_VALUES and rank <= values // 2 and len(hidden) - best <= _GIVE_UP:
+            hidden.append(unit * prediction_errors(model, x))
+    centred = (nested.model.scaled(x) - nested.model.scaled(mean[None])).flatten(1).double().cpu()
+    energy = centred.square().sum(1)
+    kept = (centred @ axes.mT).square().mean(0).cumsum(0)
+    left = (energy.mean() - kept[torch.tensor(ranks) - 1]).clamp(min=0)
+    return Curve(
+        ranks=ranks,
+        errors=torch.stack(errors),
+        predictions=torch.stack(hidden) if hidden else errors[0].new_empty(0, len(x)),
+        pca_errors=unit * left / values,
+        deviations=unit * energy / values,
+    )
+
+
+def refine(curve: Curve, evaluate: Callable[[int], tuple[Tensor, Tensor | None]]) -> Curve:
+    """Return a curve with the errors of models of their own near the number of components.
+
+    The first codes of a wide model lose more than a model of so few codes. Bisection finds the
+    smallest rank whose own model is as good as the own model of the rank that the curve selects.
+
+    Args:
+        curve: of the wide model.
+        evaluate: trains a model of a rank and returns its errors of reconstructions and of hidden
+            values.
+    """
+    ranks = (0, *curve.ranks)
+    low, high = 0, ranks.index(curve.select())
+    if high:
+        curve = curve.replace_row(ranks[high], *evaluate(ranks[high]))
+    while high - low > 1:
+        middle = (low + high) // 2
+        curve = curve.replace_row(ranks[middle], *evaluate(ranks[middle]))
+        if curve.select() <= ranks[middle]:
+            high = middle
+        else:
+            low = middle
+    return curve
+
+
+def evaluate_model(model: Autoencoder, held_out: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the errors of a model on held-out samples, in their units, as in :func:`measure`."""
+    x = held_out[:_MAX_SAMPLES]
+    unit = float(model.scale.double().square().mean())
+    errors = unit * squared_errors(model, x, x[0])[0]
+    values = x[0].numel()
+    predicts = values >= _LEAST_VALUES and model.bridge.latent <= values // 2
+    return errors, unit * prediction_errors(model, x) if predicts else None
+
+
+@torch.no_grad()
+def prediction_errors(model: Autoencoder, samples: Tensor) -> Float[Tensor, " n"]:
+    """Return the mean squared error of hidden values for each sample, in scaled units.
+
+    Args:
+        model: centred: scaled samples have mean 0.
+        samples: n of them.
+    """
+    values = samples[0].numel()
+    order = torch.randperm(values, generator=torch.Generator().manual_seed(0))
+    total = torch.zeros(len(samples), dtype=torch.float64)
+    with evaluation_mode(model):
+        target = model.scaled(samples.to(model.shift))
+        for part in range(_HIDDEN):
+            hidden = torch.zeros(values, dtype=torch.bool)
+            hidden[order[part::_HIDDEN]] = True
+            mask = hidden.view(samples.shape[1:]).to(target.device)
+            filled = target.masked_fill(mask, 0)
+            for _ in range(_ROUNDS):
+                filled = torch.where(mask, model.decoder(model.encoder(filled)), target)
+            total += (filled - target).flatten(1).square().sum(1).double().cpu()
+    return total / values
+
+
+def check_rule(n_components: object) -> None:
+    """Check a number of components that is not an integer.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if it is neither a share nor "auto".
     """
     if n_components == "auto":
-        return one_standard_error
-    if isinstance(n_components, float) and 0 < n_components < 1:
-        return explains(n_components)
-    raise InputError(
-        f'n_components must be an integer of at least 1, a share in (0, 1) or "auto", got '
-        f"{n_components!r}"
-    )
-
-
-def select_rank(
-    trainer: Trainer, path: Iterable[Point], rule: Rule, mean_error: float, steps: int
-) -> tuple[Point, list[Point]]:
-    """Return the point of the smallest rank that passes a rule, and all points by descending rank.
-
-    Args:
-        trainer: the trainer of the path.
-        path: points by descending rank; it is followed only as far as necessary.
-        rule: the rule.
-        mean_error: held-out error of the training mean.
-        steps: optimizer steps of each stage that closes a gap.
-    """
-    points: list[Point] = []
-    failed = 0
-    for point in path:
-        points.append(point)
-        failed = 0 if rule(point, points, mean_error) else failed + 1
-        if failed == _PATIENCE:
-            break
-    while True:
-        best = min((p for p in points if rule(p, points, mean_error)), key=lambda p: p.rank)
-        below = max((p.rank for p in points if p.rank < best.rank), default=0)
-        if best.rank - below <= 1:
-            return best, sorted(points, key=lambda p: -p.rank)
-        points.append(trainer.run_stage(best.model, (best.rank + below) // 2, steps))
-
-
-def train_and_select(
-    trainer: Trainer, model: Autoencoder, n_components: Any, steps: int
-) -> tuple[Autoencoder, list[Point]]:
-    """Return a trained model with a number of components, and the points of the path to it.
-
-    Args:
-        trainer: with held-out samples, unless `n_components` is an integer.
-        model: the model to start from, without a bridge.
-        n_components: a rank, a share or "auto".
-        steps: optimizer steps of one training; to choose a rank takes about 2.5 times as many.
-
-    Raises:
-        InputError: if the rank is above the number of codes of the model.
-        Diverged: if the loss is not finite.
-
-    Warns:
-        ConvergenceWarning: if the model explains next to nothing.
-    """
-    if isinstance(n_components, numbers.Integral):
-        rank, latent = int(n_components), model.bridge.latent
-        if rank > latent:
-            raise InputError(f"n_components must be at most the latent size, {latent}, got {rank}")
-        model = train_at_rank(trainer, model, rank, steps)
-        warn_if_no_better_than_mean(trainer, model)
-        return model, []
-    trainer.run("training", AE(model), max(1, round(0.6 * steps)))
-    warn_if_no_better_than_mean(trainer, model)
-    stage, mean_error = max(1, round(STAGE * steps)), trainer.mean_error(model)
-    path = walk(trainer, model, stage, ranks=ladder(model.bridge.latent))
-    best, points = select_rank(trainer, path, rule_for(n_components), mean_error, stage)
-    model = clone(best.model)
-    trainer.run("finishing", AE(model), max(1, round(0.4 * steps)), cool=True)
-    return model, points
-
-
-def warn_if_no_better_than_mean(trainer: Trainer, model: Autoencoder) -> None:
-    """Warn if a model explains less than a hundredth of the variance of samples that do vary.
-
-    The samples are the held-out ones or, if there are none, some of the training samples.
-
-    Warns:
-        ConvergenceWarning: of scikit-learn, with the share that is explained.
-    """
-    mean, kind, samples = mean_of(trainer.training_samples), "held-out", trainer.held_out
-    if not len(samples):
-        kind, samples = "training", subsample(trainer.training_samples, _SAMPLES, trainer.seed)
-    errors, distances = squared_errors(model, samples, mean)
-    share = 1 - float(errors.sum() / distances.sum()) if distances.any() else 1.0
-    if share < _LEAST_EXPLAINED:
-        warnings.warn(
-            f"the autoencoder of {model.bridge.latent} codes explains {share:.1%} of the variance "
-            f"of {kind} samples, next to nothing: try more steps, a lower learning_rate or more "
-            "samples",
-            ConvergenceWarning,
-            stacklevel=3,
+        return
+    if not (isinstance(n_components, float) and 0 < n_components < 1):
+        raise InputError(
+            f'n_components must be an integer of at least 1, a share in (0, 1) or "auto", got '
+            f"{n_components!r}"
         )
-
-
-def knee(ranks: Sequence[int], errors: Sequence[float]) -> int:
-    r"""Return the index of the knee of a path, where log error bends most over log rank.
-
-    Both logarithms are scaled to [0, 1]; the knee is the point furthest below the chord from the
-    smallest rank to the largest.
-
-    Reference:
-        Satopaa et al., Finding a "Kneedle" in a Haystack (ICDCS workshops 2011).
-
-    Args:
-        ranks: distinct, 1 or more.
-        errors: positive, as many.
-
-    Example:
-        >>> knee([1, 2, 3, 4, 6, 8, 16], [0.5, 0.3, 0.1, 0.01, 0.0099, 0.0098, 0.0097])
-        3
-    """
-    if len(ranks) < 3:
-        return len(ranks) - 1
-    x, y = (
-        torch.tensor([math.log(max(v, 1e-300)) for v in values], dtype=torch.float64)
-        for values in (ranks, errors)
-    )
-    x, y = ((v - v.min()) / (v.max() - v.min()).clamp(min=1e-12) for v in (x, y))
-    low, high = int(x.argmin()), int(x.argmax())
-    chord = y[low] + (y[high] - y[low]) * (x - x[low])
-    return int((chord - y).argmax())

@@ -1,36 +1,36 @@
-r"""The path over ranks: the held-out error of every rank, from one warm-started training.
+r"""The path over ranks: the held-out error of a model of each rank, and its knee.
 
-A wide autoencoder is trained once without constraint. From there training continues down the ranks,
-or along a sequence of lambda, and each model starts from the one before
-(:mod:`lorae.estimator.rank_reduction`), so that a path takes a small multiple of the time of one
-training. Each of its points is a model with exactly as many codes as its rank, ready to use.
+For each rank a :class:`lorae.LowRankAutoencoder` of that many components is trained, on the same
+part of the samples, so every point is as good as that estimator is, and no point depends on
+another. Beside its error stands that of as many principal components.
 
-The knee is the point furthest below the chord of the path in the logarithms of rank and error
-(:func:`lorae.estimator.model_selection.knee`): up to it another dimension lowers the error a lot,
-beyond it only a little.
+The knee is the point furthest below the chord of the path in the logarithms of rank and error: up
+to it another dimension lowers the error a lot, beyond it only a little. A path whose furthest point
+is one of its ends has no knee.
 
 Paths of several seeds differ in initial weights, batches and held-out samples. Their errors and
 knees have Student's 95% intervals over the seeds.
+
+Reference:
+    Satopaa et al., Finding a "Kneedle" in a Haystack (ICDCS workshops 2011), for the knee.
 """
 
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import joblib
+import numpy as np
 import torch
+from sklearn.decomposition import PCA
+from sklearn.model_selection import train_test_split
 
 from lorae.errors import InputError
-from lorae.estimator.inputs import read_samples, to_training_dtype
-from lorae.estimator.model_selection import knee, warn_if_no_better_than_mean
-from lorae.estimator.networks import build_model
-from lorae.estimator.rank_reduction import STAGE, Point, Trainer, ladder, walk
-from lorae.estimator.validation import check_training
+from lorae.estimator.estimator import LowRankAutoencoder
 from lorae.nn.autoencoder import Autoencoder
-from lorae.objectives.base import AE
 from lorae.utils.intervals import Interval
 from lorae.utils.plots import Curve, plot_curves
 from lorae.utils.text import format_table
@@ -38,37 +38,67 @@ from lorae.utils.validation import check_range
 
 
 @dataclass(frozen=True)
+class PathPoint:
+    """A model on a path, and its errors as shares of the variance of held-out samples.
+
+    Attributes:
+        rank: the number of codes of the model.
+        error: squared error of held-out samples, divided by their squared deviation from the mean
+            of the training samples.
+        standard_error: of that mean, over the samples.
+        pca_error: the same error of as many principal components.
+        seconds: time of this training.
+        model: the model.
+        distance: distance between generated and held-out samples; None if not measured.
+    """
+
+    rank: int
+    error: float
+    standard_error: float
+    pca_error: float
+    seconds: float
+    model: Autoencoder = field(repr=False, compare=False)
+    distance: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures, as values that JSON can hold."""
+        return {
+            "rank": self.rank,
+            "error": self.error,
+            "standard_error": self.standard_error,
+            "pca_error": self.pca_error,
+            "distance": self.distance,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
 class RankPath:
-    """The points of a path by descending rank; the first is the unconstrained model.
+    """The points of a path, by descending rank.
 
     Args:
         points: at least one.
-        mean_error: held-out error of the mean of the training samples.
-        training_seconds: time of the unconstrained training.
     """
 
-    points: tuple[Point, ...]
-    mean_error: float
-    training_seconds: float
+    points: tuple[PathPoint, ...]
 
     @property
-    def knee(self) -> Point:
-        """The point at the knee."""
-        return self.points[knee([p.rank for p in self.points], [p.error for p in self.points])]
+    def knee(self) -> PathPoint | None:
+        """The point at the knee; None if there is none."""
+        found = knee([p.rank for p in self.points], [p.error for p in self.points])
+        return None if found is None else self.points[found]
 
     @property
     def seconds(self) -> float:
-        """Time of the whole path, including the unconstrained training."""
-        return self.points[-1].seconds
+        """Time of the whole path."""
+        return sum(point.seconds for point in self.points)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as values that JSON can hold."""
         return {
             "points": [point.to_dict() for point in self.points],
-            "knee": self.knee.rank,
-            "mean_error": self.mean_error,
+            "knee": _rank(self.knee),
             "seconds": round(self.seconds, 1),
-            "single_training_seconds": round(self.training_seconds, 1),
         }
 
     def table(self) -> str:
@@ -78,20 +108,19 @@ class RankPath:
         for p in self.points:
             distance = [] if p.distance is None else [f"{p.distance:.4g}"]
             mark = "<- knee" if p is self.knee else ""
-            error = f"{p.error:.6f} ± {1.96 * p.standard_error:.1g}"
-            rows.append([p.rank, f"{p.weight:.4g}", error, *distance, mark])
-        header = ["rank", "lambda", "held-out error", *["distance"] * has_distance, ""]
-        ratio = self.seconds / max(self.training_seconds, 1e-9)
+            error = f"{p.error:.4f} ± {1.96 * p.standard_error:.1g}"
+            rows.append([p.rank, error, f"{p.pca_error:.4f}", *distance, mark])
+        header = ["rank", "error", "of PCA", *["distance"] * has_distance, ""]
         return (
             f"{format_table(rows, header, align='r')}\n"
-            f"{self.seconds:.0f} s, {ratio:.1f} times the training without constraint; errors are "
-            "mean squares in\nscaled units over held-out samples, with 95% intervals"
+            f"{self.seconds:.0f} s; errors are shares of the variance of held-out samples, with "
+            f"95% intervals{'' if self.knee else '; the path has no knee'}"
         )
 
     def plot(self) -> bytes:
         """Return a plot of held-out error against rank, with the knee circled, as an SVG file."""
         ranks, errors = [p.rank for p in self.points], [p.error for p in self.points]
-        return _plot("models", ranks, errors, self.knee.rank)
+        return _plot("models", ranks, errors, _rank(self.knee))
 
 
 @dataclass(frozen=True)
@@ -120,14 +149,10 @@ class SeededPath:
         return tuple(Interval(tuple(point.error for point in column)) for column in columns)
 
     @property
-    def knees(self) -> Interval:
-        """The rank at the knee of the path of each seed."""
-        return Interval(tuple(float(path.knee.rank) for path in self.paths))
-
-    @property
-    def knee(self) -> int:
-        """The rank at the knee of the mean errors."""
-        return self.ranks[knee(self.ranks, [error.mean for error in self.errors])]
+    def knee(self) -> int | None:
+        """The rank at the knee of the mean errors; None if there is none."""
+        found = knee(self.ranks, [error.mean for error in self.errors])
+        return None if found is None else self.ranks[found]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as values that JSON can hold."""
@@ -136,23 +161,23 @@ class SeededPath:
             "ranks": list(self.ranks),
             "errors": [error.to_dict() for error in self.errors],
             "knee": self.knee,
-            "knees": self.knees.to_dict(),
+            "knees": [_rank(path.knee) for path in self.paths],
             "paths": [path.to_dict() for path in self.paths],
             "seconds": round(self.seconds, 1),
         }
 
     def table(self) -> str:
         """Return the ranks as lines of text, with the knees marked."""
-        count, rows = Counter(path.knee.rank for path in self.paths), []
+        count, rows = Counter(_rank(path.knee) for path in self.paths), []
         for rank, error in zip(self.ranks, self.errors, strict=True):
             half = "" if error.half_width is None else f" ± {error.half_width:.1g}"
             mark = f"<- knee of {count[rank]} of {len(self.seeds)} seeds" if count[rank] else ""
             rows.append((rank, f"{error.mean:.6f}{half}", mark))
         return (
             f"{format_table(rows, ('rank', 'held-out error', ''), align='rrl')}\n"
-            f"{self.seconds:.0f} s; knee {self.knee} of the mean, {self.knees} of the seeds; "
-            "errors are mean\nsquares in scaled units over held-out samples, mean over "
-            f"{len(self.seeds)} seeds with its 95% interval"
+            f"{self.seconds:.0f} s; knee of the mean {self.knee or 'none'}; errors are shares of "
+            f"the variance of held-out\nsamples, mean over {len(self.seeds)} seeds with its 95% "
+            "interval"
         )
 
     def plot(self) -> bytes:
@@ -167,93 +192,107 @@ def lorae_path(
     X: Any,
     *,
     ranks: Sequence[int] | None = None,
-    weights: Sequence[float] | None = None,
-    latent: int | None = None,
-    width: float = 1.0,
-    steps: int | None = None,
-    batch_size: int = 100,
-    learning_rate: float = 1e-3,
     validation_fraction: float = 0.1,
-    standardize: bool = True,
-    image_shape: tuple[int, ...] | None = None,
     distance: Callable[[Autoencoder], float] | None = None,
-    device: str = "auto",
     random_state: int = 0,
+    **options: Any,
 ) -> RankPath:
-    """Train once without constraint, continue down the ranks, and return the model of each.
+    """Train a model of each rank, and return them with their held-out errors.
 
     Args:
         X: samples, as for :class:`lorae.LowRankAutoencoder`.
-        ranks: descending, below the latent size; by default each is about a fifth less than the
-            one before, down to 1.
-        weights: instead of ranks, the lambda of each stage; a step of the optimizer lowers singular
-            values by lambda times the learning rate. The ranks then follow from training.
-        latent: number of codes of the unconstrained model; by default 64, or the number of values
-            of a sample if that is less.
-        width: factor on the hidden widths of the networks.
-        steps: optimizer steps of the unconstrained training; by default 100 passes over the
-            samples, within 300 and 10,000 steps. Each stage takes a twelfth of them.
-        batch_size: samples in a step, at most.
-        learning_rate: step size of Adam.
+        ranks: descending; by default each is about a fifth less than the one before, from 64 or
+            the number of values of a sample, if that is less, down to 1.
         validation_fraction: share of the samples that is held out for the errors, above 0 and at
             most 0.5.
-        standardize: whether columns of vectors are scaled to variance 1.
-        image_shape: shape of the images that flat samples are.
         distance: a distance between generated and real samples, stored with each point.
-        device: auto, cpu, cuda or mps.
         random_state: seed of weights, batches and held-out samples.
+        options: further arguments of :class:`lorae.LowRankAutoencoder`.
 
     Raises:
         InputError: if an argument or the samples are invalid.
         Diverged: if the loss is not finite.
 
-    Warns:
-        ConvergenceWarning: if the unconstrained model explains less than a hundredth of the
-            variance of held-out samples.
-
     Example:
         >>> from sklearn.datasets import load_iris
         >>> path = lorae_path(load_iris().data, ranks=[2, 1], steps=60)
         >>> [point.rank for point in path.points]
-        [4, 2, 1]
+        [2, 1]
     """
-    array, input_format = read_samples(X, image_shape)
-    check_training(
-        {
-            "latent": latent,
-            "steps": steps,
-            "batch_size": batch_size,
-            "width": width,
-            "learning_rate": learning_rate,
-            "validation_fraction": validation_fraction,
-        },
-        len(array),
-    )
-    trainer = Trainer(
-        to_training_dtype(input_format.to_tensor(array)),
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        held_out=round(max(validation_fraction, 2 / len(array)) * len(array)),
-        seed=random_state,
-        device=device,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(random_state)
-        samples = trainer.training_samples.cpu()
-        model = build_model(
-            samples, input_format, latent or 64, width=width, standardize=standardize
-        ).to(trainer.fabric.device)
-        ranks = _check_stages(model.bridge.latent, ranks, weights)
-        steps = steps or trainer.default_steps
-        trainer.run("training", AE(model), steps)
-        training_seconds = trainer.seconds
-        warn_if_no_better_than_mean(trainer, model)
-        stage = max(1, round(STAGE * steps))
-        points = tuple(
-            point if distance is None else replace(point, distance=distance(point.model))
-            for point in walk(trainer, model, stage, ranks=ranks, weights=weights)
+    check_range("validation_fraction", validation_fraction, 0, 0.5, open_low=True)
+    if len(X) < 4:
+        raise InputError(f"X must have at least 4 samples, got {len(X)}")
+    held_out = max(2, round(validation_fraction * len(X)))
+    kept, test = train_test_split(X, test_size=held_out, random_state=random_state)
+    values, fewest = int(np.prod(np.shape(X)[1:])), len(kept)
+    points = []
+    for rank in _check_ranks(ranks, min(values, fewest)):
+        start = time.perf_counter()
+        reducer = LowRankAutoencoder(n_components=rank, random_state=random_state, **options)
+        errors, deviations = reducer.fit(kept).squared_errors(test)
+        seconds = time.perf_counter() - start
+        mean, n = float(deviations.mean()), len(errors)
+        points.append(
+            PathPoint(
+                rank=rank,
+                error=float(errors.mean()) / mean,
+                standard_error=float(errors.std()) / mean / n**0.5,
+                pca_error=_pca_error(reducer, kept, test, rank),
+                seconds=seconds,
+                model=reducer.model_,
+                distance=None if distance is None else distance(reducer.model_),
+            )
         )
-    return RankPath(points, trainer.mean_error(model), training_seconds)
+    return RankPath(tuple(points))
+
+
+def _pca_error(reducer: LowRankAutoencoder, kept: Any, test: Any, rank: int) -> float:
+    """Return the share of held-out variance that principal components lose, in the same units."""
+    train, held_out = (reducer.scaled(part).flatten(1).double().numpy() for part in (kept, test))
+    pca = PCA(rank, random_state=0).fit(train)
+    lost = np.square(pca.inverse_transform(pca.transform(held_out)) - held_out).sum()
+    return float(lost / np.square(held_out - train.mean(0)).sum())
+
+
+def ladder(largest: int, ratio: float = 0.8) -> list[int]:
+    """Return ranks from the largest down to 1, each about a fifth less than the one before.
+
+    Example:
+        >>> ladder(16)
+        [16, 12, 9, 7, 5, 4, 3, 2, 1]
+    """
+    ranks = [largest]
+    while ranks[-1] > 1:
+        ranks.append(max(1, min(ranks[-1] - 1, int(ranks[-1] * ratio))))
+    return ranks
+
+
+def knee(ranks: Sequence[int], errors: Sequence[float]) -> int | None:
+    r"""Return the index of the knee of a path, where log error bends most over log rank.
+
+    Both logarithms are scaled to [0, 1]; the knee is the point furthest below the chord from the
+    smallest rank to the largest. None if no point between them is below it.
+
+    Args:
+        ranks: distinct, 1 or more.
+        errors: positive, as many.
+
+    Example:
+        >>> knee([1, 2, 3, 4, 6, 8, 16], [0.5, 0.3, 0.1, 0.01, 0.0099, 0.0098, 0.0097])
+        3
+        >>> knee([1, 2, 4], [1.0, 0.9, 0.1]) is None
+        True
+    """
+    x, y = (np.log(np.maximum(values, 1e-300)) for values in (ranks, errors))
+    x, y = ((v - v.min()) / max(v.max() - v.min(), 1e-12) for v in (x, y))
+    low, high = int(x.argmin()), int(x.argmax())
+    below = y[low] + (y[high] - y[low]) * (x - x[low]) - y
+    best = int(below.argmax())
+    return None if below[best] < 1e-9 or best in (low, high) else best
+
+
+def _rank(point: PathPoint | None) -> int | None:
+    return None if point is None else point.rank
 
 
 def lorae_paths(
@@ -267,8 +306,7 @@ def lorae_paths(
         n_jobs: number of processes, each with one thread; -1 for one on every core. The result
             does not depend on it. By default the paths are computed one after the other in this
             process, with all its threads.
-        options: keyword arguments of :func:`lorae_path`, except `random_state`, and `weights`,
-            along which every seed reaches ranks of its own.
+        options: keyword arguments of :func:`lorae_path`, except `random_state`.
 
     Raises:
         InputError: if an argument or the samples are invalid.
@@ -281,15 +319,14 @@ def lorae_paths(
         >>> from sklearn.datasets import load_iris
         >>> path = lorae_paths(load_iris().data, seeds=(0, 1), ranks=[2, 1], steps=60)
         >>> path.ranks, len(path.errors[0].values)
-        ((4, 2, 1), 2)
+        ((2, 1), 2)
     """
     if not seeds or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds must be at least one and all distinct, got {list(seeds)}")
     for seed in seeds:
         check_range("seed", seed, 0, 2**31 - 1)
-    for name in ("weights", "random_state"):
-        if options.get(name) is not None:
-            raise InputError(f"{name} must not be given to lorae_paths, got {options[name]}")
+    if "random_state" in options:
+        raise InputError("random_state must not be given to lorae_paths: give seeds")
     start = time.perf_counter()
     if n_jobs is None:
         paths = [lorae_path(X, random_state=seed, **options) for seed in seeds]
@@ -317,28 +354,17 @@ def _path_in_process(
     return path, [one.message for one in caught]
 
 
-def _check_stages(
-    latent: int, ranks: Sequence[int] | None, weights: Sequence[float] | None
-) -> Sequence[int]:
-    """Return the ranks of the stages, if they are not determined by weights.
+def _check_ranks(ranks: Sequence[int] | None, largest: int) -> Sequence[int]:
+    """Return the ranks of the points.
 
     Raises:
-        InputError: if there are both ranks and weights, or they are out of order or range.
+        InputError: if they are out of order or range.
     """
-    if ranks is not None and weights is not None:
-        raise InputError("give ranks or weights, not both")
-    if weights is not None:
-        if not weights or any(not weight > 0 for weight in weights):
-            raise InputError(f"weights must be positive numbers, got {list(weights)}")
-        return ()
     if ranks is None:
-        return ladder(latent)
-    falling = all(a > b for a, b in zip([latent, *ranks], ranks, strict=False))
+        return ladder(min(64, largest))
+    falling = all(a > b for a, b in zip([largest + 1, *ranks], ranks, strict=False))
     if not ranks or not falling or ranks[-1] < 1:
-        raise InputError(
-            f"ranks must fall from below the latent size, {latent}, to 1 at least, got "
-            f"{list(ranks)}"
-        )
+        raise InputError(f"ranks must fall from at most {largest} to at least 1, got {list(ranks)}")
     return ranks
 
 
@@ -346,13 +372,13 @@ def _plot(
     label: str,
     ranks: Sequence[int],
     errors: Sequence[float],
-    knee: int,
+    knee: int | None,
     margin: Sequence[float] = (),
 ) -> bytes:
-    mark = (knee, errors[list(ranks).index(knee)], f"knee: {knee}")
+    mark = None if knee is None else (knee, errors[list(ranks).index(knee)], f"knee: {knee}")
     return plot_curves(
         [Curve(label, ranks, errors, margin=margin, mark=mark)],
-        ("rank (codes of the model)", "held-out mean squared error"),
+        ("rank (codes of the model)", "share of held-out variance lost"),
         title="Error against rank",
         log="xy",
         markers=True,

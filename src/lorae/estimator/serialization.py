@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from lorae.errors import InputError
 from lorae.estimator.inputs import InputFormat
+from lorae.estimator.model_selection import Point
+from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import add_linear_layers
 from lorae.nn.autoencoder import Architecture, Autoencoder
 from lorae.nn.serialization import rebuild
 from lorae.utils.tensor_files import load_tensors, save_tensors
 
-VERSION = 2
+VERSION = 3
 _KIND = "LowRankAutoencoder"
 _ARRAYS = (
     "explained_variance_",
@@ -26,8 +28,19 @@ _ARRAYS = (
     "singular_values_",
     "components_",
     "mean_",
+    "offset_",
+    "calibration_",
 )
-_VALUES = ("n_components_", "n_features_in_", "reconstruction_error_", "unit_", "history_")
+_VALUES = (
+    "n_components_",
+    "n_components_interval_",
+    "n_features_in_",
+    "reconstruction_error_",
+    "unit_",
+    "history_",
+    "best_step_",
+)
+_NESTED = ("weight", "biases", "mean", "inverse")
 
 
 def save_fitted(path: Path, arguments: dict[str, Any], attributes: dict[str, Any]) -> None:
@@ -36,12 +49,14 @@ def save_fitted(path: Path, arguments: dict[str, Any], attributes: dict[str, Any
     Args:
         path: the file; an existing one is replaced.
         arguments: those of the constructor. Modules and generators are not written.
-        attributes: the fitted attributes; `path_` is not written.
+        attributes: the fitted attributes.
     """
-    model: Autoencoder = attributes["model_"]
+    nested: NestedModel = attributes["nested_"]
+    model = nested.model
     assert model.architecture is not None
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {name: torch.from_numpy(attributes[name]) for name in _ARRAYS}
+    tensors |= {f"nested.{name}": getattr(nested, name) for name in _NESTED}
     tensors["codes_"] = attributes["codes_"]
     names = attributes.get("feature_names_in_")
     about = {
@@ -51,10 +66,13 @@ def save_fitted(path: Path, arguments: dict[str, Any], attributes: dict[str, Any
         "architecture": dataclasses.asdict(model.architecture),
         "input_format": dataclasses.asdict(attributes["input_format_"]),
         "feature_names": None if names is None else list(names),
-        "ranks": {key: list(ranks.items()) for key, ranks in attributes["ranks_"].items()},
+        "ranks": list(attributes["ranks_"].items()),
+        "path": [point.to_dict() for point in attributes["path_"]],
         "values": {name: attributes[name] for name in _VALUES},
     }
-    save_tensors(path, tensors, about)
+    save_tensors(
+        path, {k: t.clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}, about
+    )
 
 
 def load_fitted(
@@ -87,10 +105,14 @@ def load_fitted(
     attributes |= {
         "codes_": tensors["codes_"],
         "input_format_": InputFormat.from_dict(about["input_format"]),
-        "model_": _load_model(path, tensors, about["architecture"], encoder, decoder),
-        "path_": [],
-        "ranks_": {key: dict(map(tuple, ranks)) for key, ranks in about["ranks"].items()},
+        "nested_": NestedModel(
+            _load_model(path, tensors, about["architecture"], encoder, decoder),
+            *(tensors[f"nested.{name}"] for name in _NESTED),
+        ),
+        "path_": [Point(**point) for point in about["path"]],
+        "ranks_": dict(map(tuple, about["ranks"])),
     }
+    attributes["n_components_interval_"] = tuple(attributes["n_components_interval_"])
     if about["feature_names"] is not None:
         attributes["feature_names_in_"] = np.array(about["feature_names"], dtype=object)
     return arguments, attributes
@@ -119,8 +141,8 @@ def _load_model(
         )
     try:
         if is_own and encoder is not None and decoder is not None:
-            latent = state["encoder.1.weight"].shape[1]
-            modules = add_linear_layers(encoder, decoder, latent)
+            latent, own = state["encoder.1.weight"].shape
+            modules = add_linear_layers(encoder, decoder, own, latent)
         model = rebuild(Architecture.from_dict(architecture), state, *modules)
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError, InputError) as error:

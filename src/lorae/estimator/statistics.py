@@ -1,10 +1,5 @@
-"""Statistics of a trained model over its training samples: variances, components, error and ranks.
+"""Statistics of a trained model over its training samples: variances, components and ranks."""
 
-They are computed after the codes of the model were changed to coordinates
-(:mod:`lorae.estimator.coordinates`).
-"""
-
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorae.estimator.coordinates import align, principal_coordinates
-from lorae.estimator.rank_reduction import mean_of
+from lorae.estimator.nested import NestedModel, to_coordinates
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
-from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import encode_all, squared_errors
 from lorae.utils.samples import subsample
 
@@ -36,12 +29,13 @@ class FittedModel:
     same names with an underscore, except for these.
 
     Attributes:
+        nested: the model and those of the first codes.
         unit: factor from the scaled units of the model to those of the statistics; their squared
             errors have its square.
         codes: the codes of up to `MAX_CODES` training samples.
     """
 
-    model: Autoencoder = field(repr=False)
+    nested: NestedModel = field(repr=False)
     unit: float
     explained_variance: Array
     explained_variance_ratio: Array
@@ -49,51 +43,39 @@ class FittedModel:
     components: Array
     mean: Array
     reconstruction_error: float
-    ranks: dict[str, dict[float, int]]
+    ranks: dict[float, int]
     codes: Tensor = field(repr=False)
 
 
-def fit_statistics(model: Autoencoder, samples: Tensor, unit: float = 1.0) -> FittedModel:
+def fit_statistics(nested: NestedModel, samples: Tensor, deviations: Tensor | None) -> FittedModel:
     """Return a trained model with coordinates for codes, and its statistics.
 
     Args:
-        model: without a bridge; it is left in evaluation mode, and unchanged otherwise.
-        samples: training samples, at least 2.
-        unit: factor from the scaled units of the model to those of the statistics.
+        nested: the model, before its codes are changed.
+        samples: training samples as floats, at least 2.
+        deviations: that samples are divided by in the units of the statistics; None for the units
+            of the samples.
     """
-    coordinates, n = principal_coordinates(model.eval(), samples), len(samples)
-    mean = mean_of(samples)
-    errors, deviations = squared_errors(model, samples, mean)
-    total, unexplained = (
-        float(part.sum()) * mean.numel() / (n - 1) for part in (deviations, errors)
-    )
-    # A model that is no better than the mean has coordinates, too, of next to no variance.
-    explained = max(total - unexplained, 1e-6 * total)
-    factor = math.sqrt(explained / float(coordinates.variances.sum())) if explained else 1.0
-    model = align(model, coordinates, factor * unit).eval()
-    codes = encode_all(model, samples)
-    moments = Moments(codes.shape[1]).update(codes)
-    variances = moments.covariance.diagonal().numpy()
+    scale, n = nested.model.scale.double().cpu(), len(samples)
+    ratio = scale if deviations is None else scale / deviations
+    unit = float(ratio.flatten()[0])
+    mean = samples.mean(0, dtype=torch.float64)
+    nested, effect = to_coordinates(nested, samples, mean, unit)
+    errors, spread = squared_errors(nested.model, samples, mean)
+    total = float(spread.sum()) * mean.numel() * unit**2 / (n - 1)
+    codes = encode_all(nested.model, samples)
+    variances = Moments(codes.shape[1]).update(codes).covariance.diagonal().cpu()
+    if deviations is not None:
+        effect = effect * deviations.flatten()
     return FittedModel(
-        model=model,
+        nested=nested,
         unit=unit,
-        explained_variance=variances,
-        explained_variance_ratio=variances / max(total * unit**2, TINY),
-        singular_values=np.sqrt((n - 1) * variances),
-        components=(coordinates.directions / factor).numpy(),
+        explained_variance=variances.numpy(),
+        explained_variance_ratio=(variances / max(total, TINY)).numpy(),
+        singular_values=((n - 1) * variances).sqrt().numpy(),
+        components=effect.numpy(),
         mean=mean.flatten().numpy(),
         reconstruction_error=float(errors.mean()) * unit**2,
-        ranks=code_ranks(moments),
+        ranks=spectral.rank_profile(variances.sort(descending=True).values),
         codes=subsample(codes, MAX_CODES),
     )
-
-
-def code_ranks(moments: Moments) -> dict[str, dict[float, int]]:
-    """Return the ranks of the covariance of codes, whitened and as they are, by threshold."""
-    covariance = moments.covariance.cpu()
-    deviations = covariance.diagonal().sqrt().clamp(min=TINY)
-    whitened = torch.linalg.svdvals(covariance / deviations / deviations[:, None])
-    return {
-        "whitened": spectral.rank_profile(whitened),
-        "coordinates": spectral.rank_profile(moments.spectrum().cpu()),
-    }

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from lorae.errors import InputError
-from lorae.estimator.model_selection import rule_for
+from lorae.estimator.model_selection import check_rule
 from lorae.utils.validation import check_range
 
-_INTEGERS = ("latent", "steps", "batch_size")
+_INTEGERS = ("max_components", "steps", "batch_size")
 _LARGEST = {"width": 64, "learning_rate": 1, "validation_fraction": 0.5}
 
 
@@ -26,8 +26,8 @@ def check_training(options: Mapping[str, Any], n_samples: int) -> None:
     """Check the arguments that training depends on, and that there are samples enough for it.
 
     Args:
-        options: latent and steps, which may be None, batch_size, width, learning_rate and
-            validation_fraction, and encoder and decoder, if there are; others are ignored.
+        options: max_components, steps and validation_fraction, which may be None, batch_size,
+            width and learning_rate, and encoder and decoder, if there are; others are ignored.
         n_samples: number of samples.
 
     Raises:
@@ -35,7 +35,7 @@ def check_training(options: Mapping[str, Any], n_samples: int) -> None:
     """
     for name in (*_INTEGERS, *_LARGEST):
         value = options[name]
-        if value is None and name in ("latent", "steps"):
+        if value is None and name in ("max_components", "steps", "validation_fraction"):
             continue
         if name in _INTEGERS:
             if not is_integer(value):
@@ -51,24 +51,29 @@ def check_training(options: Mapping[str, Any], n_samples: int) -> None:
         raise InputError(f"X must have at least 2 samples, got n_samples = {n_samples}")
 
 
-def check_n_components(value: Any, latent: int | None, n_samples: int, n_values: int) -> None:
+def check_n_components(value: Any, n_samples: int, n_values: int) -> None:
     """Check the number of components for samples of `n_values` values.
+
+    Args:
+        value: the number, a share or "auto".
+        n_samples: number of samples.
+        n_values: number of values of a sample.
 
     Raises:
         InputError: if it is neither an integer in range nor a share nor "auto", or if there are
             too few samples to choose it.
     """
     if not is_integer(value):
-        rule_for(value)
-        if n_samples < 4:
+        check_rule(value)
+        if n_samples < 10:
             raise InputError(
-                "X must have at least 4 samples to choose n_components, got n_samples = "
+                "X must have at least 10 samples to choose n_components, got n_samples = "
                 f"{n_samples}"
             )
         return
-    largest = min(n_samples, n_values) if latent is None else min(n_samples, n_values, latent)
-    if not 1 <= value <= largest:
+    limit = min(n_samples, n_values)
+    if not 1 <= value <= limit:
         raise InputError(
-            f"n_components must be 1 to {largest}, the least of n_samples = {n_samples}, the "
-            f"{n_values} values of a sample and latent, got {value}"
+            f"n_components must be 1 to {limit}, the least of n_samples = {n_samples} and the "
+            f"{n_values} values of a sample, got {value}"
         )

@@ -120,9 +120,16 @@ def fully_connected(
 
 
 def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = None) -> Pair:
-    """Return networks for vectors with a linear path beside the layers (:mod:`lorae.nn.residual`).
+    """Return fully connected networks with a linear path (:mod:`lorae.nn.residual`).
 
-    Hidden layers and arguments are those of :func:`fully_connected`.
+    Two hidden layers of 256 units (times `width`) each way.
+
+    Args:
+        shape: shape of a sample, without the batch, of any number of dimensions.
+        latent: number l of latent dimensions, 1 to the number of values of a sample.
+        width: factor on the hidden numbers of units, positive.
+        value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
+            None if unbounded.
 
     Raises:
         InputError: if an argument is out of range.
@@ -133,13 +140,14 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
         >>> decoder(encoder(torch.zeros(5, 13))).shape
         torch.Size([5, 13])
     """
-    _check_vector(shape)
+    if not shape or min(shape) < 1:
+        raise InputError(f"shape must have only positive sides, got {tuple(shape)}")
     check_sizes(latent, width)
-    dim, hidden = shape[0], _units(shape[0], width)
-    decoder = linear_path.decoder(latent, hidden, dim)
-    return Pair(
-        linear_path.encoder(dim, hidden, latent), nn.Sequential(*decoder, _activation(value_range))
-    )
+    (hidden,) = scale_widths([256], width)
+    decoder = linear_path.decoder(latent, hidden, shape)
+    if value_range is not None:
+        decoder.append(_activation(value_range))
+    return Pair(linear_path.encoder(shape, hidden, latent), decoder)
 
 
 # Networks by name

@@ -1,23 +1,25 @@
-r"""Fully connected networks with a linear path beside the layers, for vectors.
+r"""Fully connected networks with a linear path beside the layers, for samples of any shape.
 
 .. math::
     E(x) = W x + V f(x) + c, \qquad D(z) = A z + g(B z + b) + a,
 
-with f and g of two layers with ReLU, of the sizes of :func:`lorae.nn.networks.fully_connected`.
-With V and the last layer of g at 0 the pair is linear, so training can start from principal
-components (:func:`start_from_components`) and adds to them what lowers the error. On tables with
-few columns and few samples these are already close to the best.
+with f and g of two layers of h units with GELU. With V and the last layer of g at 0 the pair is
+linear, so training can start from principal components (:func:`start_from_components`) and adds to
+them what lowers the error.
 
 The encoder ends in one linear layer, over x and f(x) together, and the decoder begins with one, so
 both absorb a linear map of the codes exactly.
 """
+
+import itertools
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorae.errors import InputError
-from lorae.nn.blocks import dense
+from lorae.nn.blocks import Shape
 
 
 class AppendFeatures(nn.Module):
@@ -56,36 +58,46 @@ class AddCorrection(nn.Module):
         return corrected
 
 
-def encoder(values: int, hidden: tuple[int, int], latent: int) -> nn.Sequential:
-    """Return the encoder of a vector, with PyTorch's default initialization."""
-    features = nn.Sequential(*dense(values, *hidden), nn.ReLU())
-    return nn.Sequential(AppendFeatures(features), nn.Linear(values + hidden[1], latent))
+def encoder(shape: Shape, hidden: int, latent: int) -> nn.Sequential:
+    """Return the encoder of samples of a shape, with PyTorch's default initialization."""
+    values = math.prod(shape)
+    features = nn.Sequential(*_dense(values, hidden, hidden))
+    flatten = [nn.Flatten()] if len(shape) > 1 else []
+    return nn.Sequential(*flatten, AppendFeatures(features), nn.Linear(values + hidden, latent))
 
 
-def decoder(latent: int, hidden: tuple[int, int], values: int) -> nn.Sequential:
-    """Return the decoder of a vector, with PyTorch's default initialization."""
-    correction = nn.Sequential(nn.ReLU(), *dense(hidden[1], hidden[0], values))
-    return nn.Sequential(nn.Linear(latent, values + hidden[1]), AddCorrection(values, correction))
+def decoder(latent: int, hidden: int, shape: Shape) -> nn.Sequential:
+    """Return the decoder to samples of a shape, with PyTorch's default initialization."""
+    values = math.prod(shape)
+    correction = nn.Sequential(nn.GELU(), *_dense(hidden, hidden), nn.Linear(hidden, values))
+    unflatten = [nn.Unflatten(1, shape)] if len(shape) > 1 else []
+    first = nn.Linear(latent, values + hidden)
+    return nn.Sequential(first, AddCorrection(values, correction), *unflatten)
+
+
+def _dense(*sizes: int) -> list[nn.Module]:
+    pairs = itertools.pairwise(sizes)
+    return [layer for a, b in pairs for layer in (nn.Linear(a, b), nn.GELU())]
 
 
 @torch.no_grad()
 def start_from_components(
-    encoder: nn.Sequential, decoder: nn.Sequential, samples: Float[Tensor, "n d"]
+    encoder: nn.Sequential, decoder: nn.Sequential, axes: Float[Tensor, "l d"]
 ) -> None:
-    """Make the pair, in place, the projection on the principal components of scaled samples.
+    """Make the pair, in place, the projection of centred samples on their principal axes.
 
     Args:
         encoder: made by :func:`encoder`.
         decoder: made by :func:`decoder`, of the same latent dimension.
-        samples: n of them, at least 1.
+        axes: orthonormal rows, from :func:`principal_axes`.
 
     Raises:
         InputError: if the networks have no linear path.
 
     Example:
-        >>> pair = encoder(3, (8, 8), 2), decoder(2, (8, 8), 3)
+        >>> pair = encoder((3,), 8, 2), decoder(2, 8, (3,))
         >>> x = torch.randn(9, 2) @ torch.randn(2, 3)
-        >>> start_from_components(*pair, x)
+        >>> start_from_components(*pair, principal_axes(x, 2)[0])
         >>> torch.allclose(pair[1](pair[0](x)), x, atol=1e-5)
         True
     """
@@ -96,31 +108,33 @@ def start_from_components(
         and isinstance(added, AddCorrection)
     ):
         raise InputError("encoder and decoder must have a linear path to start from components")
-    x = samples.double()
-    mean = x.mean(0)
-    axes = _axes(x - mean, last.out_features)
     values = added.values
     last.weight.zero_()
     last.weight[:, :values] = axes.to(last.weight)
-    last.bias.copy_(-axes @ mean)
+    last.bias.zero_()
     first.weight[:values] = axes.mT.to(first.weight)
-    first.bias[:values] = mean.to(first.bias)
+    first.bias[:values] = 0
     end = [layer for layer in added.correction.modules() if isinstance(layer, nn.Linear)][-1]
     end.weight.zero_()
     end.bias.zero_()
 
 
-def _axes(centred: Float[Tensor, "n d"], count: int) -> Float[Tensor, "l d"]:
-    """Return the principal axes as rows, completed by random ones if the samples have too few.
+def principal_axes(
+    centred: Float[Tensor, "n d"], count: int
+) -> tuple[Float[Tensor, "l d"], Float[Tensor, " l"]]:
+    """Return the principal axes as rows, and the standard deviations along them, in float64.
 
-    R of the decomposition X = Q R has the same axes as X, and at most d rows.
+    Axes beyond the rank that n samples can have are random ones, of deviation 0. R of the
+    decomposition X = Q R has the same axes as X, and at most d rows.
     """
-    R = torch.linalg.qr(centred, mode="r").R
-    axes: Tensor = torch.linalg.svd(R, full_matrices=False).Vh[:count]
+    R = torch.linalg.qr(centred.double(), mode="r").R
+    _, sigma, Vh = torch.linalg.svd(R, full_matrices=False)
+    axes, deviations = Vh[:count], sigma[:count] / len(centred) ** 0.5
     missing = count - len(axes)
     if missing:
         generator = torch.Generator().manual_seed(0)
         others = torch.randn(missing, centred.shape[1], generator=generator, dtype=axes.dtype)
         others -= others @ axes.mT @ axes
         axes = torch.cat([axes, torch.linalg.qr(others.mT).Q.mT])
-    return axes
+        deviations = torch.cat([deviations, deviations.new_zeros(missing)])
+    return axes, deviations

@@ -1,0 +1,236 @@
+r"""Training of one model of a given number of codes, as long as held-out samples gain from it.
+
+1. The model starts as principal component analysis (:mod:`lorae.estimator.networks`).
+2. It is trained on a part of the samples by :class:`lorae.objectives.nested.NestedDenoising`, with
+   one cycle of the learning rate. Every 25 steps its error on the rest is measured, and the
+   weights of the smallest error are kept. Training stops when that error has not improved for two
+   fifths of the steps.
+3. If the best model is the first one, the result is PCA of all samples. If it is one of the first
+   four fifths of training, the networks would overfit, and all samples are trained on anew in a
+   cycle that is as long as the best one was. Otherwise the best model is the result.
+
+So the amount of nonlinearity follows the data, down to none.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lorae.estimator.nested import NestedModel
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import squared_errors
+from lorae.objectives.base import Objective
+from lorae.objectives.nested import NestedDenoising
+from lorae.training.loop import Stepper, optimize
+from lorae.training.options import OptimizerOptions
+from lorae.training.sampler import Sampler
+
+EVALUATE_EVERY = 25
+PATIENCE = 0.4
+"""Share of the steps without improvement after which training stops."""
+OVERFITS = 0.8
+"""A best model before this share of the steps means that the rest of them overfits."""
+EXACT = 0.001
+"""Share of the variance below which samples count as reproduced."""
+_MAX_HELD_OUT = 1000
+
+Build = Callable[[Tensor], Autoencoder]
+"""Returns an untrained model for training samples."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a model is trained.
+
+    Attributes:
+        steps: optimizer steps, at most.
+        batch_size: samples in a step, at most.
+        learning_rate: the largest one of the cycle.
+        held_out: share of the samples that is held out.
+        seed: of the batches and of the choice of held-out samples.
+        fabric: the device.
+        prefix_weight: weight of the reconstruction from the first codes.
+        report: called with a line of the history from time to time.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    held_out: float
+    seed: int
+    fabric: Fabric
+    prefix_weight: float = 0.1
+    report: Callable[[dict[str, Any]], None] = field(default=lambda _: None, repr=False)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model.
+
+    Attributes:
+        objective: the model with its biases of the first codes.
+        best_step: the step of the smallest held-out error.
+        errors: held-out error by step, of the training with held-out samples.
+        held_out_errors: squared error of each held-out sample, by a model that did not see it.
+    """
+
+    objective: NestedDenoising
+    best_step: int
+    errors: dict[int, float]
+    held_out_errors: Float[Tensor, " n"]
+
+    @property
+    def model(self) -> Autoencoder:
+        """The model."""
+        return self.objective.model
+
+
+def split(samples: Tensor, setting: Setting) -> tuple[Tensor, Tensor]:
+    """Return the samples to train on and those that are held out, at least one of each."""
+    n = len(samples)
+    count = min(max(1, round(setting.held_out * n)), _MAX_HELD_OUT)
+    generator = torch.Generator().manual_seed(setting.seed)
+    order = torch.randperm(n, generator=generator)
+    return samples[order[count:]], samples[order[:count]]
+
+
+def train(
+    build: Build,
+    samples: Tensor,
+    setting: Setting,
+    start: NestedModel | None = None,
+    *,
+    found: Trained | None = None,
+    refit: bool = True,
+) -> Trained:
+    """Return a model that is trained as long as held-out samples gain from it.
+
+    Args:
+        build: returns the model to start from.
+        samples: n of them, at least 2.
+        setting: see there.
+        start: a model to start from instead.
+        found: the result without step 3, if it is known.
+        refit: whether step 3 is made; otherwise the best model is the result.
+
+    Raises:
+        Diverged: if the loss is not finite.
+    """
+
+    def begin(part: Tensor) -> NestedDenoising:
+        objective = NestedDenoising(build(part)) if start is None else start.to_objective()
+        objective.prefix_weight = setting.prefix_weight
+        return objective
+
+    if found is None:
+        found = _search(begin, samples, setting)
+    if not refit or found.best_step >= OVERFITS * setting.steps:
+        return found
+    objective = begin(samples)
+    schedule = partial(one_cycle, steps=found.best_step)
+    for _ in _steps(
+        objective, samples, setting, steps=found.best_step, schedule=schedule, phase="all samples"
+    ):
+        pass
+    return replace(found, objective=objective.eval())
+
+
+def _search(
+    begin: Callable[[Tensor], NestedDenoising], samples: Tensor, setting: Setting
+) -> Trained:
+    """Return the model of the smallest held-out error."""
+    kept, held_out = split(samples, setting)
+    objective = begin(kept)
+    errors = {0: held_out_error(objective, held_out)}
+    best, best_step = copy.deepcopy(objective.state_dict()), 0
+    schedule = partial(one_cycle, steps=setting.steps)
+    for step in _steps(
+        objective, kept, setting, steps=setting.steps, schedule=schedule, phase="training"
+    ):
+        if step % EVALUATE_EVERY and step != setting.steps:
+            continue
+        errors[step] = held_out_error(objective, held_out)
+        if errors[step] < errors[best_step]:
+            best, best_step = copy.deepcopy(objective.state_dict()), step
+        if step - best_step > PATIENCE * setting.steps:
+            break
+    objective.load_state_dict(best)
+    held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]
+    return Trained(objective, best_step, errors, held_out_errors)
+
+
+def one_pass(objective: NestedDenoising, samples: Tensor, setting: Setting) -> None:
+    """Train in one pass over samples, at a tenth of the learning rate."""
+    steps = max(1, len(samples) // setting.batch_size)
+    for _ in _steps(
+        objective, samples, setting, steps=steps, schedule=lambda _: 0.1, phase="partial fit"
+    ):
+        pass
+    objective.eval()
+
+
+def _steps(
+    objective: Objective,
+    samples: Tensor,
+    setting: Setting,
+    *,
+    steps: int,
+    schedule: Callable[[int], float],
+    phase: str,
+) -> Iterator[int]:
+    """Train for a number of steps, and yield after each."""
+    options = OptimizerOptions(learning_rate=setting.learning_rate)
+    size = min(setting.batch_size, len(samples))
+    sampler = Sampler(samples, setting.fabric, batch_size=size, seed=setting.seed)
+    stepper = Stepper(objective, options, setting.fabric)
+    for step in optimize(stepper, sampler.batch, steps, schedule):
+        yield step
+        if step % 50 == 0 or step == steps:
+            means = stepper.totals.means()
+            setting.report({"phase": phase, "step": step, "steps": steps, "loss": means["loss"]})
+            stepper.totals.clear()
+
+
+def one_cycle(step: int, steps: int, rise: float = 0.3) -> float:
+    """Return the factor on the learning rate, which rises from 1/25 to 1 and falls to 0.
+
+    Both parts are half waves of a cosine.
+
+    Reference:
+        Smith and Topin, Super-convergence (2019).
+
+    Example:
+        >>> [round(one_cycle(k, 100), 3) for k in (0, 15, 30, 65, 100)]
+        [0.04, 0.52, 1.0, 0.5, 0.0]
+    """
+    progress = step / steps
+    if progress < rise:
+        return 0.52 - 0.48 * math.cos(math.pi * progress / rise)
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - rise) / (1 - rise))
+
+
+@torch.no_grad()
+def held_out_error(objective: NestedDenoising, samples: Tensor) -> float:
+    """Return the mean squared error over samples and values, in scaled units.
+
+    If the first codes count as much as all of them, it is the geometric mean over their numbers
+    1, 2, 4, ... and all, so that each of these errors counts in proportion to itself. There an
+    error of a thousandth of the variance counts as none.
+    """
+    model = objective.model
+    if objective.prefix_weight < 1:
+        return float(squared_errors(model, samples, samples[0])[0].mean())
+    latent = model.bridge.latent
+    lengths = [2**i for i in range(latent.bit_length()) if 2**i < latent]
+    samples = samples.to(model.shift)
+    errors = objective.eval().prefix_errors(samples, [*lengths, latent])
+    objective.train()
+    return float((errors + EXACT * model.scaled(samples).square().mean()).log().mean().exp())

@@ -1,0 +1,131 @@
+r"""Nested denoising: codes whose first j coordinates are a model of their own, for every j.
+
+For a batch x in scaled units, noise :math:`\varepsilon \sim N(0, I)` and codes
+:math:`z = E(x + s \varepsilon)`,
+
+.. math::
+    L = \operatorname{mean} (D_l(z) - x)^2
+        + w \operatorname{mean} (D_m(z_1, \dots, z_m, 0, \dots, 0) - x)^2,
+
+where the length m is drawn for each sample, log-uniformly from 1 to l - 1 (in the second term, of
+half of the batch, for speed), and :math:`D_m` is the
+decoder with a bias :math:`b_m` of its own after its first linear layer. The second term orders the
+coordinates as in principal component analysis, and for linear networks its minimum is PCA.
+
+The encoder must not depend on the part of a sample that the codes cannot hold. So the standard
+deviation s of the noise is the root mean square of the present reconstruction error: it falls
+as the model improves, and is next to nothing where the samples are reproduced.
+
+Reference:
+    Rippel, Gelbart, Adams, Learning ordered representations with nested dropout (ICML 2014);
+    Vincent et al., Extracting and composing robust features with denoising autoencoders (ICML
+    2008). The bias for each length and the noise of the size of the error are ours.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lorae.errors import InputError
+from lorae.nn.autoencoder import Autoencoder
+from lorae.objectives.base import Objective, Terms
+
+PREFIX_WEIGHT = 0.1
+WEIGHT_DECAY = 0.01
+_MOMENTUM = 0.02  # weight of a batch in the running mean of the error
+
+
+class NestedDenoising(Objective):
+    """The reconstruction of all codes, and of a random number of the first codes.
+
+    Args:
+        model: without a bridge, whose decoder begins with a linear layer.
+        prefix_weight: w, at least 0.
+        noise: factor on the standard deviation of the noise.
+
+    Attributes:
+        prefix_biases: b_1 to b_l, l x h.
+        error_: the running mean of the squared error.
+
+    Raises:
+        InputError: if the decoder does not begin with a linear layer.
+
+    Example:
+        >>> from lorae.nn.autoencoder import Architecture, build
+        >>> objective = NestedDenoising(build(Architecture("residual", (6,), 3)))
+        >>> sorted(objective(torch.randn(10, 6)))
+        ['prefix', 'reconstruction']
+    """
+
+    error_: Tensor
+
+    def __init__(
+        self, model: Autoencoder, prefix_weight: float = PREFIX_WEIGHT, noise: float = 1.0
+    ) -> None:
+        super().__init__(model)
+        self.prefix_weight, self.noise = prefix_weight, noise
+        first = model.decoder[0] if isinstance(model.decoder, nn.Sequential) else None
+        if not isinstance(first, nn.Linear):
+            raise InputError(
+                f"decoder must begin with a Linear layer, got {type(model.decoder).__name__}"
+            )
+        self.prefix_biases = nn.Parameter(torch.zeros(first.in_features, first.out_features))
+        self.register_buffer("error_", torch.tensor(torch.nan))
+
+    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
+        """Return both errors."""
+        decoder = self.model.decoder
+        assert isinstance(decoder, nn.Sequential)
+        target = self.model.scaled(x)
+        z = self.model.encoder(self._with_noise(target))
+        reconstruction = functional.mse_loss(decoder(z), target)
+        with torch.no_grad():
+            self.error_.lerp_(reconstruction.detach(), _MOMENTUM)
+        latent = z.shape[1]
+        if latent == 1 or self.prefix_weight == 0:
+            return {"reconstruction": reconstruction}
+        half = z[: (len(z) + 1) // 2]
+        length = (latent ** torch.rand(len(half), device=z.device)).long().clamp(1, latent - 1)
+        kept = torch.arange(latent, device=z.device) < length[:, None]
+        hidden = decoder[0](half * kept) + self.prefix_biases[length - 1]
+        prefix = functional.mse_loss(decoder[1:](hidden), target[: len(half)])
+        return {"reconstruction": reconstruction, "prefix": self.prefix_weight * prefix}
+
+    def prefix_errors(
+        self, x: Float[Tensor, "n *shape"], lengths: list[int]
+    ) -> Float[Tensor, " q"]:
+        """Return the mean squared errors of reconstructions from the first codes, without noise.
+
+        Args:
+            x: samples in the units of the data.
+            lengths: numbers of codes, 1 to l.
+        """
+        target, z = self.codes(x)
+        decoder, latent = self.model.decoder, z.shape[1]
+        assert isinstance(decoder, nn.Sequential)
+        errors = []
+        for length in lengths:
+            kept = torch.arange(latent, device=z.device) < length
+            hidden = decoder[0](z * kept)
+            if length < latent:
+                hidden = hidden + self.prefix_biases[length - 1]
+            errors.append(functional.mse_loss(decoder[1:](hidden), target))
+        return torch.stack(errors)
+
+    def _with_noise(self, target: Tensor) -> Tensor:
+        """Return scaled samples with noise of the size of the running error."""
+        if self.noise == 0:
+            return target
+        if bool(self.error_.isnan()):
+            with torch.no_grad():
+                output = self.model.decoder(self.model.encoder(target))
+                self.error_.copy_(functional.mse_loss(output, target))
+        return target + self.noise * self.error_.sqrt() * torch.randn_like(target)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Return all parameters, with the decoupled weight decay of AdamW."""
+        decay = {"weight_decay": WEIGHT_DECAY, "decoupled_weight_decay": True}
+        return [{"params": list(self.parameters()), "lr": learning_rate} | decay]

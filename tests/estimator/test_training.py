@@ -1,0 +1,83 @@
+"""Training: as long as held-out samples gain, from PCA and back to it."""
+
+import numpy as np
+import pytest
+import torch
+
+from lorae.estimator.networks import build_model
+from lorae.estimator.training import OVERFITS, Setting, one_cycle, one_pass, split, train
+from lorae.objectives.nested import NestedDenoising
+from lorae.training.devices import single_process
+from lorae.utils.seeding import temporary_seed
+
+
+def setting(**changes) -> Setting:
+    fabric = single_process("cpu")
+    fields = {"steps": 200, "batch_size": 50, "learning_rate": 3e-3, "held_out": 0.2, "seed": 0}
+    return Setting(**fields | {"fabric": fabric} | changes)
+
+
+def fit(samples, **changes):
+    with temporary_seed(0):
+        return train(lambda part: build_model(part, 2, width=0.25), samples, setting(**changes))
+
+
+def curved() -> torch.Tensor:
+    t = torch.rand(400, 2, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    return torch.cat([t, t.square(), t.sin()], 1)
+
+
+def noise() -> torch.Tensor:
+    return torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_curved_samples_are_learnt_better_than_by_pca():
+    trained = fit(curved())
+    assert trained.errors[trained.best_step] < 0.5 * trained.errors[0]
+    assert trained.best_step == min(trained.errors, key=trained.errors.__getitem__)
+
+
+def test_where_networks_overfit_the_model_is_pca_of_all_samples():
+    trained = fit(noise(), learning_rate=0.05)
+    if trained.best_step:
+        assert trained.best_step < OVERFITS * 200
+    else:
+        expected = build_model(noise(), 2)(noise())
+        torch.testing.assert_close(trained.model(noise()), expected, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        lost = float((trained.model(noise()) - noise()).square().mean())
+    assert lost < 1
+
+
+def test_held_out_samples_do_not_take_part():
+    kept, held_out = split(torch.arange(50.0)[:, None], setting())
+    assert len(held_out) == 10
+    assert not set(kept.flatten().tolist()) & set(held_out.flatten().tolist())
+    assert len(split(torch.zeros(2, 1), setting(held_out=0.5))[1]) == 1
+
+
+def test_one_seed_gives_one_model():
+    one, two = fit(curved(), steps=30), fit(curved(), steps=30)
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_known_result_is_not_computed_again():
+    samples = curved()
+    found = train(lambda part: build_model(part, 2), samples, setting(), refit=False)
+    again = train(lambda part: build_model(part, 2), samples, setting(), found=found)
+    assert again is found or found.best_step < OVERFITS * 200
+
+
+def test_one_pass_makes_one_pass():
+    lines = []
+    objective = NestedDenoising(build_model(curved(), 2))
+    one_pass(objective, curved(), setting(report=lines.append))
+    assert [line["step"] for line in lines] == [8]
+
+
+def test_the_cycle_rises_and_falls():
+    factors = [one_cycle(k, 100) for k in range(101)]
+    assert int(np.argmax(factors)) == 30
+    assert max(factors) == pytest.approx(1)
+    assert np.all(np.diff(factors[30:]) < 0)
