@@ -42,14 +42,16 @@ def build_model(
     """
     shift, scale = scaling(samples, standardize=standardize)
     if modules is not None:
-        return wrap_modules(*modules, samples[:2], latent=latent, shift=shift, scale=scale)
+        return wrap_modules(
+            *modules, samples[:2], latent=latent, shift=shift.float(), scale=scale.float()
+        )
     centred = ((samples.double() - shift) / scale).flatten(1)
     axes, deviations = principal_axes(centred, latent)
     scale = scale * deviations.square().mean().sqrt().clamp(min=1e-30)
     architecture = Architecture(
         "residual", tuple(samples.shape[1:]), latent, width=width, value_range=None
     )
-    model = build(architecture, shift, scale)
+    model = build(architecture, shift.float(), scale.float())
     encoder, decoder = model.encoder, model.decoder
     assert isinstance(encoder, nn.Sequential)
     assert isinstance(decoder, nn.Sequential)
