@@ -182,7 +182,7 @@ def test_resuming_with_other_options_is_refused(lorae, stopped):
         (["--latent", "5"], "latent was 6 and is now 5"),
         (["--width", "1"], "width was 0.1 and is now 1.0"),  # the default, but given
         (["--model", "ae"], "model was lorae and is now ae.* weight was 0.001 and is now None"),
-        (["--epochs", "7"], "steps was 12 and is now 175"),
+        (["--batch-size", "7"], "batch_size was .* and is now 7"),
     ):
         assert_refused(lorae("train", "--resume", stopped, *arguments), pattern)
     assert content(stopped) == before

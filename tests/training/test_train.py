@@ -169,14 +169,12 @@ def test_results_depend_on_the_seed_alone(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"latent": 65},
         {"network": "mnist"},
         {"network": "konv"},
         {"model": "ae", "weight": 0.1},
         {"settings": {"depth": 3}},
         {"model": "irmae", "settings": {"depth": 0}},
         {"model": "rrae", "settings": {"rank": 65}},
-        {"batch_size": 2000},
         {"device": "gpux"},
         {"device": "cuda"},
     ],

@@ -308,6 +308,7 @@ class Fid:
         is_array = path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
         options = {"layout": self.layout} if is_array else {"size": self.size, "crop": self.crop}
         data = read(name, test_fraction=0.5, value_range=self.value_range, **options)
+        _check_images(name, data)
         print_notes(name, data.notes)
         if not data.follows_convention:
             raise InputError(

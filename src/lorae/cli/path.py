@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PathCommand(ReadOptions):
-    """Train a model of each rank, and write the models and their held-out errors beside PCA's.
+    """Train a model of each rank, and write the models and their errors beside those of PCA.
 
     With several seeds, errors have intervals, and each seed has a folder of models.
     """

@@ -318,9 +318,21 @@ def unique(cells: Iterable[Cell]) -> Iterator[Cell]:
             yield cell
 
 
+_READING = (
+    *("value_range", "layout", "header", "separator", "decimal", "encoding"),
+    *("columns", "drop", "index"),
+)
+
+
 def portable_options(options: Options) -> dict[str, Any]:
-    """Return the options that a result depends on, all except devices, as JSON values."""
-    return {k: v for k, v in dataclasses.asdict(options).items() if k not in MACHINES}
+    """Return the options that a result depends on, as JSON values.
+
+    These are all except devices. Those of reading that have their default are left out, as records
+    from before there were such options have none.
+    """
+    fields = dataclasses.asdict(options)
+    unset = {name for name in _READING if not fields[name]}
+    return {k: v for k, v in fields.items() if k not in MACHINES and k not in unset}
 
 
 def _convert(path: Path) -> None:

@@ -37,6 +37,7 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.Tanh: "tanh",
     nn.ELU: "elu",
     nn.SiLU: "silu",
+    nn.GELU: "gelu",
     nn.Softplus: "softplus",
 }
 

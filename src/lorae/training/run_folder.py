@@ -356,7 +356,11 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
         found = [run for run in candidates if run.exists and run.finished]
         unfinished = [run for run in candidates if run.exists and not run.finished]
         runs += found
-        skipped += [f"skipped {str(one.path)!r}: its training has not ended" for one in unfinished]
+        skipped += [
+            f"skipped {str(one.path)!r}: its training has not ended; continue it with `lorae train "
+            f"--resume {one.path}`"
+            for one in unfinished
+        ]
         if not found and not unfinished:
             skipped.append(f"skipped {str(path)!r}: it is no run, and holds none")
     if not runs:

@@ -73,12 +73,21 @@ function activation({ kind, slope }) {
     tanh: Math.tanh,
     elu: (v) => (v > 0 ? v : slope * Math.expm1(v)),
     silu: (v) => v / (1 + Math.exp(-v)),
+    gelu: (v) => (v * (1 + erf(v / Math.SQRT2))) / 2,
     softplus: (v) => (v > 20 ? v : Math.log1p(Math.exp(v))),
   }[kind];
   return (x) => {
     for (let k = 0; k < x.length; k++) x[k] = map(x[k]);
     return x;
   };
+}
+
+// Abramowitz and Stegun, formula 7.1.26: the error is below 1.5e-7.
+function erf(x) {
+  const t = 1 / (1 + 0.3275911 * Math.abs(x));
+  const series =
+    t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
+  return Math.sign(x) * (1 - series * Math.exp(-x * x));
 }
 
 function affine({ channels, values, weight, bias }, part) {
