@@ -17,7 +17,7 @@ from _cells import read
 from _sets import SETS
 from scipy.stats import t
 
-OURS = ("ours", "ours, images")
+OURS = ("ours",)
 MARGIN = 0.03
 PREFACE = """
 Written by `python3 dev.py bench estimator --tables`; see `benchmarks/README.md` for the protocol. A

@@ -5,8 +5,7 @@ and number of codes k:
 
 - lost: squared error of held-out samples, as a share of their squared deviation from the training
   samples' mean;
-- first: the same from the first j codes of that fit alone, the others being zero, for methods whose
-  codes are ordered;
+- first: the same from the first j codes of that fit alone, for methods whose codes are ordered;
 - wrong: error of 5 nearest neighbours in the codes, where the set has labels;
 - seconds: of `fit`, processor time of one thread.
 
@@ -39,25 +38,22 @@ EARLY = ("PCA", "plain", "plain, no path", "plain, early")
 
 
 class Ours:
-    """The estimator at its defaults, on columns or on images."""
+    """The estimator at its defaults. Images give the same networks as their columns."""
 
-    def __init__(self, k: int, seed: int, shape: tuple[int, ...] | None = None) -> None:
-        self.shape, self.model = shape, lorae.LowRankAutoencoder(n_components=k, random_state=seed)
-
-    def samples(self, X: np.ndarray) -> np.ndarray:
-        return X if self.shape is None else X.reshape(len(X), *self.shape)
+    def __init__(self, k: int, seed: int) -> None:
+        self.model = lorae.LowRankAutoencoder(n_components=k, random_state=seed)
 
     def fit(self, X: np.ndarray) -> None:
-        self.model.fit(self.samples(X))
+        self.model.fit(X)
 
     def encode(self, X: np.ndarray) -> np.ndarray:
-        return self.model.transform(self.samples(X))
+        return self.model.transform(X)
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(self.model.inverse_transform(codes)).reshape(len(codes), -1)
 
 
-OURS = ("ours", "ours, images")
+OURS = ("ours",)
 ORDERED = ("PCA", *OURS)
 
 
@@ -77,16 +73,14 @@ def measure(set: str, method: str, k: int, split: int) -> dict[str, Any]:  # noq
     reason = obstacle(method, k, parts)
     if reason:
         return {"skipped": reason}
-    if method in OURS:
-        model = Ours(k, split, parts.image_shape if method == "ours, images" else None)
-    else:
-        model = PEERS[method](k, split)
+    model = Ours(k, split) if method in OURS else PEERS[method](k, split)
     with stopwatch() as watch:
         model.fit(parts.train)
     codes = np.asarray(model.encode(parts.test))
     found: dict[str, Any] = {"lost": lost(parts, model.decode(codes)), **watch}
     if method in ORDERED:
-        alone = {j: np.where(np.arange(codes.shape[1]) < j, codes, 0) for j in KS if j < k}
+        cut = codes.shape[1] if method == "PCA" else 0  # which takes all its codes, or zeros
+        alone = {j: np.pad(codes[:, :j], [(0, 0), (0, max(0, cut - j))]) for j in KS if j < k}
         found["first"] = {j: lost(parts, model.decode(part)) for j, part in alone.items()}
     if parts.train_labels is not None:
         neighbours = KNeighborsClassifier(5).fit(model.encode(parts.train), parts.train_labels)
@@ -111,11 +105,10 @@ def cells(methods: list[str], sets: list[str], splits: int) -> list[dict[str, An
     """Return the cells in the order in which they are measured, small sets first."""
     first = [method for method in methods if method in (*EARLY, *OURS)]
     rest = [method for method in methods if method not in first]
-    shapes, images = {}, set()
+    shapes = {}
     for name in sets:
         parts = load(name, 0)
         shapes[name] = parts.train.shape
-        images |= {name} if parts.image_shape else set()
     ordered = sorted(sets, key=lambda name: np.prod(shapes[name]))
     return [
         {"set": name, "method": method, "k": k, "split": number}
@@ -124,7 +117,7 @@ def cells(methods: list[str], sets: list[str], splits: int) -> list[dict[str, An
         for name in ordered
         for method in group
         for k in KS
-        if k < min(shapes[name]) and (method != "ours, images" or name in images)
+        if k < min(shapes[name])
     ]
 
 

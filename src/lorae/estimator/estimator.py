@@ -23,7 +23,7 @@ from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import build_model, scaling
 from lorae.estimator.serialization import load_fitted, save_fitted
 from lorae.estimator.statistics import TINY, fit_statistics
-from lorae.estimator.validation import check_n_components, check_training
+from lorae.estimator.validation import check_n_components, check_training, is_integer
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.training.devices import single_process
@@ -65,8 +65,8 @@ class LowRankAutoencoder(
         batch_size: samples in a step, at most.
         learning_rate: largest step size of Adam's cycle.
         validation_fraction: share of the samples, above 0 and at most 0.5, whose error decides how
-            long is trained, and the number of components. By default a fifth, and a tenth of 1,000
-            samples or more.
+            long is trained, and the number of components. By default that of 100 samples, within
+            a twentieth and a fifth; of 200 and at least a tenth if the number is to be chosen.
         standardize: whether columns are scaled to variance 1 each first.
         whiten: whether coordinates are divided by their standard deviations.
         image_shape: shape of the images that flat samples are, such as (28, 28).
@@ -240,7 +240,8 @@ class LowRankAutoencoder(
         return torch.from_numpy(self.offset_)
 
     def _setting(self, n: int) -> training.Setting:
-        share = self.validation_fraction or (0.2 if n < 1000 else 0.1)
+        least, wanted = (0.05, 100) if is_integer(self.n_components) else (0.1, 200)
+        share = self.validation_fraction or min(max(least, wanted / n), 0.2)
         return training.Setting(
             steps=self.steps or min(max(1000, round(10 * n / self.batch_size)), 10_000),
             batch_size=self.batch_size,
