@@ -24,6 +24,8 @@ def environment(name: str, requirements: Sequence[str]) -> Path:
     """
     folder = cache_folder() / "benchmarks" / name
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if Path(sys.prefix) == folder:  # this is it
+        return python
     done = folder / "done"
     if not done.exists():
         venv.create(folder, with_pip=True, clear=True)
