@@ -61,7 +61,9 @@ class Proposition1(Recipe):
                         for one in points
                         if len(one) > 1
                     ]
-                    row[_slope(t)] = Entry(tuple(slopes), _PUBLISHED)
+                    row[_slope(t)] = Entry(
+                        tuple(slopes), _PUBLISHED, "no slope" if points else "not run"
+                    )
                     row[_count(t)] = Entry(tuple(float(len(one)) for one in points))
             words.append(_words(plan, form, row))
             tables.append(Table(form, tuple(row), rows, _verdicts(rows), _caption(plan)))

@@ -106,10 +106,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of a table: the measured values, one for each seed, and the published one."""
+    """An entry of a table.
+
+    Attributes:
+        values: the measured values, one for each seed.
+        published: the published one.
+        missing: what is shown if there are no values.
+    """
 
     values: tuple[float, ...] = ()
     published: float | None = None
+    missing: str = "not run"
 
     @property
     def interval(self) -> Interval | None:
@@ -118,7 +125,7 @@ class Entry:
 
     def __str__(self) -> str:
         """Return the measured figure, and the published one in brackets."""
-        text = "not run" if self.interval is None else str(self.interval)
+        text = self.missing if self.interval is None else str(self.interval)
         return text if self.published is None else f"{text} ({self.published:g})"
 
 
