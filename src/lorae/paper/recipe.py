@@ -166,6 +166,7 @@ class Table:
                     "mean": None if entry.interval is None else entry.interval.mean,
                     "half_width": None if entry.interval is None else entry.interval.half_width,
                     "published": entry.published,
+                    **({} if entry.missing == "not run" else {"missing": entry.missing}),
                 }
                 for column, entry in entries.items()
             }

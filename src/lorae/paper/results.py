@@ -144,7 +144,8 @@ def _provenance(one: Mapping[str, Any]) -> str:
 def _table(fields: Mapping[str, Any]) -> Table:
     rows = {
         name: {
-            column: Entry(tuple(one["values"]), one["published"]) for column, one in entries.items()
+            column: Entry(tuple(one["values"]), one["published"], one.get("missing", "not run"))
+            for column, one in entries.items()
         }
         for name, entries in fields["rows"].items()
     }
