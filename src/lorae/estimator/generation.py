@@ -1,5 +1,6 @@
 """New samples, interpolations, and the round trip from codes to samples and back."""
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -27,17 +28,21 @@ class GenerationMixin:
     nested_: NestedModel
     input_format_: InputFormat
 
+    @abstractmethod
     def _read(self, X: Any, *, reset: bool = False) -> Tensor:
-        raise NotImplementedError
+        """Return samples as floats in the layout of the networks."""
 
+    @abstractmethod
     def _codes(self, codes: Any) -> Tensor:
-        raise NotImplementedError
+        """Return the first coordinates as a tensor, not whitened."""
 
+    @abstractmethod
     def _to_samples(self, decoded: Tensor, *, frames: bool = True) -> Any:
-        raise NotImplementedError
+        """Return decoded samples in the user's layout and container."""
 
+    @abstractmethod
     def _deviations(self, like: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return the standard deviations of the coordinates."""
 
     def sample(
         self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
