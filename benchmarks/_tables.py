@@ -21,9 +21,8 @@ OURS = ("ours",)
 MARGIN = 0.03
 PREFACE = """
 Written by `python3 dev.py bench estimator --tables`; see `benchmarks/README.md` for the protocol. A
-place is a set, a k and a form of our input (columns or images). Wins and losses are differences
-beyond the 95% interval over splits (with one split, beyond 3%); time ratios are medians of ours
-divided by theirs.
+place is a set and a k. Wins and losses are differences beyond the 95% interval over splits (with
+one split, beyond 3%); time ratios are medians of ours divided by theirs.
 """
 Values = dict[int, float]
 """A figure by split."""
