@@ -32,13 +32,7 @@ def render(
         draws: the number of random draws.
         is_test: whether the samples are test samples beside training samples.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lorae.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     script = "".join(_source(environment, name) for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     totals = [min(total, 1.0) for total in itertools.accumulate(content["shares"])]
@@ -74,6 +68,17 @@ def _colour_ranges(view: dict[str, Any]) -> list[tuple[float, float]]:
         (-max(-low, high), max(-low, high)) if low < 0 < high else (low, high)
         for low, high in ranges
     ]
+
+
+def templates() -> jinja2.Environment:
+    """Return the templates of this package, whose variables are escaped and must all be given."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("lorae.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _source(environment: jinja2.Environment, name: str) -> str:

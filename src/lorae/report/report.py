@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import jinja2
-
 from lorae import __version__
 from lorae.errors import InputError
 from lorae.linalg import spectral
+from lorae.report.explorer_page import templates
 from lorae.report.runs import MATRIX_THRESHOLDS, RunSummary, read_runs
 from lorae.report.sections import Section, image_side
 from lorae.training.evaluation import RANK_THRESHOLD
@@ -39,13 +38,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
     summaries = read_runs(list({run.path.resolve(): run for run in runs}.values()))
     if not summaries:
         raise InputError("report needs at least one run, got none")
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("lorae.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters |= {"duration": format_duration, "compared": compare}
     page = environment.get_template("report.html.j2").render(
         runs=summaries,
