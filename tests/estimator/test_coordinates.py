@@ -4,16 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lorae.estimator.coordinates import (
-    TRAINING_FLOOR,
-    align,
-    insert_bridge,
-    mean_jacobian,
-    principal_coordinates,
-)
+from lorae.estimator.coordinates import mean_jacobian, principal_coordinates
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.base import NoBridge
-from lorae.nn.inference import encode_all
 
 X = torch.rand(60, 8)
 IMAGES = torch.rand(40, 1, 9, 12)
@@ -47,7 +40,7 @@ def test_jacobians_equal_those_of_reverse_mode(case):
 def test_coordinates_are_centred_uncorrelated_and_of_unit_metric(case):
     model, x = case
     at = principal_coordinates(model, x)
-    same = align(model, at)
+    same = model.change_codes(at.transform, -at.transform @ at.mean, at.inverse, at.mean)
     with torch.no_grad():
         torch.testing.assert_close(same(x), model(x), rtol=1e-4, atol=1e-5)
         codes = same.encode(x).double()
@@ -67,16 +60,6 @@ def test_computing_coordinates_restores_the_mode_of_the_model(case, training):
     model, x = case
     principal_coordinates(model.train(training), x)
     assert model.training == training
-
-
-@pytest.mark.parametrize("factor", [0.5, 3.0])
-def test_a_factor_multiplies_the_codes_and_leaves_reconstructions_unchanged(case, factor):
-    model, x = case
-    at = principal_coordinates(model, x)
-    same, other = align(model, at), align(model, at, factor)
-    with torch.no_grad():
-        torch.testing.assert_close(other.encode(x), factor * same.encode(x), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(other(x), same(x), rtol=1e-4, atol=1e-5)
 
 
 def test_signs_do_not_depend_on_those_of_the_codes(case):
@@ -99,37 +82,3 @@ def _linear(matrix: torch.Tensor) -> nn.Linear:
     layer = nn.Linear(4, 4, bias=False)
     layer.weight.data.copy_(matrix)
     return layer
-
-
-def test_an_inserted_bridge_changes_nothing_and_reducing_its_rank_drops_zero_directions(case):
-    model, x = case
-    bridged = insert_bridge(model, principal_coordinates(model, x)).eval()
-    with torch.no_grad():
-        torch.testing.assert_close(bridged(x), model(x), rtol=1e-4, atol=1e-5)
-        bridged.bridge.weight[2:] = 0
-        whole = bridged(x)
-        small = bridged.cut(rank=2)
-        torch.testing.assert_close(small(x), whole, rtol=1e-4, atol=1e-5)
-    assert small.bridge.latent == 2
-    assert encode_all(small, x).shape == (len(x), 2)
-    if model.architecture is not None:
-        assert build(small.architecture).load_state_dict(small.state_dict())
-
-
-@pytest.mark.parametrize("end", ["encoder", "decoder"])
-def test_codes_without_information_are_not_scaled_up_by_repeated_bridges(end: str):
-    """Codes of an encoder without weights, or for a decoder with dead units."""
-    torch.manual_seed(0)
-    model = build(Architecture("conv", (1, 9, 12), 4, width=0.2)).eval()
-    with torch.no_grad():
-        if end == "encoder":
-            model.encoder[-1].weight.zero_()
-        else:
-            model.decoder[0].bias.fill_(-100)
-    for _ in range(4):
-        bridged = insert_bridge(
-            model, principal_coordinates(model, IMAGES, floor=TRAINING_FLOOR)
-        ).eval()
-        model = bridged.cut(rank=4).eval()
-        largest = max(float(p.detach().abs().max()) for p in bridged.parameters())
-        assert largest < 1e4

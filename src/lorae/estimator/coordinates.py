@@ -31,14 +31,9 @@ from torch import Tensor, nn
 
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.bridges.low_rank import LowRank
 from lorae.nn.inference import encode_all, evaluation_mode
 
-TRAINING_FLOOR = 1e-3
-"""The `floor` of :func:`principal_coordinates` for a model whose training continues. A direction
-that the codes hardly use would otherwise be scaled up so much that a single step of the optimizer
-leads far outside of the codes that the decoder was trained on."""
-_FLOOR = 1e-12
+_FLOOR = 1e-12  # share of the largest variance that every direction has at least
 _MAX_JACOBIAN = 2**25  # numbers in the Jacobians held at a time
 _LOCK = threading.Lock()  # threads share the level of forward-mode differentiation
 
@@ -64,7 +59,7 @@ class Coordinates:
 
 @torch.no_grad()
 def principal_coordinates(
-    model: Autoencoder, samples: Tensor, *, metric_samples: int = 256, floor: float = _FLOOR
+    model: Autoencoder, samples: Tensor, *, metric_samples: int = 256
 ) -> Coordinates:
     """Return the coordinates of a model over samples.
 
@@ -73,9 +68,6 @@ def principal_coordinates(
         samples: at least 2, in the units of the data.
         metric_samples: number of samples, evenly spaced among all, that the metric is averaged
             over.
-        floor: variances below this share of the largest are raised to it, both those of the codes
-            and those in data space. The square of `floor` is the absolute lower limit, for codes
-            that do not vary and decoders that do not use them.
     """
     with evaluation_mode(model):
         z = encode_all(model, samples)
@@ -84,12 +76,12 @@ def principal_coordinates(
     moments = Moments(z.shape[1]).update(z)
     covariance = moments.covariance.cpu()
     variances, V = torch.linalg.eigh(covariance)
-    deviations = _clamp_variances(variances, floor).sqrt()
+    deviations = _clamp_variances(variances).sqrt()
     B = V * deviations
     gamma, Q = (part.flip(-1) for part in torch.linalg.eigh(B.mT @ G @ B))
-    root = _clamp_variances(gamma, floor).sqrt()
+    root = _clamp_variances(gamma).sqrt()
     inverse = (B @ Q) / root
-    sign = _row_signs(inverse.mT @ slope)
+    sign = row_signs(inverse.mT @ slope)
     inverse = inverse * sign
     transform = (sign * root)[:, None] * (Q.mT @ (V / deviations).mT)
     return Coordinates(
@@ -130,45 +122,6 @@ def mean_jacobian(
     return metric / n, mean / n
 
 
-def align(model: Autoencoder, coordinates: Coordinates, factor: float = 1.0) -> Autoencoder:
-    """Return a copy of a model whose codes are the coordinates; reconstructions stay the same.
-
-    Args:
-        model: without a bridge.
-        coordinates: those of the model.
-        factor: multiplies all coordinates.
-
-    Raises:
-        InputError: if encoder or decoder cannot absorb an affine map.
-    """
-    T, mean = factor * coordinates.transform, coordinates.mean
-    return model.change_codes(T, -T @ mean, coordinates.inverse / factor, mean)
-
-
-def insert_bridge(model: Autoencoder, coordinates: Coordinates) -> Autoencoder:
-    r"""Return a copy of a model with a low-rank bridge M; reconstructions stay the same.
-
-    The encoder returns the coordinates scaled to variance 1,
-    :math:`M = \operatorname{diag}(\Gamma^{1/2})`, and the decoder takes the coordinates. The
-    singular values of M are then standard deviations in data space, whatever the scales of the
-    networks are, and a threshold on them has the units of the data.
-
-    Args:
-        model: without a bridge.
-        coordinates: those of the model, computed with `floor=TRAINING_FLOOR`.
-
-    Raises:
-        InputError: if encoder or decoder cannot absorb an affine map.
-    """
-    deviations = _clamp_variances(coordinates.variances, TRAINING_FLOOR).sqrt()
-    T, mean = coordinates.transform / deviations[:, None], coordinates.mean
-    copy = model.change_codes(T, -T @ mean, coordinates.inverse, mean)
-    with torch.device("meta"):  # draws no random numbers
-        copy.bridge = LowRank(len(deviations))
-    copy.bridge.weight = nn.Parameter(deviations.diag().to(model.shift))
-    return copy
-
-
 def _partial_derivative(
     decoder: nn.Module, codes: Float[Tensor, "n l"], k: int
 ) -> Float[Tensor, "n d"]:
@@ -181,11 +134,11 @@ def _partial_derivative(
     return derivative.flatten(1)
 
 
-def _clamp_variances(variances: Float[Tensor, " l"], floor: float) -> Float[Tensor, " l"]:
-    return variances.clamp(min=max(floor * float(variances.max()), floor**2))
+def _clamp_variances(variances: Float[Tensor, " l"]) -> Float[Tensor, " l"]:
+    return variances.clamp(min=max(_FLOOR * float(variances.max()), _FLOOR**2))
 
 
-def _row_signs(rows: Float[Tensor, "l d"]) -> Float[Tensor, " l"]:
+def row_signs(rows: Float[Tensor, "l d"]) -> Float[Tensor, " l"]:
     """Return the sign of the largest entry of each row, which scikit-learn's PCA makes positive."""
     largest = rows.gather(1, rows.abs().argmax(1, keepdim=True)).squeeze(1)
     return torch.where(largest < 0, -1.0, 1.0).to(rows)

@@ -28,8 +28,7 @@ Reference:
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -66,10 +65,6 @@ class Point:
     error: float
     prediction_error: float | None
     pca_error: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures, as values that JSON can hold."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

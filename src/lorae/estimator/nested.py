@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lorae.estimator.coordinates import mean_jacobian
+from lorae.estimator.coordinates import mean_jacobian, row_signs
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import encode_all, evaluation_mode, squared_errors
@@ -150,7 +150,7 @@ def to_coordinates(
     root = torch.linalg.cholesky(covariance + jitter * torch.eye(len(covariance)))
     inverse = root / variances.sqrt()
     slope = _mean_effect(nested.model, codes) * unit
-    sign = _row_signs(inverse.mT @ slope)
+    sign = row_signs(inverse.mT @ slope)
     inverse = inverse * sign
     transform = torch.linalg.inv(inverse)
     model = nested.model.change_codes(transform, -transform @ center, inverse, center)
@@ -169,8 +169,3 @@ def _first_layer(model: Autoencoder) -> nn.Linear:
     layer = model.decoder[0] if isinstance(model.decoder, nn.Sequential) else None
     assert isinstance(layer, nn.Linear)
     return layer
-
-
-def _row_signs(rows: Float[Tensor, "l d"]) -> Float[Tensor, " l"]:
-    largest = rows.gather(1, rows.abs().argmax(1, keepdim=True)).squeeze(1)
-    return torch.where(largest < 0, -1.0, 1.0).to(rows)

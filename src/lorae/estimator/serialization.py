@@ -67,7 +67,7 @@ def save_fitted(path: Path, arguments: dict[str, Any], attributes: dict[str, Any
         "input_format": dataclasses.asdict(attributes["input_format_"]),
         "feature_names": None if names is None else list(names),
         "ranks": list(attributes["ranks_"].items()),
-        "path": [point.to_dict() for point in attributes["path_"]],
+        "path": [dataclasses.asdict(point) for point in attributes["path_"]],
         "values": {name: attributes[name] for name in _VALUES},
     }
     save_tensors(
