@@ -37,12 +37,29 @@ def test_prefix_errors_are_those_of_zeroed_codes_with_the_bias_of_their_length()
         torch.testing.assert_close(errors[1], (objective.model(X) - X).square().mean())
 
 
-def test_the_noise_has_the_size_of_the_error():
+def test_the_noise_has_the_size_of_the_running_error():
+    objective, seen = NestedDenoising(model()), []
+    with torch.no_grad():
+        first = float((objective.model(X) - X).square().mean())
+        objective.model.encoder.register_forward_pre_hook(lambda _, x: seen.append(x[0] - X))
+        for error in (first, 4.0):
+            objective.error_ = None if error == first else torch.tensor(error)
+            noise = []
+            for _ in range(200):
+                seen.clear()
+                objective(X)
+                noise.append(seen[-1])
+                objective.error_ = torch.tensor(error)
+            size = float(torch.stack(noise).square().mean())
+            assert size == pytest.approx(error, rel=0.05)
+
+
+def test_the_running_error_follows_the_batches():
     objective = NestedDenoising(model())
     with torch.no_grad():
-        error = float((objective.model(X) - X).square().mean())
-        noise = torch.stack([objective._with_noise(X) - X for _ in range(200)])
-    assert float(noise.square().mean()) == pytest.approx(error, rel=0.05)
+        objective(X)
+        before, term = objective.error_, objective(X)["reconstruction"]
+        torch.testing.assert_close(objective.error_, 0.98 * before + 0.02 * term)
 
 
 def test_one_code_has_no_prefix_and_another_decoder_is_refused():

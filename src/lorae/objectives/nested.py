@@ -48,7 +48,7 @@ class NestedDenoising(Objective):
 
     Attributes:
         prefix_biases: b_1 to b_l, l x h.
-        error_: the running mean of the squared error.
+        error_: the running mean of the squared error; None before the first batch.
 
     Raises:
         InputError: if the decoder does not begin with a linear layer.
@@ -59,8 +59,6 @@ class NestedDenoising(Objective):
         >>> sorted(objective(torch.randn(10, 6)))
         ['prefix', 'reconstruction']
     """
-
-    error_: Tensor
 
     def __init__(
         self, model: Autoencoder, prefix_weight: float = PREFIX_WEIGHT, noise: float = 1.0
@@ -73,17 +71,20 @@ class NestedDenoising(Objective):
                 f"decoder must begin with a Linear layer, got {type(model.decoder).__name__}"
             )
         self.prefix_biases = nn.Parameter(torch.zeros(first.in_features, first.out_features))
-        self.register_buffer("error_", torch.tensor(torch.nan))
+        self.error_: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return both errors."""
         decoder = self.model.decoder
         assert isinstance(decoder, nn.Sequential)
         target = self.model.scaled(x)
-        z = self.model.encoder(self._with_noise(target))
-        reconstruction = functional.mse_loss(decoder(z), target)
-        with torch.no_grad():
-            self.error_.lerp_(reconstruction.detach(), _MOMENTUM)
+        if self.error_ is None:
+            with torch.no_grad():
+                self.error_ = self.error(self.model.encoder(target), target)
+        noisy = target + self.noise * self.error_.sqrt() * torch.randn_like(target)
+        z = self.model.encoder(noisy)
+        reconstruction = self.error(z, target)
+        self.error_ = self.error_.lerp(reconstruction.detach(), _MOMENTUM)
         latent = z.shape[1]
         if latent == 1 or self.prefix_weight == 0:
             return {"reconstruction": reconstruction}
@@ -114,16 +115,6 @@ class NestedDenoising(Objective):
                 hidden = hidden + self.prefix_biases[length - 1]
             errors.append(functional.mse_loss(decoder[1:](hidden), target))
         return torch.stack(errors)
-
-    def _with_noise(self, target: Tensor) -> Tensor:
-        """Return scaled samples with noise of the size of the running error."""
-        if self.noise == 0:
-            return target
-        if bool(self.error_.isnan()):
-            with torch.no_grad():
-                output = self.model.decoder(self.model.encoder(target))
-                self.error_.copy_(functional.mse_loss(output, target))
-        return target + self.noise * self.error_.sqrt() * torch.randn_like(target)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Return all parameters, with the decoupled weight decay of AdamW."""
