@@ -187,7 +187,8 @@ class LowRankAutoencoder(
             )
             self._set_model(NestedModel.from_objective(trained.objective), samples)
         self.best_step_ = trained.best_step
-        self.calibration_ = trained.held_out_errors.numpy() * self.unit_**2
+        ratio = (trained.scale / self.model_.scale).double().square().mean()
+        self.calibration_ = trained.held_out_errors.numpy() * float(ratio) * self.unit_**2
         return self
 
     def partial_fit(self, X: Any, y: object = None) -> Self:

@@ -79,13 +79,16 @@ class Trained:
         objective: the model with its biases of the first codes.
         best_step: the step of the smallest held-out error.
         errors: held-out error by step, of the training with held-out samples.
-        held_out_errors: squared error of each held-out sample, by a model that did not see it.
+        held_out_errors: squared error of each held-out sample, by a model that did not see it, in
+            that model's scaled units.
+        scale: that model's.
     """
 
     objective: NestedDenoising
     best_step: int
     errors: dict[int, float]
     held_out_errors: Float[Tensor, " n"]
+    scale: Float[Tensor, "*shape"]
 
     @property
     def model(self) -> Autoencoder:
@@ -164,7 +167,7 @@ def _search(
             break
     objective.load_state_dict(best)
     held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]
-    return Trained(objective, best_step, errors, held_out_errors)
+    return Trained(objective, best_step, errors, held_out_errors, objective.model.scale)
 
 
 def one_pass(objective: NestedDenoising, samples: Tensor, setting: Setting) -> None:
