@@ -247,8 +247,8 @@ def proximal_step(
 def default_interval(latent: int) -> int:
     """Return the number of steps between two steps of M.
 
-    Measuring the metric decodes 8 l codes, a singular value decomposition takes time of the order
-    of l^3: both stay at a few hundredths of the cost of training.
+    Measuring the metric decodes 8 l codes, and a singular value decomposition takes time of the
+    order of l^3; `docs/rank.md` has the cost of a step.
     """
     return max(20, latent // 4)
 
