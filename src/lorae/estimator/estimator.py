@@ -81,7 +81,8 @@ class LowRankAutoencoder(
     Attributes:
         n_components_: number r of coordinates, which is the number of codes of the networks.
         n_components_interval_: the middle ninety percent of this number over resamples of the
-            held-out samples; both ends equal it if it was not chosen by "auto".
+            held-out samples, where 0 stands for noise; both ends equal it if it was not chosen by
+            "auto".
         explained_variance_: the variance of the samples that each coordinate adds to what those
             before it explain, which is the variance of the coordinate. Their sum is the variance
             of the training samples minus their squared error. Under `standardize`, of the scaled
