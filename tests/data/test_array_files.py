@@ -47,24 +47,79 @@ def npz(path: Path, **named: object) -> Path:
         ((20, 9, 11), (1, 9, 11)),
         ((20, 9, 11, 3), (3, 9, 11)),
         ((20, 3, 9, 11), (3, 9, 11)),
-        ((20, 4, 9, 3), None),  # channels first, and then a side of 3
         ((20, 7, 9, 11), (7, 9, 11)),
         ((20, 9, 11, 1), (1, 9, 11)),
+        ((20, 4, 5, 3), (3, 4, 5)),
+        ((20, 1, 8, 9, 10), (1, 8, 9, 10)),
+        ((20, 8, 9, 10, 2), (2, 8, 9, 10)),
     ],
 )
-def test_rank_and_channels(
-    tmp_path: Path, shape: tuple[int, ...], sample: tuple[int, ...] | None
-) -> None:
+def test_rank_and_channels(tmp_path: Path, shape: tuple[int, ...], sample: tuple[int, ...]) -> None:
     path = npy(tmp_path, pixels(*shape))
-    if sample is None:
-        with pytest.raises(InputError, match="must be at least 8x8, got 3x9"):
-            data.load(path)
-        return
     loaded = data.load(path)
     assert loaded.shape == sample
     assert loaded.train.is_contiguous()
     assert loaded.train.dtype == (torch.float32 if len(shape) == 2 else torch.uint8)
     assert len(loaded.train) + len(loaded.test) == 20
+
+
+LAYOUTS = {
+    "NL": ((20, 30), (1, 30)),
+    "NCL": ((20, 12, 100), (12, 100)),
+    "NLC": ((20, 100, 12), (12, 100)),
+    "NHW": ((20, 5, 100), (1, 5, 100)),
+    "NCHW": ((20, 16, 16, 16), (16, 16, 16)),
+    "NHWC": ((20, 9, 11, 13), (13, 9, 11)),
+    "NDHW": ((20, 4, 16, 16), (1, 4, 16, 16)),
+    "NCDHW": ((20, 2, 4, 5, 6), (2, 4, 5, 6)),
+    "NDHWC": ((20, 4, 5, 6, 8), (8, 4, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_move_the_channels_and_nothing_else(tmp_path: Path, layout: str) -> None:
+    shape, sample = LAYOUTS[layout]
+    array = noise(*shape).astype(np.float32)
+    loaded = data.load(npy(tmp_path, array), layout=layout)
+    assert loaded.shape == sample
+    letters = layout if "C" in layout else f"N1{layout[1:]}"
+    axes = "".join(sorted(letters, key="N1CDHWL".index))
+    expected = np.einsum(f"{layout}->{axes.replace('1', '')}", array).reshape(20, *sample)
+    assert np.array_equal(loaded.train.numpy(), expected[split_rows(20, 0.1, 0)[0]])
+
+
+@pytest.mark.parametrize(
+    ("shape", "choices"),
+    [
+        ((20, 100, 12), "NHW, NCL or NLC"),
+        ((20, 16, 16, 16), "NCHW, NHWC or NDHW"),
+        ((20, 5, 6, 7), "NCHW, NHWC or NDHW"),
+        ((20, 9, 9, 9, 9), "NCDHW or NDHWC"),
+    ],
+)
+def test_a_layout_in_doubt_is_asked_for(tmp_path: Path, shape: tuple[int, ...], choices) -> None:
+    with pytest.raises(InputError, match=rf"layout must be given .* which may be {choices}$"):
+        data.load(npy(tmp_path, noise(*shape)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "read"), [((20, 3, 100), "NCL"), ((20, 100, 3), "NLC"), ((20, 9, 9), "NHW")]
+)
+def test_a_guessed_layout_is_reported(tmp_path: Path, shape: tuple[int, ...], read: str) -> None:
+    assert any(f"read as {read}" in note for note in data.load(npy(tmp_path, noise(*shape))).notes)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "message"),
+    [
+        ((20, 9, 9), "NCHW", r"layout must have as many axes as .*, got NCHW for the shape"),
+        ((20, 3, 100), "NLC", r"sides of .* must be at least 4, got 3 in the layout NLC"),
+        ((20, 9, 3, 9), "NDHW", r"sides of .* must be at least 4, got 9x3x9 in the layout NDHW"),
+    ],
+)
+def test_a_layout_that_does_not_fit_is_refused(tmp_path: Path, shape, layout, message) -> None:
+    with pytest.raises(InputError, match=message):
+        data.load(npy(tmp_path, noise(*shape)), layout=layout)
 
 
 def test_channels_last_keeps_pixels_in_place(tmp_path: Path) -> None:
@@ -118,12 +173,12 @@ def test_big_files_stay_on_disk_with_equal_content(
     ("array", "message"),
     [
         (np.zeros(5), "shape \\(5,\\)"),
-        (np.zeros((2, 1, 8, 8, 8)), "shape \\(2, 1, 8, 8, 8\\)"),
+        (np.zeros((2, 1, 8, 8, 8, 8)), "shape \\(2, 1, 8, 8, 8, 8\\)"),
         (np.zeros((5, 0)), "shape \\(5, 0\\)"),
         (np.zeros((0, 3)), "at least 2 samples, got 0"),
         (np.zeros((1, 3)), "at least 2 samples, got 1"),
-        (np.zeros((5, 7, 9)), "at least 8x8, got 9x7"),
-        (np.zeros((5, 8, 8)), "must vary, got 0 at every pixel"),
+        (np.zeros((5, 3, 3)), "sides of .* must be at least 4, got shape \\(5, 3, 3\\)"),
+        (np.zeros((5, 8, 8)), "must vary, got 0 at every place"),
         (np.array([["a", "b"]] * 5), "dtype <U1"),
         (np.zeros((5, 3), complex), "dtype complex128"),
         (np.array([[{}]] * 5, dtype=object), "Python objects"),

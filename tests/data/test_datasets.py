@@ -130,8 +130,6 @@ def test_vectors_are_standardised_by_the_training_samples_alone(tmp_path: Path) 
         (-0.1, 0.9, (-1.0, 1.0), 0.0, 1.0),
         (0.0, 255.0, (0.0, 1.0), 0.0, 255.0),
         (100.0, 150.0, (0.0, 1.0), 0.0, 255.0),
-        (0.0, 1.5, (0.0, 1.0), 0.0, 1.5),  # an overshoot, no bytes
-        (-3.0, 5.0, (0.0, 1.0), -3.0, 8.0),
     ],
 )
 def test_float_images_are_mapped_by_their_range(
@@ -151,6 +149,35 @@ def test_float_images_are_mapped_by_their_range(
     scaled = (loaded.train - loaded.shift) / loaded.scale
     assert scaled.min() >= value_range[0] - 1e-6
     assert scaled.max() <= value_range[1] + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((60, 9, 2), "NLC"), ((60, 8, 9), "NHW"), ((60, 5, 8, 6), "NHWC"), ((60, 4, 5, 6), "NDHW")],
+)
+def test_channels_of_fields_are_standardised(tmp_path: Path, shape, layout) -> None:
+    generator = np.random.default_rng(0)
+    fields = generator.normal(size=shape) * generator.uniform(1, 9, shape[-1]) + 30
+    loaded = data.load(save(tmp_path / "fields.npy", fields), layout=layout)
+    assert (loaded.value_range, loaded.is_image, loaded.network) == (None, False, "conv")
+    scaled = ((loaded.train - loaded.shift) / loaded.scale).double()
+    axes = [0, *range(2, scaled.ndim)]
+    zero = torch.zeros(loaded.shape[0], dtype=torch.float64)
+    torch.testing.assert_close(scaled.mean(axes), zero, atol=1e-5, rtol=0)  # float32 near 30
+    torch.testing.assert_close(scaled.std(axes, correction=0), zero + 1, atol=1e-5, rtol=0)
+    assert "each channel is scaled" in loaded.notes[-1]
+    stated = data.load(tmp_path / "fields.npy", layout=layout, value_range=(-60, 90))
+    assert stated.value_range == (0.0, 1.0)
+    assert stated.is_image == (len(stated.shape) == 3)
+
+
+def test_a_constant_channel_has_scale_1_and_far_channels_keep_their_digits(tmp_path: Path) -> None:
+    fields = np.random.default_rng(0).normal(size=(40, 3, 10, 9))
+    fields[:, 0], fields[:, 1] = 7.0, 1e6 + fields[:, 1]
+    loaded = data.load(save(tmp_path / "fields.npy", fields), layout="NCHW")
+    assert loaded.scale.flatten().tolist()[0] == 1
+    assert loaded.train.dtype == loaded.shift.dtype == torch.float64
+    assert loaded.channel_ranges[0] == (7.0, 8.0)
 
 
 def test_as_float() -> None:

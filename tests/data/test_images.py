@@ -418,8 +418,8 @@ def test_differing_sizes_are_named_and_counted(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 7}, "size must be .*at least 8, got 7"),
-        ({"crop": 0}, "crop must be .*at least 8, got 0"),
+        ({"size": 3}, "size must be .*at least 4, got 3"),
+        ({"crop": 0}, "crop must be .*at least 4, got 0"),
         ({"crop": 10}, "crop must be .*, got 10; 4 images of .* are smaller"),
     ],
 )
@@ -436,12 +436,12 @@ def test_images_too_small_or_too_few_or_constant(folder: Path) -> None:
     with pytest.raises(InputError, match="at least 2 samples, got 1"):
         data.load(folder)
     (folder / "a.png").unlink()
-    fill(folder, 3, height=7, width=12)
-    with pytest.raises(InputError, match="at least 8x8 pixels, got 12x7"):
+    fill(folder, 3, height=3, width=12)
+    with pytest.raises(InputError, match="at least 4x4 pixels, got 12x3"):
         data.load(folder)
     for path in folder.iterdir():
         Image.new("L", (8, 8), 7).save(path)
-    with pytest.raises(InputError, match="images of photos must vary, got 7"):
+    with pytest.raises(InputError, match="samples of photos must vary, got 7"):
         data.load(folder)
 
 

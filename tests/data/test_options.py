@@ -21,10 +21,10 @@ def test_lists_and_single_names_become_tuples() -> None:
         ({"colums": ["a"]}, r"unknown option 'colums' \(did you mean 'columns'\?\)"),
         ({"value_range": (1, 0)}, "value_range must be a number and a larger one"),
         ({"value_range": (0, float("inf"))}, "value_range must be a number and a larger one"),
-        ({"layout": "NCHW"}, "layout must be one of channels-first, channels-last, got 'NCHW'"),
+        ({"layout": "CHW"}, "layout must be one of NL, NCL, .*, NDHWC, got 'CHW'"),
         ({"separator": ";", "decimal": ";"}, "decimal must be one of"),
         ({"separator": ",", "decimal": ","}, "separator must differ from decimal"),
-        ({"size": 4}, "size must be .*at least 8, got 4"),
+        ({"size": 3}, "size must be .*at least 4, got 3"),
     ],
 )
 def test_what_does_not_fit_is_named(keywords: dict[str, object], message: str) -> None:

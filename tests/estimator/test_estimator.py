@@ -257,10 +257,10 @@ def test_data_frames_in_and_out(package):
 @pytest.mark.parametrize(
     ("earlier", "later", "message"),
     [
-        (np.zeros((4, 9, 8)), np.zeros((4, 8, 9)), r"\(8, 9\).*\(9, 8\)"),
-        (np.zeros((4, 9, 8, 3)), np.zeros((4, 3, 9, 8)), r"\(3, 9, 8\).*\(9, 8, 3\)"),
-        (np.zeros((4, 9, 8)), np.zeros((4, 7)), "7 features"),
-        (np.zeros((4, 7)), np.zeros((4, 9, 8)), r"samples of shape \(9, 8\)"),
+        (np.zeros((4, 9, 8)), np.zeros((4, 8, 9)), r"\(9, 8\).*\(8, 9\)"),
+        (np.zeros((4, 9, 8, 3)), np.zeros((4, 3, 9, 8)), r"\(9, 8, 3\).*\(3, 9, 8\)"),
+        (np.zeros((4, 9, 8)), np.zeros((4, 7)), r"\(9, 8\).*\(7,\)"),
+        (np.zeros((4, 7)), np.zeros((4, 9, 8)), r"\(7,\).*\(9, 8\)"),
         (np.zeros((4, 7)), np.zeros((4, 6)), "6 features"),
     ],
 )
@@ -382,7 +382,7 @@ def test_invalid_arguments_are_refused_by_name(name: str, value):
         (np.full((9, 3), 1e300) * np.arange(9)[:, None], "float32"),
         (np.zeros((1, 3)), "n_samples = 1"),
         (np.zeros((2, 3)), "n_components must be 1 to 2"),
-        (np.zeros((9, 4, 4)), "8x8"),
+        (np.zeros((9, 3, 3)), "sides of X must be at least 4"),
         (np.array([["a", "b"], ["c", "d"]]), "could not convert|float"),
     ],
 )
@@ -401,7 +401,7 @@ def test_constant_features_and_copies_of_one_sample_are_accepted():
 
 def test_invalid_use_of_a_fitted_estimator_is_refused():
     fitted = quick(width=0.1).fit(DIGITS)
-    with pytest.raises(InputError, match=r"samples of shape \(16, 16\)"):
+    with pytest.raises(InputError, match=r"samples of the fitted shape \(8, 8\), got \(16, 16\)"):
         fitted.transform(np.zeros((2, 16, 16), np.uint8))
     with pytest.raises(InputError, match=r"fitted to samples of shape \(8, 8\)"):
         fitted.transform(np.zeros((2, 64)))

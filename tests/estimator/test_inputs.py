@@ -9,14 +9,17 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lorae.data.labelled import layout_of
 from lorae.errors import InputError
 from lorae.estimator.inputs import (
     InputFormat,
     detect_container,
-    image_layout,
+    grid_layout,
+    label_samples,
     read_samples,
     to_array,
     to_float,
@@ -64,7 +67,7 @@ def test_images_are_returned_as_they_were_given(layout, kind, dtype):
     values = numbers(STACKS[layout], dtype)
     tensor, found = read(put_in(kind, values))
     assert tensor.shape == (4, *found.shape)
-    assert (found.is_image, found.is_stack) == (True, True)
+    assert (found.is_grid, found.is_stack) == (True, True)
     assert found.n_values == math.prod(STACKS[layout])
     back = found.from_tensor(as_units(tensor))
     assert detect_container(back) == kind
@@ -80,7 +83,7 @@ def test_vectors_are_returned_as_they_were_given(kind):
     # scikit-learn takes the numbers of a polars frame for float64, which holds all of float32.
     assert tensor.dtype == (torch.float64 if kind == "polars" else torch.float32)
     np.testing.assert_array_equal(tensor, ROWS)
-    assert (found.is_image, found.is_stack) == (False, False)
+    assert (found.is_grid, found.is_stack) == (False, False)
     back = found.from_tensor(tensor)
     assert type(back) is type(samples)
     assert list(getattr(back, "columns", ())) == list(getattr(samples, "columns", ()))
@@ -99,7 +102,7 @@ def test_channels_keep_their_pixels(n, channels, height, width, last):
     images = np.arange(n * channels * height * width, dtype=np.float32)
     images = images.reshape((n, height, width, channels) if last else (n, channels, height, width))
     tensor, found = read(images)
-    assert found.channels_last == last
+    assert found.layout == ("NHWC" if last else "NCHW")
     assert found.shape == (channels, height, width)
     seen = np.moveaxis(images, 3, 1) if last else images
     np.testing.assert_array_equal(tensor.numpy(), seen)
@@ -145,7 +148,7 @@ def test_networks_see_flat_images_as_stacked_ones(layout):
     stacked, _ = read(images)
     flat, found = read(images.reshape(4, -1), STACKS[layout])
     torch.testing.assert_close(flat, stacked, rtol=0, atol=0)
-    assert (found.is_image, found.is_stack) == (True, False)
+    assert (found.is_grid, found.is_stack) == (True, False)
     np.testing.assert_array_equal(found.from_tensor(flat), images.reshape(4, -1))
 
 
@@ -153,7 +156,7 @@ def test_networks_see_flat_images_as_stacked_ones(layout):
     ("shape", "message"),
     [
         ((9, 9), "as many values as a sample, 72"),
-        ((4, 18), "at least 8x8"),
+        ((3, 24), "must be at least 4"),
         ((72,), r"must be \(height, width\).*got \(72,\)"),
     ],
 )
@@ -165,15 +168,114 @@ def test_an_invalid_image_shape_is_refused(shape, message):
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((2, 28, 30), ((1, 28, 30), False)),
-        ((2, 28, 30, 3), ((3, 28, 30), True)),
-        ((2, 3, 28, 30), ((3, 28, 30), False)),
-        ((2, 28, 30, 1), ((1, 28, 30), True)),
-        ((2, 5, 28, 30), ((5, 28, 30), False)),  # no number of channels of a picture file
+        ((2, 28, 30), ((1, 28, 30), "NHW")),
+        ((2, 28, 30, 3), ((3, 28, 30), "NHWC")),
+        ((2, 3, 28, 30), ((3, 28, 30), "NCHW")),
+        ((2, 28, 30, 1), ((1, 28, 30), "NHWC")),
+        ((2, 5, 28, 30), ((5, 28, 30), "NCHW")),  # no number of channels of a picture file
+        ((2, 100, 3), ((3, 100), "NLC")),
     ],
 )
 def test_the_layout_of_images(shape, expected):
-    assert image_layout(np.zeros(shape), "X") == expected
+    assert grid_layout(np.zeros(shape), "X") == expected
+
+
+GRIDS = {
+    "NL": (7,),
+    "NCL": (2, 9),
+    "NLC": (9, 2),
+    "NHW": (4, 9),
+    "NHWC": (4, 5, 6),
+    "NDHW": (4, 5, 6),
+    "NCDHW": (2, 4, 5, 6),
+    "NDHWC": (4, 5, 6, 2),
+}
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+@pytest.mark.parametrize("layout", GRIDS)
+def test_grids_are_returned_as_they_were_given(layout, kind):
+    values = numbers(GRIDS[layout], "float32")
+    array, found = read_samples(put_in(kind, values), layout=layout)
+    tensor = found.to_tensor(array)
+    assert found.layout == layout
+    assert tensor.shape == (4, *found.shape)
+    assert len(found.shape) == len(layout.replace("C", ""))
+    back = found.from_tensor(tensor)
+    assert detect_container(back) == kind
+    np.testing.assert_array_equal(to_array(back), values)
+    if kind == "array" and layout != "NL":
+        flat, of_flat = read_samples(values.reshape(4, -1), GRIDS[layout], layout)
+        assert torch.equal(of_flat.to_tensor(flat), tensor)
+        np.testing.assert_array_equal(of_flat.from_tensor(tensor), values.reshape(4, -1))
+
+
+def test_a_layout_in_doubt_is_asked_for():
+    with pytest.raises(InputError, match=r"layout must be given for X .* NCHW, NHWC or NDHW"):
+        read_samples(np.zeros((5, 16, 16, 16)))
+    with pytest.raises(InputError, match=r"layout must be one of NL, .*, got 'NWH'"):
+        read_samples(np.zeros((5, 16, 16)), layout="NWH")
+
+
+# Named dimensions
+
+
+def field() -> xr.DataArray:
+    """Return two wind components on a 4 x 5 grid at 6 times, with coordinates of every kind."""
+    return xr.DataArray(
+        np.random.default_rng(0).normal(size=(6, 2, 4, 5)),
+        dims=("time", "component", "y", "x"),
+        coords={
+            "time": pd.date_range("2000-01-01", periods=6),
+            "hour": ("time", np.arange(6)),
+            "component": ["u", "v"],
+            "y": [0.5, 1.0, 1.5, 2.0],
+            "latitude": (("y", "x"), np.arange(20.0).reshape(4, 5)),
+            "reference": np.datetime64("1999-12-31", "ns"),
+        },
+        name="wind",
+    )
+
+
+def test_named_dimensions_and_coordinates_are_returned():
+    array, found = read_samples(field())
+    assert (found.container, found.layout, found.shape) == ("xarray", "NCHW", (2, 4, 5))
+    restored = InputFormat.from_dict(json.loads(json.dumps(dataclasses.asdict(found))))
+    back = restored.from_tensor(found.to_tensor(array))
+    expected = field().drop_vars(["time", "hour"])  # those of new samples are not known
+    xr.testing.assert_identical(back, expected)
+    codes = found.return_codes(torch.zeros(6, 3), field())
+    assert (codes.dims, codes.shape) == (("time", "code"), (6, 3))
+    xr.testing.assert_identical(label_samples(back, codes), field())
+
+
+@pytest.mark.parametrize(
+    ("dims", "layout"),
+    [
+        (("time", "x"), "NL"),
+        (("n", "z", "y", "x"), "NDHW"),
+        (("n", "lat", "lon", "channel"), "NHWC"),
+        (("n", "Variable", "x"), "NCL"),
+    ],
+)
+def test_dimensions_tell_the_layout(dims, layout):
+    assert layout_of(dims) == layout
+
+
+@pytest.mark.parametrize("dims", [("n", "x", "x"), ("n",), ("n", "a", "b", "c1", "d"),
+                                  ("n", "channel", "band", "x"), ("n", "channel")])  # fmt: skip
+def test_other_dimensions_are_refused(dims):
+    with pytest.raises(InputError, match="dimensions must"):
+        layout_of(dims)
+
+
+def test_dimensions_in_another_order_are_refused():
+    _, found = read_samples(field())
+    found.check_like(field()[:2])
+    with pytest.raises(InputError, match="X must have the dimensions time, component, y, x, got"):
+        found.check_like(field().transpose("time", "component", "x", "y"))
+    with pytest.raises(InputError, match=r"the fitted shape \(2, 4, 5\), got \(1, 4, 5\)"):
+        found.check_like(field()[:, :1])
 
 
 # Formats as JSON
@@ -184,7 +286,7 @@ def test_the_layout_of_images(shape, expected):
     [
         InputFormat("array", (7,), (7,)),
         InputFormat("pandas", (2,), (2,), columns=("a", "b")),
-        InputFormat("tensor", (9, 8, 3), (3, 9, 8), channels_last=True, dtype="uint8"),
+        InputFormat("tensor", (9, 8, 3), (3, 9, 8), layout="NHWC", dtype="uint8"),
     ],
 )
 def test_a_format_is_restored_from_json(found):

@@ -22,11 +22,28 @@ def vectors() -> torch.Tensor:
     return torch.tensor((wines - wines.mean(0)) / wines.std(0), dtype=torch.float32)
 
 
+def signals() -> torch.Tensor:
+    """Return the upper and the lower half of handwritten digits as two channels, 64 x 2 x 32."""
+    return images().reshape(64, 2, 32) - 0.3
+
+
+def volumes() -> torch.Tensor:
+    """Return the pixels of handwritten digits as volumes, 64 x 1 x 4 x 4 x 4."""
+    return images().reshape(64, 1, 4, 4, 4)
+
+
 KINDS = {
     "image": (images, "conv", (0.0, 1.0)),
     "vector": (vectors, "mlp", None),
+    "signal": (signals, "conv", None),
+    "volume": (volumes, "conv", (0.0, 1.0)),
 }
-PAIRS = [(n, k) for n in METHODS for k in KINDS if (n, k) != ("vae-bernoulli", "vector")]
+PAIRS = [
+    (name, kind)
+    for name in METHODS
+    for kind, (_, _, value_range) in KINDS.items()
+    if name != "vae-bernoulli" or value_range is not None
+]
 """Every method with the kinds of data it supports; a Bernoulli likelihood needs [0, 1]."""
 
 

@@ -35,6 +35,9 @@ ARCHITECTURES += [
     Architecture("mlp", (4,), latent=4, bridge="data-space", value_range=None),
     Architecture("conv", (1, 8, 8), latent=1, bridge="low-rank", value_range=(-1.0, 1.0)),
     Architecture("conv", (1, 8, 8), latent=4, bridge="truncated", settings={"rank": 2}),
+    Architecture("conv", (2, 11), 3, "low-rank", width=0.05, value_range=None),
+    Architecture("conv", (1, 4, 9, 5), 3, "truncated", {"rank": 2}, 0.05, None, "circular"),
+    Architecture("conv", (2, 16), latent=3, width=0.05, padding="circular", lipschitz=True),
     Architecture("mnist", (1, 32, 32), latent=4, width=0.05, lipschitz=True),
     Architecture("shapes", (3, 32, 32), 4, "gaussian", width=0.05, probabilities=True, prior=True),
 ]
@@ -42,7 +45,8 @@ FOLDABLE = [a for a in ARCHITECTURES if a.bridge != "flow"]
 
 
 def name(architecture: Architecture) -> str:
-    return f"{architecture.network}-{architecture.bridge}-{architecture.latent}"
+    sides = "x".join(map(str, architecture.shape))
+    return f"{architecture.network}-{sides}-{architecture.bridge}-{architecture.latent}"
 
 
 every = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=name)
@@ -269,7 +273,7 @@ def test_a_threshold_that_is_none_is_refused(threshold):
 
 def test_a_decoder_that_cannot_be_cut_is_told():
     model = Autoencoder(nn.Linear(6, 3), LowRank(3), nn.ReLU())
-    with pytest.raises(InputError, match="decoder must begin with a Linear or ConvTranspose2d"):
+    with pytest.raises(InputError, match="decoder must begin with a Linear layer"):
         model.cut()
     model = Autoencoder(nn.Linear(6, 3), LowRank(3), nn.Linear(4, 6))
     with pytest.raises(InputError, match="begin with a layer of 3 inputs, it has 4"):

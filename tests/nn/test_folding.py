@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lorae.errors import InputError
-from lorae.nn.blocks import add_spectral_norm
+from lorae.nn.blocks import add_spectral_norm, downsampling, upsampling
 from lorae.nn.folding import fold_output, output_layer, replace_output_layer
 from lorae.nn.networks import NETWORKS, PAPER_SHAPES, build
 
@@ -22,6 +22,11 @@ NORMALISED = {
     "odd sides": (lambda: nn.ConvTranspose2d(3, 2, 4, 2, 1, output_padding=1), (3, 3, 3)),
     "signals": (lambda: nn.ConvTranspose1d(3, 2, 4, 2, 1), (3, 6)),
     "volumes": (lambda: nn.Conv3d(1, 2, 3, 2, 1), (1, 4, 3, 4)),
+    "circular": (lambda: nn.Sequential(*downsampling(2, [3], circular=True)[:2]), (2, 6, 4)),
+    "circular, transposed": (
+        lambda: nn.Sequential(*upsampling([2, 1], circular=True)[:2]),
+        (2, 3, 4),
+    ),
 }
 
 
@@ -77,7 +82,7 @@ def test_a_normalised_layer_has_operator_norm_1_as_a_dense_matrix(kind):
     before = dense_matrix(layer, shape)
     add_spectral_norm(layer, torch.zeros(1, *shape, dtype=torch.float64))
     for _ in range(3000):  # the power method, a step each
-        _ = layer.weight
+        _ = (layer[-1] if isinstance(layer, nn.Sequential) else layer).weight
     expected = before / np.linalg.svd(before, compute_uv=False)[0]
     np.testing.assert_allclose(dense_matrix(layer.eval(), shape), expected, rtol=1e-5, atol=1e-12)
 

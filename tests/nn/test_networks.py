@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from lorae.errors import InputError
 from lorae.nn import networks
 
-IMAGES = [(1, 8, 8), (3, 9, 31), (1, 28, 28), (3, 37, 64), (5, 100, 17), (12, 16, 16), (2, 15, 8)]
+IMAGES = [(1, 8, 8), (3, 9, 31), (1, 28, 28), (3, 37, 64), (5, 100, 17), (12, 16, 16), (2, 15, 5)]
+SIGNALS = [(1, 4), (2, 15), (3, 200)]
+VOLUMES = [(1, 4, 5, 7), (2, 8, 17, 9)]
 VECTORS = [(1,), (2,), (13,), (64,), (300,)]
 RANGES = [(0.0, 1.0), (-1.0, 1.0), None]
 CASES = [
-    *(("conv", shape) for shape in IMAGES),
-    *(("mlp", shape) for shape in VECTORS),
+    *(("conv", shape) for shape in [*IMAGES, *SIGNALS, *VOLUMES]),
+    *(("mlp", shape) for shape in [*VECTORS, (2, 9), (1, 4, 4)]),
     *networks.PAPER_SHAPES.items(),
 ]
 NARROW = 1 / 32
@@ -149,7 +151,7 @@ def test_width_multiplies_hidden_channels_only() -> None:
 def test_convolutional_channels_double_up_to_the_cap() -> None:
     with torch.device("meta"):
         encoder, decoder = networks.convolutional((3, 256, 300), 10)
-    down = [(3, 32), (32, 64), (64, 128), (128, 256), (256, 256), (256, 256)]
+    down = [(3, 32), (32, 64), (64, 128), (128, 256), (256, 256), (256, 256)]  # 256 to 4
     assert [row[1:3] for row in layers(encoder) if row[0] == "conv"] == down
     assert layers(encoder)[-1] == ("linear", 256 * 4 * 4, 10)
     up = [(m.in_channels, m.out_channels) for m in decoder if isinstance(m, nn.ConvTranspose2d)]
@@ -178,14 +180,60 @@ def test_shapes_match(name: str, shape: tuple[int, ...]) -> None:
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
-@given(st.integers(1, 5), st.integers(8, 70), st.integers(8, 70), st.integers(1, 20))
-def test_convolutional_reproduces_any_shape(c: int, h: int, w: int, latent: int) -> None:
-    encoder, decoder = networks.convolutional((c, h, w), latent, NARROW)
-    seed = encoder[:-2](samples((c, h, w)))
-    assert 4 <= min(seed.shape[2:]) <= 7
-    z = encoder(samples((c, h, w)))
+@given(
+    st.integers(1, 5),
+    st.lists(st.integers(4, 70), min_size=1, max_size=3),
+    st.integers(1, 20),
+    st.sampled_from(networks.PADDINGS),
+)
+def test_convolutional_reproduces_any_shape(
+    c: int, sides: list[int], latent: int, padding: str
+) -> None:
+    shape = (c, *(side if len(sides) < 3 else side // 4 + 3 for side in sides))
+    encoder, decoder = networks.convolutional(shape, latent, NARROW, padding=padding)
+    seed = encoder[:-2](samples(shape))
+    assert all(4 <= side <= 7 for side in seed.shape[2:])
+    z = encoder(samples(shape))
     assert z.shape == (2, latent)
-    assert decoder(z).shape == (2, c, h, w)
+    assert decoder(z).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("padding", networks.PADDINGS)
+@pytest.mark.parametrize("length", [4, 15, 64])
+def test_a_signal_is_an_image_of_height_1(length: int, padding: str) -> None:
+    """Along a side of 1 every kernel is 1, so the networks have the same weights."""
+
+    def outputs(shape: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(0)
+        encoder, decoder = networks.convolutional(shape, 5, 0.25, None, padding)
+        z = encoder.double()(x.double().reshape(3, *shape))
+        return z, decoder.double()(z).flatten(1)
+
+    x = torch.randn(3, 2, length)
+    signal, image = outputs((2, length), x), outputs((2, 1, length), x)
+    volume = outputs((2, 1, length, 1), x)
+    # Sums of at most 4 x 256 products in another order.
+    torch.testing.assert_close(signal, image, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(signal, volume, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 64), (1, 32, 16), (1, 16, 8, 32)])
+def test_circular_features_follow_shifts_by_the_stride(shape: tuple[int, ...]) -> None:
+    encoder, decoder = networks.convolutional(shape, 5, 0.25, padding="circular")
+    features = encoder[:-2].double()
+    x = torch.randn(2, *shape, dtype=torch.float64)
+    y = features(x)
+    axes = tuple(range(2, x.ndim))
+    strides = [a // b for a, b in zip(x.shape[2:], y.shape[2:], strict=True)]
+    steps = list(range(1, len(axes) + 1))
+    moved = features(x.roll([s * k for s, k in zip(strides, steps, strict=True)], axes))
+    torch.testing.assert_close(moved, y.roll(steps, axes), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(moved, y)
+    # The decoder, after its linear map, moves its output with its input.
+    up = decoder[3:].double()
+    seed = torch.randn(2, *y.shape[1:], dtype=torch.float64)
+    expected = up(seed).roll([s * k for s, k in zip(strides, steps, strict=True)], axes)
+    torch.testing.assert_close(up(seed.roll(steps, axes)), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
@@ -243,19 +291,6 @@ def test_a_seed_determines_the_parameters(name: str, shape: tuple[int, ...]) -> 
     assert not torch.equal(drawn(3), drawn(4))
 
 
-def test_choose() -> None:
-    assert all(networks.choose(shape) == "conv" for shape in IMAGES)
-    assert all(networks.choose(shape) == "mlp" for shape in VECTORS)
-    assert networks.choose(torch.zeros(2, 3, 9, 9).shape[1:]) == "conv"
-
-
-@pytest.mark.parametrize("shape", [(), (3, 4), (2, 3, 8, 8), (0,), (1, 7, 8), (1, 8, 7), (0, 8, 8)])
-def test_choose_refuses(shape: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="shape") as error:
-        networks.choose(shape)
-    assert str(shape) in str(error.value)
-
-
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_latent_may_exceed_the_values_of_a_sample(name: str, shape: tuple[int, ...]) -> None:
     latent = math.prod(shape) + 1
@@ -288,8 +323,9 @@ def test_value_range_is_known(
     [
         ("mnist", (1, 28, 28)), ("mnist", (3, 32, 32)), ("mnist", (1024,)),
         ("celeba", (3, 32, 32)), ("shapes", (1, 32, 32)), ("shapes", (2, 3, 32, 32)),
-        ("conv", (1, 7, 8)), ("conv", (3, 64, 4)), ("conv", (0, 8, 8)), ("conv", (64,)),
-        ("conv", (8, 8)), ("mlp", (1, 8, 8)), ("mlp", (0,)), ("mlp", ()),
+        ("conv", (1, 3, 8)), ("conv", (3, 64, 2)), ("conv", (0, 8, 8)), ("conv", (64,)),
+        ("conv", (8, 3)), ("conv", (1, 1, 1)), ("conv", (1, 8, 8, 8, 8)), ("mlp", (0,)),
+        ("mlp", ()),
     ],
 )  # fmt: skip
 def test_networks_refuse_other_shapes(name: str, shape: tuple[int, ...]) -> None:
@@ -301,3 +337,12 @@ def test_networks_refuse_other_shapes(name: str, shape: tuple[int, ...]) -> None
 def test_unknown_name() -> None:
     with pytest.raises(InputError, match=r"unknown network 'mnits' \(did you mean 'mnist'\?\)"):
         networks.build("mnits", (1, 32, 32), 8)
+
+
+@pytest.mark.parametrize("name", [name for name in networks.NETWORKS if name != "conv"])
+def test_only_convolutions_are_circular(name: str) -> None:
+    shape = networks.PAPER_SHAPES.get(name, (16,))
+    with pytest.raises(InputError, match=f"padding must be zeros for the network '{name}'"):
+        networks.build(name, shape, 4, NARROW, padding="circular")
+    with pytest.raises(InputError, match="padding must be one of zeros, circular, got 'reflect'"):
+        networks.build("conv", (1, 8), 4, padding="reflect")

@@ -272,7 +272,7 @@ def test_pictures_come_before_the_table_of_runs(folder: Path, tmp_path: Path) ->
 def test_traversals_decode_along_the_principal_coordinates(folder: Path, tmp_path: Path) -> None:
     run = Run.open(folder / "lorae")
     page = Page(write_report([run], tmp_path / "r.html").read_text(encoding="utf-8"))
-    (image,) = [i for i in page.of("img") if i["alt"].startswith("Images along the first")]
+    (image,) = [i for i in page.of("img") if i["alt"].startswith("Samples along the first")]
     grid = np.asarray(Image.open(io.BytesIO(base64.b64decode(image["src"].partition(",")[2]))))
     model, data = run.model(), data_of(run)
     with torch.no_grad():

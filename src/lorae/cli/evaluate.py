@@ -215,7 +215,7 @@ class Fid:
     value_range: tuple[float, float] | None = None
     """Values of black and white of both sets, such as 0 255; by default those of their types."""
     layout: str | None = None
-    """Axes of arrays of images: channels-first or channels-last, if their shape leaves a doubt."""
+    """Axes of arrays of images: NHW, NCHW or NHWC, if their shape leaves a doubt."""
     density: str | None = None
     """Density of the codes of a run; by default its prior if it has one, else gaussian."""
     seed: int = 0
@@ -308,16 +308,16 @@ class Fid:
         is_array = path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
         options = {"layout": self.layout} if is_array else {"size": self.size, "crop": self.crop}
         data = read(name, test_fraction=0.5, value_range=self.value_range, **options)
-        _check_images(name, data)
-        print_notes(name, data.notes)
-        if not data.follows_convention:
+        if len(data.shape) == 3 and data.value_range is None:
             raise InputError(
                 f"value_range must be given to compare {name}, whose values follow no convention "
                 f"(--value-range LOW HIGH)"
             )
+        _check_images(name, data)
+        print_notes(name, data.notes)
         return data
 
 
 def _check_images(name: str, data: "Data") -> None:
-    if len(data.shape) != 3:
+    if not data.is_image:
         raise InputError(f"fid compares images, got {name!r}, which has none")

@@ -122,7 +122,7 @@ class PathCommand(ReadOptions):
 
     def _common(self, data: "Data") -> dict[str, Any]:
         return {
-            "standardize": len(data.shape) == 1,  # columns have units of their own
+            "standardize": data.is_table,  # columns have units of their own
             "ranks": self.ranks or None,
             "width": self.width,
             "steps": self.steps,
@@ -136,7 +136,7 @@ class PathCommand(ReadOptions):
         """Return what measures a model's samples, drawn from a Gaussian of its training codes."""
         if self.features is None:
             return None
-        if len(data.shape) != 3:
+        if not data.is_image:
             raise InputError(f"features are of images, and {data.name!r} has none")
         from lorae.metrics.protocol import Protocol
         from lorae.metrics.scores import generation

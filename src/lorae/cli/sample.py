@@ -20,8 +20,8 @@ class Sample:
     run: tyro.conf.Positional[Path]
     """Run folder of a finished training."""
     out: Path
-    """New folder for PNG images, or a file: .npy (images as bytes, n x h x w x c; or rows), or .csv
-    for tables."""
+    """New folder for PNG images, or a file: .npy (images as bytes, n x h x w x c; or rows; or
+    signals, fields and volumes with channels first), or .csv for tables."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 100
     """Number of samples."""
     density: str | None = None
@@ -93,7 +93,7 @@ class Interpolate:
         from lorae.utils.intervals import Interval
 
         data, model = data_of(run), run.model()
-        if len(data.shape) != 3:
+        if not data.is_image:
             raise InputError(f"interpolate needs a run on images, got one on {data.name!r}")
         if not model.inverts:
             raise InputError("interpolate needs codes of images, and this model has no encoder")

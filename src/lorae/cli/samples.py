@@ -23,11 +23,9 @@ from lorae.utils.samples import subsample
 if TYPE_CHECKING:
     import numpy as np
 
-TABLES = (".csv", ".npy")
-
 
 def sample_run(run: Run, data: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
-    """Return samples of a run, 500 at a time: images as bytes, rows of a table as they are."""
+    """Return samples of a run, 500 at a time: images as bytes, others in their own units."""
     model = run.model()
     density = fit_density(model, lambda: encode_all(model, subsample(data.train, FITTED)), name)
     codes = density.sample(n, torch.Generator().manual_seed(seed))
@@ -36,7 +34,7 @@ def sample_run(run: Run, data: Data, n: int, name: str | None, seed: int) -> Ite
 
 def _decoded(model: Autoencoder, codes: Tensor, data: Data) -> Tensor:
     made = decode_all(model, codes)
-    return as_bytes(data.unit(made)) if len(data.shape) == 3 else made
+    return as_bytes(data.unit(made)) if data.is_image else made
 
 
 def show_progress(batches: Iterator[Tensor], bar: ProgressBar) -> Iterator[Tensor]:
@@ -47,13 +45,20 @@ def show_progress(batches: Iterator[Tensor], bar: ProgressBar) -> Iterator[Tenso
 
 
 def write_samples(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
-    """Write n samples: images to a folder or an .npy file, rows to a .csv or .npy file.
+    """Write n samples: images to a folder, rows to a .csv file, and any to an .npy file.
 
     Raises:
-        InputError: if `out` suits neither.
+        InputError: if `out` does not suit them.
     """
-    write = _write_images if len(data.shape) == 3 else _write_table
-    write(out, batches, n, data)
+    if data.is_image:
+        _write_images(out, batches, n, data)
+    elif out.suffix == ".npy":
+        _write_array(out, (n, *data.shape), "float32", (part.numpy() for part in batches))
+    elif data.is_table and out.suffix == ".csv":
+        _write_csv(out, batches, data)
+    else:
+        allowed = "a .csv or .npy file for a table" if data.is_table else "an .npy file"
+        raise InputError(f"out must be {allowed}, got {str(out)!r}")
 
 
 def _write_images(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
@@ -69,12 +74,7 @@ def _write_images(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> N
             (folder / f"{k:06}.png").write_bytes(encode_png(image.permute(1, 2, 0).numpy()))
 
 
-def _write_table(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
-    if out.suffix not in TABLES:
-        raise InputError(f"out must be a .csv or .npy file for a table, got {str(out)!r}")
-    if out.suffix == ".npy":
-        _write_array(out, (n, *data.shape), "float32", (part.numpy() for part in batches))
-        return
+def _write_csv(out: Path, batches: Iterator[Tensor], data: Data) -> None:
     import polars as pl
 
     names = data.columns or tuple(f"column_{k + 1}" for k in range(data.shape[0]))

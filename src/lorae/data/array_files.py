@@ -8,7 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from lorae.data.arrays import Array, as_samples, check_finite, copy_rows, open_npy, stored_dtype
+from lorae.data.arrays import (
+    Array,
+    as_samples,
+    check_finite,
+    copy_rows,
+    guess_layout,
+    open_npy,
+    stored_dtype,
+)
 from lorae.data.options import ReadOptions
 from lorae.data.splits import Split, split_at_random
 from lorae.errors import InputError
@@ -61,11 +69,12 @@ def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
 
 def _with_type(split: Split, array: Array, samples: Array, options: ReadOptions) -> Split:
     """Add the range of 16-bit images, and a note on the layout if it was guessed."""
-    value_range = (0.0, 65535.0) if array.ndim > 2 and array.dtype == np.uint16 else None
+    value_range = (0.0, 65535.0) if samples.ndim == 4 and array.dtype == np.uint16 else None
     notes: tuple[str, ...] = ()
-    if array.ndim == 4 and options.layout is None:
-        last = "last" if samples.shape != array.shape else "first"
-        notes = (f"shape {array.shape} read as channels-{last}; --layout sets another",)
+    if array.ndim > 2 and options.layout is None:
+        bytes_only = array.dtype in (np.uint8, np.bool_)
+        layout = guess_layout(array.shape, "", bytes_only=bytes_only)
+        notes = (f"shape {array.shape} read as {layout}; --layout sets another",)
     return replace(split, value_range=value_range, notes=notes)
 
 

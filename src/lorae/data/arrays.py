@@ -1,15 +1,17 @@
 """Arrays as samples: their layout, their stored type, and .npy files larger than memory.
 
-By rank, an array of N samples is::
+The axes of an array have letters: N samples, C channels, and the grid of a sample, which is L for a
+signal, H x W for an image and D x H x W for a volume. Samples are stored as N x C x grid, or as
+N x F if they are vectors. By its number of axes, an array may be::
 
-    N x D           vectors
-    N x H x W       gray images
-    N x H x W x C   images, channels last
-    N x C x H x W   images, channels first
+    2   NF vectors, or NL
+    3   NHW, NCL or NLC
+    4   NCHW, NHWC or NDHW
+    5   NCDHW or NDHWC
 
-Vectors are stored as float32, or as float64 if float32 would blur a column: if its spacing at the
-largest value is more than 1e-5 of the column's range. Images of bytes are stored as bytes, boolean
-images as 0 and 255, all others as float32.
+Numbers are stored as float32, or as float64 if float32 would blur a column or a channel: if its
+spacing at the largest value is more than 1e-5 of the range. Grids of bytes are stored as bytes,
+those of booleans as 0 and 255.
 """
 
 import errno
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lorae.data.options import LAYOUTS, SIDE
+from lorae.data.options import SIDE
 from lorae.errors import InputError
 from lorae.utils.text import shorten_list
 
@@ -31,67 +33,114 @@ BLUR = 1e-5  # of the range of a column, the coarsest rounding that is left to f
 
 
 def as_samples(array: Array, name: str, layout: str | None = None) -> Array:
-    """Return vectors N x D or images N x C x H x W; a view, so a mapped file stays on disk.
+    """Return vectors N x F or grids N x C x grid; a view, so a mapped file stays on disk.
 
     Args:
         array: Numbers in one of the layouts above.
         name: What errors call the array.
-        layout: ``channels-first`` or ``channels-last``; by default the one for which the images
-            have sides of 8 pixels or more, or else the one for which they are square.
+        layout: One of :data:`lorae.data.options.LAYOUTS`; by default :func:`guess_layout`.
 
     Raises:
-        InputError: The array has another rank, does not hold numbers, holds images with a side
-            under 8 pixels, or leaves in doubt which axis holds the channels.
+        InputError: The array has another number of axes, does not hold numbers, has a side under
+            4, or leaves its layout in doubt.
     """
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    if array.ndim not in (2, 3, 4) or 0 in array.shape[1:]:
+    if array.ndim not in (2, *_CHOICES) or 0 in array.shape[1:]:
         raise InputError(
-            f"{name} must be N x D vectors, N x H x W gray images, or N x H x W x C or "
-            f"N x C x H x W images, got shape {array.shape}"
+            f"{name} must be an array of samples, with 2 axes for vectors and up to 5 for signals, "
+            f"images and volumes, got shape {array.shape}"
         )
-    if array.ndim == 2:
+    bytes_only = array.dtype in (np.uint8, np.bool_)
+    layout = layout or guess_layout(array.shape, name, bytes_only=bytes_only)
+    if layout is None:
         return array
-    if array.ndim == 3:
-        array = array[:, None]
-    elif (layout or guess_layout(array.shape, name)) == "channels-last":
-        array = np.moveaxis(array, 3, 1)
-    height, width = array.shape[2:]
-    if min(height, width) < SIDE:
-        raise InputError(f"images of {name} must be at least {SIDE}x{SIDE}, got {width}x{height}")
-    return array
+    if len(layout) != array.ndim:
+        raise InputError(
+            f"layout must have as many axes as {name}, got {layout} for the shape {array.shape}"
+        )
+    sides = _sides(layout, array.shape)
+    if min(sides) < SIDE:
+        raise InputError(
+            f"sides of {name} must be at least {SIDE}, got {'x'.join(map(str, sides))} in the "
+            f"layout {layout}"
+        )
+    return channels_first(array, layout)
 
 
-def guess_layout(shape: tuple[int, ...], name: str) -> str:
-    """Return the layout of images of four axes.
-
-    Raises:
-        InputError: The shape leaves it in doubt.
+def channels_first(array: Array, layout: str) -> Array:
+    """Return a view N x C x grid of an array.
 
     Example:
-        >>> guess_layout((5, 3, 9, 11), "X"), guess_layout((5, 32, 32, 12), "X")
-        ('channels-first', 'channels-last')
+        >>> channels_first(np.zeros((5, 8, 9, 3)), "NHWC").shape
+        (5, 3, 8, 9)
+        >>> channels_first(np.zeros((5, 100)), "NL").shape
+        (5, 1, 100)
     """
-    sides = {"channels-first": shape[2:], "channels-last": shape[1:3]}
-    large = [layout for layout in LAYOUTS if min(sides[layout]) >= SIDE]
-    square = [layout for layout in large if sides[layout][0] == sides[layout][1]]
-    if len(large) == 2 and len(square) != 1:
-        raise InputError(
-            f"{name} must leave no doubt which axis holds the channels, got shape {shape}; give "
-            f"the layout, channels-first or channels-last"
-        )
-    few = "channels-last" if shape[3] in (1, 3, 4) and shape[1] >= SIDE else "channels-first"
-    return square[0] if len(large) == 2 else [*large, few][0]
+    if "C" not in layout:
+        return array[:, None]
+    return np.moveaxis(array, layout.index("C"), 1)
+
+
+_CHOICES = {3: ("NHW", "NCL", "NLC"), 4: ("NCHW", "NHWC", "NDHW"), 5: ("NCDHW", "NDHWC")}
+_FEW = 8  # a shorter axis is taken for channels, unless the layout is given
+
+
+def guess_layout(shape: tuple[int, ...], name: str, *, bytes_only: bool = False) -> str | None:
+    """Return the layout of an array, None for vectors.
+
+    It is the only one whose sides are all 8 or more, or else the only one whose sides are all 4 or
+    more. Of several on three axes, bytes are gray images, and so are numbers if the longer side is
+    at most one and a half times the shorter.
+
+    Args:
+        shape: Of the array.
+        name: What errors call the array.
+        bytes_only: Whether it holds bytes or booleans.
+
+    Raises:
+        InputError: The shape leaves it in doubt, or has too small sides.
+
+    Example:
+        >>> guess_layout((5, 3, 9, 11), "X"), guess_layout((5, 3, 100), "X")
+        ('NCHW', 'NCL')
+        >>> guess_layout((5, 16, 16, 16), "X")
+        Traceback (most recent call last):
+        lorae.errors.InputError: layout must be given for X of shape (5, 16, 16, 16), which may be \
+NCHW, NHWC or NDHW
+    """
+    if len(shape) == 2:
+        return None
+    choices = _CHOICES[len(shape)]
+    fits: list[str] = []
+    for smallest in (_FEW, SIDE):
+        fits = fits or [one for one in choices if min(_sides(one, shape)) >= smallest]
+    if len(fits) == 1:
+        return fits[0]
+    if "NHW" in fits and (bytes_only or max(shape[1:]) <= 1.5 * min(shape[1:])):
+        return "NHW"
+    if not fits:
+        raise InputError(f"sides of {name} must be at least {SIDE}, got shape {shape}")
+    raise InputError(
+        f"layout must be given for {name} of shape {shape}, which may be "
+        f"{', '.join(fits[:-1])} or {fits[-1]}"
+    )
+
+
+def _sides(layout: str, shape: tuple[int, ...]) -> list[int]:
+    """Return the sides of the grid."""
+    return [side for axis, side in zip(layout, shape, strict=True) if axis not in "NC"]
 
 
 def stored_dtype(array: Array) -> str:
     """Return the type in which samples of :func:`as_samples` are stored."""
-    if array.ndim == 4:
-        return "|u1" if array.dtype in (np.uint8, np.bool_) else "<f4"
+    if array.ndim > 2 and array.dtype in (np.uint8, np.bool_):
+        return "|u1"
     if array.dtype.itemsize < 4 or array.dtype == np.float32 or not len(array):
         return "<f4"
+    axes = (0, *range(2, array.ndim))
     low, high = (
-        op.reduce([op.reduce(block, axis=0) for block in _blocks(array)])
+        op.reduce([op.reduce(block, axis=axes) for block in _blocks(array)])
         for op in (np.minimum, np.maximum)
     )
     low, high = low.astype(float), high.astype(float)
@@ -116,13 +165,14 @@ def check_finite(array: Array, name: str, columns: tuple[str, ...] | None = None
     """
     if array.dtype.kind != "f":
         return
-    bad: dict[int, list[int]] = {}  # of each column, or of all images, the number and the first row
+    bad: dict[int, list[int]] = {}  # of each column, or of all grids, the number and the first row
     start = count = 0
+    axes = tuple(range(1, array.ndim))
     for block in _blocks(array):
         wrong = ~is_finite(block)
         if wrong.any():
             for k in np.flatnonzero(wrong.any(axis=0)) if array.ndim == 2 else [0]:
-                rows = np.flatnonzero(wrong[:, k] if array.ndim == 2 else wrong.any((1, 2, 3)))
+                rows = np.flatnonzero(wrong[:, k] if array.ndim == 2 else wrong.any(axes))
                 bad.setdefault(int(k), [0, start + int(rows[0]) + 1])[0] += len(rows)
         count += int(wrong.sum())
         start += len(block)
@@ -130,7 +180,7 @@ def check_finite(array: Array, name: str, columns: tuple[str, ...] | None = None
         return
     if array.ndim > 2:
         raise InputError(
-            f"{name} must hold finite numbers, got {count} NaN or infinite, first in image "
+            f"{name} must hold finite numbers, got {count} NaN or infinite, first in sample "
             f"{bad[0][1]}"
         )
     names = columns or [f"column_{k + 1}" for k in range(array.shape[1])]

@@ -4,14 +4,16 @@ Samples stay as they were stored, uint8 images or float32; a model sees them sca
 
     scaled = (as_float(x) - shift) / scale,    as_float(x) = x / 255 if uint8 else x
 
-Images are scaled to [0, 1], or left in [-1, 1]: their range is a property of their type, or an
-option, and never the largest value that happens to be there, except in arrays of numbers that
-follow no convention. Columns of vectors are scaled to mean 0 and standard deviation 1. Their shift
-and scale come from the training samples alone, as sums in float64.
+Images are scaled to [0, 1], or left in [-1, 1]: their range is a property of their type, a
+convention that they follow, or an option, and never the largest value that happens to be there.
+Columns of vectors, and channels of signals, of volumes and of fields, which are images without such
+a range, are scaled to mean 0 and standard deviation 1. Their shift and scale come from the training
+samples alone, as sums in float64.
 """
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,14 @@ from torch import Tensor
 from lorae.data import celeba, images, mnist
 from lorae.data.array_files import load_npy, load_npz
 from lorae.data.arrays import Array, checksum
+from lorae.data.labelled import load_labelled
 from lorae.data.locations import holds_celeba, holds_mnist
 from lorae.data.options import TABLE_OPTIONS, ReadOptions
 from lorae.data.registry import DATASETS, check_source
 from lorae.data.splits import Split
 from lorae.data.tables import load_table, number_columns
 from lorae.errors import InputError
-from lorae.utils.samples import as_float
+from lorae.utils.samples import as_float, subsample
 from lorae.utils.text import shorten_list
 from lorae.utils.validation import check_range
 
@@ -38,6 +41,7 @@ READERS = {
     ".csv": load_table,
     ".tsv": load_table,
     ".parquet": load_table,
+    **dict.fromkeys((".nc", ".nc4", ".h5", ".hdf5"), load_labelled),
 }
 CONVERTERS = {
     ".dta": "export delimited using data.csv (in Stata)",
@@ -59,7 +63,7 @@ class Data:
     """Training and held-out samples, and how a model sees them."""
 
     name: str  # of the set, or the stem of its path
-    train: Tensor  # N x C x H x W, uint8 or float32, or N x D, float32 (float64 where it must be)
+    train: Tensor  # N x C x grid, bytes or floats, or N x D, float32 (float64 where it must be)
     test: Tensor  # held out; the same dtype
     train_labels: Tensor | None  # int64
     test_labels: Tensor | None
@@ -70,12 +74,29 @@ class Data:
     checksum: str  # SHA-256 over dtypes, shapes and bytes of the samples and labels
     columns: tuple[str, ...] | None  # the names of a vector's entries
     notes: tuple[str, ...] = ()  # what was guessed when they were read, one sentence each
-    follows_convention: bool = True  # False if the range of images was taken from their values
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return tuple(self.train.shape[1:])
+
+    @property
+    def is_image(self) -> bool:
+        """Whether samples are pictures: C x H x W, with values for black and white."""
+        return len(self.shape) == 3 and self.value_range is not None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether samples are vectors."""
+        return len(self.shape) == 1
+
+    @cached_property
+    def channel_ranges(self) -> list[tuple[float, float]]:
+        """The least and the largest value of each channel in training samples, never equal."""
+        some = as_float(subsample(self.train, 1000))
+        axes = (0, *range(2, some.ndim))
+        ends = zip(some.amin(axes).tolist(), some.amax(axes).tolist(), strict=True)
+        return [(low, high if high > low else low + 1) for low, high in ends]
 
     def unit(self, samples: Tensor) -> Tensor:
         """Return images, given in their own units, scaled from the value range to [0, 1].
@@ -100,13 +121,14 @@ def load(
 
     Args:
         source: A name in `DATASETS`; a folder or .zip of images; a folder of MNIST's IDX files;
-            a folder with CelebA's official layout; an .npy, .npz, .csv, .tsv or .parquet file.
+            a folder with CelebA's official layout; an .npy, .npz, .csv, .tsv, .parquet,
+            NetCDF or HDF5 file.
         count: Keep at most this many training samples, 2 or more, drawn with ``seed``, and at
             most a fifth as many held-out ones.
         test_fraction: Fraction held out, in (0, 1), if the source has no test set.
         seed: Seed of all random choices: the held-out samples, ``count``, the shapes.
         reading: How the source is read, as in :class:`lorae.data.options.ReadOptions`: ``size``,
-            ``crop``, ``value_range``, ``layout`` and ``skip_bad`` of images; ``header``,
+            ``crop``, ``value_range`` and ``skip_bad`` of images; ``layout`` of arrays; ``header``,
             ``separator``, ``decimal``, ``encoding``, ``columns``, ``drop``, ``index`` and
             ``drop_constant`` of tables. What was guessed stands in ``notes`` of the result.
 
@@ -119,8 +141,8 @@ def load(
         (1, 8, 8)
     """
     data = read(source, count=count, test_fraction=test_fraction, seed=seed, **reading)
-    if len(data.shape) == 3:
-        _check_images_vary(data.name, data.train)
+    if not data.is_table:
+        _check_grids_vary(data.name, data.train)
     return data
 
 
@@ -167,12 +189,14 @@ def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> 
         _check_file(path, suffix)
     is_table = READERS.get(suffix) is load_table
     is_array = suffix in READERS and not is_table
+    is_labelled = READERS.get(suffix) is load_labelled
     text = ("header", "separator", "decimal", "encoding")
     for names, suits, what in (
         (("size", "crop"), of_images, "a folder or zip of images"),
         (("value_range",), of_images or is_array, "a folder, zip or array of images"),
-        (("layout",), is_array, "an array of images"),
-        (TABLE_OPTIONS, is_table, "a table"),
+        (("layout",), is_array, "an array"),
+        (TABLE_OPTIONS, is_table or is_labelled, "a table"),
+        (("index",), is_table, "a table"),
         (text, is_table and suffix != ".parquet", "a table of text"),
     ):
         if (given := options.changed(names)) and not suits:
@@ -212,23 +236,27 @@ def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, nam
             raise InputError(f"{name} must have at least one {part} sample, got none")
     if split.train.ndim == 2 and split.columns is None:
         split = replace(split, columns=number_columns(split.train.shape[1]))
-    notes, follows_convention = list(split.notes), True
+    notes = list(split.notes)
     value_range = None
     if split.train.ndim == 2:
+        if options.value_range is not None:
+            raise InputError(f"value_range needs images, got the vectors of {name}")
         split, network = _check_variation(name, split, drop_constant=options.drop_constant), "mlp"
         mean, deviation = column_moments(split.train)
         shift, scale = mean.astype(split.train.dtype), deviation.astype(np.float32)
-    else:
-        if options.value_range is not None and split.train.ndim == 2:
-            raise InputError(f"value_range needs images, got the vectors of {name}")
-        limits, why = find_range(split.train, options.value_range)
-        if options.value_range is None and split.value_range is not None:
-            limits, why = split.value_range, "by type"
+    elif (found := find_range(split, options.value_range)) is not None:
+        limits, why = found
         _check_range(name, split, limits)
         shift, scale, value_range = _range_units(limits, is_bytes=split.train.dtype == np.uint8)
         if not named:
             notes += _range_notes(split.train, limits, why)
-        follows_convention = why != CONTENT
+    else:
+        mean, deviation = channel_moments(split.train)
+        shift, scale = mean.astype(split.train.dtype), deviation.astype(np.float32)
+        notes.append(
+            "each channel is scaled to mean 0 and standard deviation 1; for images with values of "
+            "black and white, give --value-range"
+        )
     return Data(
         name=name,
         train=as_tensor(split.train),
@@ -242,7 +270,6 @@ def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, nam
         checksum=checksum(split.arrays()),
         columns=split.columns,
         notes=tuple(notes),
-        follows_convention=follows_convention,
     )
 
 
@@ -273,12 +300,6 @@ def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
     )
 
 
-def standardisation(vectors: Array) -> tuple[Array, Array]:
-    """Return mean and standard deviation of each column as float32; see :func:`column_moments`."""
-    mean, deviation = column_moments(vectors)
-    return mean.astype(np.float32), deviation.astype(np.float32)
-
-
 def column_moments(vectors: Array) -> tuple[Array, Array]:
     """Return the mean and standard deviation of each column, in float64.
 
@@ -291,36 +312,40 @@ def column_moments(vectors: Array) -> tuple[Array, Array]:
     return mean, np.where(vectors.min(axis=0) == vectors.max(axis=0), 0, np.sqrt(variance))
 
 
-def image_range(name: str, train: Array) -> tuple[Array, Array, tuple[float, float]]:
-    """Return shift, scale and the range of scaled values of training images.
+def channel_moments(grids: Array) -> tuple[Array, Array]:
+    """Return mean and standard deviation of each channel, C x 1 ..., in float64; never 0."""
+    axes, shape = (0, *range(2, grids.ndim)), (-1, *(1,) * (grids.ndim - 2))
+    mean = grids.mean(axis=axes, dtype=np.float64).reshape(shape)
+    step = max(1, 2**22 // grids[0].size)
+    blocks = (grids[start : start + step] for start in range(0, len(grids), step))
+    squares = sum(((block - mean) ** 2).sum(axis=axes) for block in blocks)
+    deviation = np.sqrt(squares / (grids.size // grids.shape[1])).reshape(shape)
+    return mean, np.where(deviation > 0, deviation, 1)
 
-    Raises:
-        InputError: Every value is the same.
+
+PICTURES = (1, 3, 4)  # channels of the images of a picture file
+
+
+def find_range(
+    split: Split, stated: tuple[float, float] | None
+) -> tuple[tuple[float, float], str] | None:
+    """Return the values of black and white, and where they come from, or None if there are none.
+
+    Bytes have 0 to 255, images of 16 bits 0 to 65535. Other images have what is stated, or else the
+    convention that they follow: 0 to 1, -1 to 1 or 0 to 255. Fields follow none.
     """
-    _check_images_vary(name, train)
-    limits, _ = find_range(train, None)
-    return _range_units(limits, is_bytes=train.dtype == np.uint8)
-
-
-CONTENT = "taken from the training images, as they follow no convention"
-
-
-def find_range(train: Array, stated: tuple[float, float] | None) -> tuple[tuple[float, float], str]:
-    """Return the values of black and white in images, and where they come from.
-
-    Bytes have 0 to 255. Other numbers have what is stated, or else the convention that they
-    follow: 0 to 1, -1 to 1 or 0 to 255.
-    """
-    if stated is not None:
-        return stated, "stated"
-    if train.dtype == np.uint8:
-        return (0.0, 255.0), "by type"
+    train = split.train
+    by_type = (0.0, 255.0) if train.dtype == np.uint8 else split.value_range
+    if limits := stated or by_type:
+        return limits, "stated" if stated else "by type"
+    if train.ndim != 4 or train.shape[1] not in PICTURES:
+        return None
     low, high = float(train.min()), float(train.max())
     if high <= 1 and low >= -1:
         return (0.0 if low >= 0 else -1.0, 1.0), "by convention"
     if low >= 0 and 2 < high <= 255:  # just above 1, it would be an overshoot
         return (0.0, 255.0), "by convention"
-    return (low, high) if low < high else (low - 0.5, low + 0.5), CONTENT
+    return None
 
 
 def _range_units(
@@ -354,7 +379,7 @@ def _range_notes(train: Array, limits: tuple[float, float], why: str) -> list[st
     return notes
 
 
-def _check_images_vary(name: str, train: Array | Tensor) -> None:
+def _check_grids_vary(name: str, train: Array | Tensor) -> None:
     low, high = float(train.min()), float(train.max())
     if low == high:
-        raise InputError(f"images of {name} must vary, got {low:g} at every pixel")
+        raise InputError(f"samples of {name} must vary, got {low:g} at every place")

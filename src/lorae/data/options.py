@@ -8,8 +8,8 @@ from typing import Any, Self
 from lorae.errors import InputError, unknown_name
 from lorae.utils.validation import check_choice, check_range
 
-SIDE = 8  # pixels, the smallest side of an image
-LAYOUTS = ("channels-first", "channels-last")
+SIDE = 4  # values, the smallest side of a signal, an image or a volume
+LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " "}
 TABLE_OPTIONS = ("header", "separator", "decimal", "encoding", "columns", "drop", "index")
 
@@ -26,7 +26,8 @@ class ReadOptions:
     """Values of black and white of images, such as 0 4095; by default 0 to 255 for bytes, 0 to
     65535 for 16 bits, and for floating-point images 0 to 1, -1 to 1 or 0 to 255."""
     layout: str | None = None
-    """Axes of arrays of images: channels-first or channels-last, if their shape leaves a doubt."""
+    """Axes of an array, such as NCL, NHW, NCHW, NHWC or NDHW, if its shape leaves a doubt: samples,
+    channels, depth, height, width, or the length of signals."""
     header: bool | None = None
     """Whether the first line of a table holds the names of its columns; by default guessed."""
     separator: str | None = None

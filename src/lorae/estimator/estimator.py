@@ -18,7 +18,7 @@ from lorae.estimator import training
 from lorae.estimator.anomalies import AnomalyMixin
 from lorae.estimator.fitting import fit_components
 from lorae.estimator.generation import GenerationMixin
-from lorae.estimator.inputs import read_samples, to_array, to_float
+from lorae.estimator.inputs import label_samples, read_samples, to_array, to_float
 from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import build_model, scaling
 from lorae.estimator.serialization import load_fitted, save_fitted
@@ -46,9 +46,9 @@ class LowRankAutoencoder(
     centred, uncorrelated and nested: the first j of them are a model of their own
     (:mod:`lorae.estimator.nested`).
 
-    Samples are vectors (arrays, data frames or tensors, n x D) or images (arrays or tensors,
-    n x h x w, n x h x w x c or n x c x h x w, with sides of 8 or more). Bytes of images are divided
-    by 255. Samples are centred and divided by one number, as a whole.
+    Samples are vectors (arrays, data frames or tensors, n x D) or signals, images or volumes
+    (arrays, tensors or `xarray.DataArray`, with sides of 4 or more; :mod:`lorae.data.arrays`).
+    Bytes of images are divided by 255. Samples are centred and divided by one number, as a whole.
 
     Args:
         n_components: number of coordinates. An integer: exactly that number. "auto": the number
@@ -69,7 +69,10 @@ class LowRankAutoencoder(
             a twentieth and a fifth; of 200 and at least a tenth if the number is to be chosen.
         standardize: whether columns are scaled to variance 1 each first.
         whiten: whether coordinates are divided by their standard deviations.
-        image_shape: shape of the images that flat samples are, such as (28, 28).
+        image_shape: shape of the images that flat samples are, such as (28, 28); with `layout`
+            also that of signals or volumes.
+        layout: axes of samples that are grids, where their shape leaves a doubt, such as NCL, NHW,
+            NCHW, NHWC or NDHW: samples, channels, depth, height, width, length of signals.
         density: density of codes that :meth:`sample` draws from: gaussian, mixture-4, mixture-10,
             mixture-auto or flow.
         warm_start: whether `fit` continues from the last fit, if samples have the same shape as
@@ -131,6 +134,7 @@ class LowRankAutoencoder(
         standardize: Any = False,
         whiten: Any = False,
         image_shape: Any = None,
+        layout: Any = None,
         density: Any = "mixture-auto",
         warm_start: Any = False,
         verbose: Any = 0,
@@ -149,6 +153,7 @@ class LowRankAutoencoder(
         self.standardize = standardize
         self.whiten = whiten
         self.image_shape = image_shape
+        self.layout = layout
         self.density = density
         self.warm_start = warm_start
         self.verbose = verbose
@@ -213,7 +218,11 @@ class LowRankAutoencoder(
 
     def _read(self, X: Any, *, reset: bool = False) -> Tensor:
         """Return samples as floats, minus the offset, and set (`reset`) or check their format."""
-        array, found = read_samples(X, self.image_shape if reset else None)
+        if reset:
+            array, found = read_samples(X, self.image_shape, self.layout)
+        else:
+            self.input_format_.check_like(X)
+            array, found = read_samples(X, layout=self.input_format_.own_layout)
         if not found.is_stack:
             validate_data(self, to_array(X), reset=reset, skip_check_array=True)
         elif reset:
@@ -222,11 +231,6 @@ class LowRankAutoencoder(
         if reset:
             self.input_format_ = found
             return to_float(found.to_tensor(array))
-        if found.sample_shape != self.input_format_.sample_shape:
-            raise InputError(
-                f"X has samples of shape {found.sample_shape}, but {type(self).__name__} was "
-                f"fitted to samples of shape {self.input_format_.sample_shape}"
-            )
         samples = to_float(self.input_format_.to_tensor(array))
         return samples - self._offset if self.offset_.any() else samples
 
@@ -297,7 +301,10 @@ class LowRankAutoencoder(
     # Using
 
     def transform(self, X: Any) -> Any:
-        """Return the coordinates of samples, n x n_components_: a tensor for a tensor.
+        """Return the coordinates of samples, n x n_components_.
+
+        They are a tensor for a tensor, and an `xarray.DataArray` with the coordinates of the
+        samples for another.
 
         They are computed in the precision of the samples, for bytes in float32.
 
@@ -309,7 +316,7 @@ class LowRankAutoencoder(
         codes = encode_all(self.model_, self._read(X))
         if self.whiten:
             codes /= self._deviations(codes)
-        return codes if isinstance(X, Tensor) else codes.numpy()
+        return self.input_format_.return_codes(codes, X)
 
     def inverse_transform(self, codes: Any) -> Any:
         """Return the samples that coordinates decode to, in the container that was fitted.
@@ -323,7 +330,8 @@ class LowRankAutoencoder(
             InputError: if there are more columns.
         """
         z = self._codes(codes)
-        return self._to_samples(decode_all(self.nested_.first(z.shape[1]), z))
+        decoded = self._to_samples(decode_all(self.nested_.first(z.shape[1]), z))
+        return label_samples(decoded, codes)
 
     def _codes(self, codes: Any) -> Tensor:
         """Return the first coordinates as a tensor, not whitened."""

@@ -1,7 +1,8 @@
 """Inputs of the estimator: a user's samples as the tensor that networks take, and back.
 
-Samples are vectors n x D, in an array, a tensor or a data frame, or images n x h x w,
-n x h x w x c or n x c x h x w, in an array or a tensor. Networks take n x D or n x c x h x w.
+Samples are vectors n x D, in an array, a tensor or a data frame, or signals, images or volumes, in
+an array, a tensor or an `xarray.DataArray`, with channels in any place
+(:mod:`lorae.data.arrays`). Networks take n x D or n x c x grid.
 """
 
 import math
@@ -13,9 +14,12 @@ import torch
 from sklearn.utils.validation import check_array
 from torch import Tensor
 
-from lorae.data.arrays import as_samples
+from lorae.data.arrays import as_samples, channels_first, guess_layout
+from lorae.data.labelled import Labels, attach_codes, layout_of, sample_coords
+from lorae.data.options import LAYOUTS
 from lorae.errors import InputError
 from lorae.utils.samples import as_float
+from lorae.utils.validation import check_choice
 
 Array = np.ndarray[Any, Any]
 
@@ -25,20 +29,22 @@ class InputFormat:
     """Container, layout and dtype of a user's samples.
 
     Attributes:
-        container: array, tensor, pandas or polars.
+        container: array, tensor, pandas, polars or xarray.
         sample_shape: the shape of one sample in the user's layout.
-        shape: the shape of one sample in the layout of the networks, (D,) or (C, H, W).
-        channels_last: whether the user's images are h x w x c.
+        shape: the shape of one sample in the layout of the networks, such as (D,) or (C, H, W).
+        layout: the axes of samples that are grids, such as NHWC; None for vectors.
         dtype: the NumPy name of the user's dtype; images of "uint8" are returned as bytes.
         columns: names of the columns of a data frame.
+        labels: dimensions and coordinates of an `xarray.DataArray`.
     """
 
     container: str
     sample_shape: tuple[int, ...]
     shape: tuple[int, ...]
-    channels_last: bool = False
+    layout: str | None = None
     dtype: str = "float32"
     columns: tuple[str, ...] | None = None
+    labels: Labels | None = None
 
     @property
     def n_values(self) -> int:
@@ -46,14 +52,44 @@ class InputFormat:
         return math.prod(self.shape)
 
     @property
-    def is_image(self) -> bool:
-        """Whether samples are images to the networks."""
-        return len(self.shape) == 3
+    def is_grid(self) -> bool:
+        """Whether samples are signals, images or volumes to the networks."""
+        return self.layout is not None
 
     @property
     def is_stack(self) -> bool:
-        """Whether samples are images to the user, too, and not flat vectors."""
-        return len(self.sample_shape) > 1
+        """Whether samples are grids to the user, too, and not flat vectors."""
+        return len(self.sample_shape) > 1 or self.container == "xarray"
+
+    @property
+    def own_layout(self) -> str | None:
+        """The layout of the user's samples; None if they are flat, or vectors."""
+        flat = self.layout is not None and len(self.layout) != len(self.sample_shape) + 1
+        return None if flat else self.layout
+
+    def check_like(self, X: Any) -> None:
+        """Check that later samples have the shape and the named dimensions of the first, if any.
+
+        Raises:
+            InputError: if grids have another shape, or dimensions are others or in another order.
+        """
+        dims = [str(dim) for dim in X.dims] if detect_container(X) == "xarray" else None
+        if self.labels is not None and dims is not None and self.labels.dims != dims:
+            raise InputError(
+                f"X must have the dimensions {', '.join(self.labels.dims)}, got {', '.join(dims)}"
+            )
+        shape = tuple(getattr(X, "shape", ()))[1:]
+        if shape != self.sample_shape and (self.is_stack or len(shape) > 1):
+            raise InputError(
+                f"X must have samples of the fitted shape {self.sample_shape}, got {shape}"
+            )
+
+    def return_codes(self, codes: Tensor, X: Any) -> Any:
+        """Return codes in the container of their samples: a tensor, a `DataArray` or an array."""
+        if isinstance(X, Tensor):
+            return codes
+        labelled = self.labels is not None and detect_container(X) == "xarray"
+        return attach_codes(codes.numpy(), X) if labelled else codes.numpy()
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
@@ -63,54 +99,60 @@ class InputFormat:
             **fields
             | {"sample_shape": tuple(fields["sample_shape"]), "shape": tuple(fields["shape"])}
             | {"columns": None if columns is None else tuple(columns)}
+            | {"labels": None if fields["labels"] is None else Labels(**fields["labels"])}
         )
 
-    def with_image_shape(self, image_shape: Any) -> Self:
-        """Return the format of flat samples that networks see as images of this shape.
+    def with_image_shape(self, image_shape: Any, layout: str | None = None) -> Self:
+        """Return the format of flat samples that networks see as grids of this shape.
 
         Raises:
-            InputError: if that is not the shape of an image, or of another number of values.
+            InputError: if that is not the shape of a grid, or of another number of values.
         """
         sides = image_shape if isinstance(image_shape, list | tuple) else ()
-        if len(sides) not in (2, 3) or not all(
-            isinstance(s, int | np.integer) and s > 0 for s in sides
-        ):
+        whole = all(isinstance(s, int | np.integer) and s > 0 for s in sides)
+        if not whole or len(sides) not in range(1 if layout else 2, 5):
             raise InputError(
-                "image_shape must be (height, width), with or without a number of channels, got "
-                f"{image_shape!r}"
+                "image_shape must be (height, width), with or without a number of channels, or the "
+                f"shape of a signal or a volume, got {image_shape!r}"
             )
         if math.prod(sides) != self.n_values:
             raise InputError(
                 f"image_shape must have as many values as a sample, {self.n_values}, got "
                 f"{tuple(sides)}"
             )
-        shape, channels_last = image_layout(np.empty((1, *sides), np.uint8), "image_shape")
-        return replace(self, shape=shape, channels_last=channels_last)
+        layout = layout or ("NHW" if len(sides) == 2 else None)
+        shape, layout = grid_layout(np.empty((1, *sides), np.uint8), "image_shape", layout)
+        return replace(self, shape=shape, layout=layout)
 
     def to_tensor(self, samples: Array) -> Tensor:
         """Return samples in the layout of the networks, as a copy.
 
         Bytes, float32 and float64 keep their dtype, all others become float32.
         """
-        n = len(samples)
-        if self.is_image:
-            channels, height, width = self.shape
-            if self.channels_last:
-                samples = samples.reshape(n, height, width, channels).transpose(0, 3, 1, 2)
-            samples = samples.reshape(n, *self.shape)
+        if self.layout is not None:
+            samples = samples.reshape(len(samples), *self._grid())
+            samples = channels_first(samples, self.layout)
         tensor = torch.from_numpy(np.array(samples, order="C"))
         known = (torch.uint8, torch.float32, torch.float64)
         return tensor if tensor.dtype in known else tensor.float()
+
+    def _grid(self) -> tuple[int, ...]:
+        """Return the shape of a grid in the user's layout."""
+        assert self.layout is not None
+        channels, *sides = self.shape
+        if "C" in self.layout:
+            sides.insert(self.layout.index("C") - 1, channels)
+        return tuple(sides)
 
     def from_tensor(self, samples: Tensor, *, frames: bool = True) -> Any:
         """Return samples in the layout of the networks in the user's layout and container.
 
         Args:
-            samples: n x D or n x C x H x W.
+            samples: n x D or n x C x grid.
             frames: whether data frames are returned; otherwise arrays take their place.
         """
-        if self.channels_last:
-            samples = samples.permute(0, 2, 3, 1)
+        if self.layout is not None and "C" in self.layout:
+            samples = samples.movedim(1, self.layout.index("C"))
         samples = samples.detach().cpu().reshape(len(samples), *self.sample_shape)
         if self.dtype == "uint8" and self.is_stack:
             samples = (samples * 255).round().clamp(0, 255).to(torch.uint8)
@@ -124,35 +166,44 @@ class InputFormat:
             import polars as pl
 
             return pl.DataFrame(samples.numpy(), schema=list(self.columns or ()))
+        if frames and self.labels is not None:
+            return self.labels.attach(samples.numpy())
         return samples.numpy()
 
 
-def read_samples(X: Any, image_shape: Any = None) -> tuple[Array, InputFormat]:
+def read_samples(
+    X: Any, image_shape: Any = None, layout: str | None = None
+) -> tuple[Array, InputFormat]:
     """Return a user's samples as an array, and their format.
 
     Args:
         X: samples.
-        image_shape: the shape of the images that flat samples are.
+        image_shape: the shape of the grids that flat samples are.
+        layout: the axes of grids, if their shape leaves a doubt.
 
     Raises:
-        InputError: if `X` holds images of fewer than 8 x 8 pixels, or `image_shape` does not fit.
+        InputError: if a side is under 4, or `image_shape` or `layout` does not fit.
         ValueError: from scikit-learn, if `X` holds no finite numbers.
     """
+    check_choice("layout", layout or "NCHW", LAYOUTS)
     values, container = to_array(X), detect_container(X)
-    if getattr(values, "ndim", 0) in (3, 4):
-        array = check_array(values, allow_nd=True, dtype=None)
-        shape, channels_last = image_layout(array, "X")
-        dtype = str(array.dtype)
-        return array, InputFormat(container, array.shape[1:], shape, channels_last, dtype)
-    array = check_array(values, dtype=[np.float64, np.float32], input_name="X")
+    labels = None
+    if container == "xarray":
+        labels, layout = Labels.of(X), layout or layout_of(X.dims)
     columns = tuple(map(str, X.columns)) if container in ("pandas", "polars") else None
+    if getattr(values, "ndim", 0) > 2 or (layout and image_shape is None):
+        array = check_array(values, allow_nd=True, dtype=None)
+        shape, layout = grid_layout(array, "X", layout)
+        dtype = str(array.dtype)
+        return array, InputFormat(container, array.shape[1:], shape, layout, dtype, columns, labels)
+    array = check_array(values, dtype=[np.float64, np.float32], input_name="X")
     flat = array.shape[1:]
     found = InputFormat(container, flat, flat, dtype=str(array.dtype), columns=columns)
-    return array, found if image_shape is None else found.with_image_shape(image_shape)
+    return array, found if image_shape is None else found.with_image_shape(image_shape, layout)
 
 
 def detect_container(samples: object) -> str:
-    """Return the container of samples: tensor, pandas, polars, or array for everything else.
+    """Return the container of samples: tensor, pandas, polars, xarray, or array for all others.
 
     Example:
         >>> detect_container(torch.zeros(2, 3)), detect_container([[1.0]])
@@ -161,31 +212,44 @@ def detect_container(samples: object) -> str:
     if isinstance(samples, Tensor):
         return "tensor"
     package = type(samples).__module__.partition(".")[0]
-    is_frame = package in ("pandas", "polars") and hasattr(samples, "columns")
-    return package if is_frame else "array"
+    labelled = {"pandas": "columns", "polars": "columns", "xarray": "dims"}.get(package)
+    return package if labelled and hasattr(samples, labelled) else "array"
 
 
 def to_array(samples: Any) -> Any:
-    """Return a tensor as an array, and everything else unchanged."""
+    """Return a tensor or a `DataArray` as an array, and everything else unchanged."""
+    if detect_container(samples) == "xarray":
+        return samples.values
     return samples.detach().cpu().numpy() if isinstance(samples, Tensor) else samples
 
 
-def image_layout(images: Array, name: str) -> tuple[tuple[int, ...], bool]:
-    """Return the shape C x H x W of images, and whether their channels come last.
+def label_samples(samples: Any, codes: Any) -> Any:
+    """Return decoded samples with the coordinates of their codes, if both are `DataArray`s."""
+    if detect_container(samples) != "xarray" or detect_container(codes) != "xarray":
+        return samples
+    return samples.assign_coords(sample_coords(codes, samples.dims[0]))
+
+
+def grid_layout(
+    grids: Array, name: str, layout: str | None = None
+) -> tuple[tuple[int, ...], str | None]:
+    """Return the shape C x grid of samples, and their layout.
 
     Args:
-        images: n x h x w, n x h x w x c or n x c x h x w.
+        grids: signals, images or volumes.
         name: name of the argument, for the message.
+        layout: theirs, if it is known.
 
     Raises:
-        InputError: if they are not images of 8 x 8 pixels or more.
+        InputError: if a side is under 4, or the layout in doubt.
 
     Example:
-        >>> image_layout(np.zeros((5, 28, 28)), "X"), image_layout(np.zeros((5, 32, 32, 3)), "X")
-        (((1, 28, 28), False), ((3, 32, 32), True))
+        >>> grid_layout(np.zeros((5, 28, 28)), "X"), grid_layout(np.zeros((5, 32, 32, 3)), "X")
+        (((1, 28, 28), 'NHW'), ((3, 32, 32), 'NHWC'))
     """
-    shape = as_samples(images[:1], name).shape[1:]
-    return tuple(shape), images.ndim == 4 and tuple(images.shape[1:]) != tuple(shape)
+    bytes_only = grids.dtype == np.uint8
+    shape = as_samples(grids[:1], name, layout).shape[1:]
+    return tuple(shape), layout or guess_layout(grids.shape, name, bytes_only=bytes_only)
 
 
 def to_float(samples: Tensor) -> Tensor:

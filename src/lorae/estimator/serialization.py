@@ -20,7 +20,7 @@ from lorae.nn.autoencoder import Architecture, Autoencoder
 from lorae.nn.serialization import rebuild
 from lorae.utils.tensor_files import load_tensors, save_tensors
 
-VERSION = 3
+VERSION = 4
 _KIND = "LowRankAutoencoder"
 _ARRAYS = (
     "explained_variance_",

@@ -72,7 +72,7 @@ def write_repository(
         "versions": versions,
     }
     picture = None
-    if data is not None and len(data.shape) == 3:
+    if data is not None and data.is_image:
         picture = _picture(model, data)
         write_atomic(folder / "pictures.png", picture)
     card = render_card(

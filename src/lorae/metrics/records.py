@@ -83,7 +83,7 @@ def evaluate_run(
     parts = list(parts) or list(PARTS)
     data = data_of(run)
     subject = Subject(run.model(), data, protocol)
-    if len(data.shape) == 3 and {"reconstruction", "generation", "interpolation"} & set(parts):
+    if data.is_image and {"reconstruction", "generation", "interpolation"} & set(parts):
         subject.extractor = build_extractor(features, data, resize, trust=trust)
     stated = dataclasses.asdict(protocol) | {
         "data": data.checksum,

@@ -36,13 +36,15 @@ class Architecture:
     Args:
         network: the encoder and decoder, a name in `lorae.nn.networks.NETWORKS`, or "own" for the
             user's modules (:func:`lorae.wrap`).
-        shape: the shape of a sample, (C, H, W) or (D,); () if unknown, for the user's modules.
+        shape: the shape of a sample, such as (C, H, W) or (D,); () if unknown, for the user's
+            modules.
         latent: the dimension l of the codes.
         bridge: a name in `lorae.nn.bridges.registry.BRIDGES`.
         settings: further arguments of the bridge.
         width: factor on every hidden width of the networks.
         value_range: the range of the scaled data, None if unbounded; it sets the output activation
             of general networks and the clipping of decoded images.
+        padding: what lies beyond the grid of a sample, zeros or circular.
         probabilities: whether the decoder ends in a sigmoid instead of its own activation.
         lipschitz: whether every layer of the decoder has operator norm 1.
         prior: whether training makes the codes follow N(0, I), so that samples are drawn from it.
@@ -61,6 +63,7 @@ class Architecture:
     settings: dict[str, Any] = field(default_factory=dict)
     width: float = 1.0
     value_range: tuple[float, float] | None = (0.0, 1.0)
+    padding: str = "zeros"
     probabilities: bool = False
     lipschitz: bool = False
     prior: bool = False
@@ -287,7 +290,9 @@ def build(
         torch.Size([5, 4])
     """
     a = architecture
-    encoder, decoder = networks.build(a.network, a.shape, a.latent, a.width, a.value_range)
+    encoder, decoder = networks.build(
+        a.network, a.shape, a.latent, a.width, a.value_range, padding=a.padding
+    )
     bridge = build_bridge(a.bridge, a.latent, a.settings)
     if bridge.inputs != a.latent:
         folding.replace_output_layer(encoder, bridge.inputs)

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -45,37 +44,89 @@ def dense(*units: int) -> list[nn.Module]:
     return layers[:-1]
 
 
-def downsampling(inputs: int, channels: Sequence[int]) -> list[nn.Module]:
-    """Return, for each number of channels, a convolution that halves the sides and a ReLU."""
-    layers: list[nn.Module] = []
-    for a, b in pairwise([inputs, *channels]):
-        layers += [nn.Conv2d(a, b, 4, 2, 1), nn.ReLU()]
-    return layers
+class Step(NamedTuple):
+    """Kernel, stride and padding of a convolution along one axis of a grid."""
+
+    kernel: int
+    stride: int
+    padding: int
 
 
-def upsample(inputs: int, outputs: int, size: tuple[int, int] = (0, 0)) -> nn.ConvTranspose2d:
-    """Return a transposed convolution from floor(H/2) x floor(W/2) to the size H x W.
+HALVE, KEEP, POINT = Step(4, 2, 1), Step(3, 1, 1), Step(1, 1, 0)
+"""A side is halved (rounding down), or kept; a side of 1 has no neighbours to look at."""
 
-    Odd sides get one row or column of output padding.
+_Kinds = dict[int, Callable[..., nn.Module]]  # by the number of dimensions
+_CONVOLUTIONS: _Kinds = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: _Kinds = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_CIRCULAR: _Kinds = {1: nn.CircularPad1d, 2: nn.CircularPad2d, 3: nn.CircularPad3d}
+_PLANE = (HALVE, HALVE)
+
+
+def downsampling(
+    inputs: int,
+    channels: Sequence[int],
+    steps: Sequence[Sequence[Step]] | None = None,
+    *,
+    circular: bool = False,
+) -> list[nn.Module]:
+    """Return, for each number of channels, a convolution and a ReLU.
+
+    Args:
+        inputs: channels of the samples.
+        channels: channels after each convolution.
+        steps: of each convolution along each axis; by default both sides of an image are halved.
+        circular: whether the grid is periodic along every axis, instead of surrounded by zeros.
     """
-    padding = (size[0] % 2, size[1] % 2)
-    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, output_padding=padding)
+    layers: list[nn.Module] = []
+    sizes = pairwise([inputs, *channels])
+    for (a, b), axes in zip(sizes, steps or [_PLANE] * len(channels), strict=True):
+        kernel, stride, padding = zip(*axes, strict=True)
+        if circular:
+            layers.append(_circular_padding(padding))
+            padding = (0,) * len(axes)
+        layers += [_CONVOLUTIONS[len(axes)](a, b, kernel, stride, padding), nn.ReLU()]
+    return layers
 
 
 def upsampling(
-    channels: Sequence[int], sizes: Sequence[tuple[int, int]] | None = None
+    channels: Sequence[int],
+    steps: Sequence[Sequence[Step]] | None = None,
+    sizes: Sequence[Shape] | None = None,
+    *,
+    circular: bool = False,
 ) -> list[nn.Module]:
-    """Return :func:`upsample` and a ReLU for each step between channels.
+    """Return, for each step between channels, a transposed convolution and a ReLU.
+
+    Each inverts the shapes of a convolution of :func:`downsampling`: a halved side that was odd
+    gets one value of output padding. On a periodic grid, the side is continued by one value at both
+    ends, and the transposed convolution cuts off what these add beyond the grid.
 
     Args:
         channels: the number of channels before and after each step.
-        sizes: the size H x W after each step; even by default.
+        steps: of each transposed convolution along each axis; by default both sides of an image
+            are doubled.
+        sizes: the size of the grid after each step; even by default.
+        circular: whether the grid is periodic along every axis.
     """
-    steps = list(pairwise(channels))
+    pairs = list(pairwise(channels))
+    steps = steps or [_PLANE] * len(pairs)
     layers: list[nn.Module] = []
-    for (a, b), size in zip(steps, sizes or [(0, 0)] * len(steps), strict=True):
-        layers += [upsample(a, b, size), nn.ReLU()]
+    for k, ((a, b), axes) in enumerate(zip(pairs, steps, strict=True)):
+        kernel, stride, padding = zip(*axes, strict=True)
+        size = sizes[k] if sizes else (0,) * len(axes)
+        odd = tuple(side % one.stride for side, one in zip(size, axes, strict=True))
+        if circular:
+            layers.append(_circular_padding(padding))
+            padding = tuple(one.padding * (1 + one.stride) for one in axes)
+        layer = _TRANSPOSED[len(axes)](a, b, kernel, stride, padding, output_padding=odd)
+        layers += [layer, nn.ReLU()]
     return layers
+
+
+def _circular_padding(padding: Sequence[int]) -> nn.Module:
+    """Return the layer that continues a periodic grid; PyTorch counts from the last axis."""
+    ends = tuple(side for side in reversed(padding) for _ in range(2))
+    return _CIRCULAR[len(padding)](ends)
 
 
 def check_sizes(latent: int, width: float) -> None:
@@ -103,14 +154,17 @@ class OperatorNorm(nn.Module):
     Args:
         layer: a linear layer, a convolution or a transposed convolution.
         size: the size of one of its inputs, without the batch.
+        before: what precedes it and belongs to the map, such as padding.
     """
 
     v: Tensor
 
-    def __init__(self, layer: nn.Module, size: Sequence[int]) -> None:
+    def __init__(
+        self, layer: nn.Module, size: Sequence[int], before: nn.Module | None = None
+    ) -> None:
         super().__init__()
         weight = layer.get_parameter("weight").detach()
-        self._map = _linear_map(layer)
+        self._map = _linear_map(layer, before or nn.Identity())
         noise = torch.randn(1, *size, generator=torch.Generator().manual_seed(0))
         self.register_buffer("v", noise.to(weight))
         for _ in range(20):
@@ -133,7 +187,7 @@ class OperatorNorm(nn.Module):
         self.v.copy_(image / image.norm())
 
 
-def _linear_map(layer: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _linear_map(layer: nn.Module, before: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     """Return the map of a layer without its bias, as a function of input and weight."""
     if isinstance(layer, nn.Linear):
         return functional.linear
@@ -142,7 +196,8 @@ def _linear_map(layer: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
     if "Transpose" in kind:
         names.append("output_padding")
     function = getattr(functional, kind.lower().replace("transpose", "_transpose"))
-    return partial(function, bias=None, **{name: getattr(layer, name) for name in names})
+    settings = {name: getattr(layer, name) for name in names}
+    return lambda v, weight: function(before(v), weight, None, **settings)
 
 
 @torch.no_grad()
@@ -153,7 +208,7 @@ def add_spectral_norm(network: nn.Module, x: Tensor) -> nn.Module:
     of the power method (:class:`OperatorNorm`).
 
     Args:
-        network: linear layers and convolutions with zero padding.
+        network: linear layers and convolutions; circular padding is part of the layer after it.
         x: one or more inputs; the norm of a convolution depends on the size of its input.
 
     Returns:
@@ -169,13 +224,17 @@ def add_spectral_norm(network: nn.Module, x: Tensor) -> nn.Module:
         >>> torch.linalg.matrix_norm(layer.weight, 2).item() <= 1.01
         True
     """
+    modules = list(network.modules())
+    padding = {
+        b: a for a, b in pairwise(modules) if type(a) in _CIRCULAR.values()
+    }  # by the layer after it
     sizes: dict[nn.Module, Sequence[int]] = {}
-    layers = [module for module in network.modules() if isinstance(module, _LAYERS)]
     hooks = [
-        layer.register_forward_pre_hook(
-            lambda layer, inputs: sizes.setdefault(layer, inputs[0].shape[1:]) and None
+        padding.get(layer, layer).register_forward_pre_hook(
+            lambda _, inputs, layer=layer: sizes.setdefault(layer, inputs[0].shape[1:]) and None
         )
-        for layer in layers
+        for layer in modules
+        if isinstance(layer, _LAYERS)
     ]
     training = network.training
     network.eval()(x)
@@ -183,5 +242,6 @@ def add_spectral_norm(network: nn.Module, x: Tensor) -> nn.Module:
     for hook in hooks:
         hook.remove()
     for layer, size in sizes.items():
-        parametrize.register_parametrization(layer, "weight", OperatorNorm(layer, size))
+        norm = OperatorNorm(layer, size, padding.get(layer))
+        parametrize.register_parametrization(layer, "weight", norm)
     return network

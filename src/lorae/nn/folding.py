@@ -24,8 +24,10 @@ from torch.nn.utils import parametrize
 
 from lorae.errors import InputError
 
-OutputLayer = nn.Linear | nn.Conv2d
-InputLayer = nn.Linear | nn.ConvTranspose2d
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+OutputLayer = nn.Linear | Convolution
+InputLayer = nn.Linear | Transposed
 _TRANSPARENT = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # in evaluation mode
 
 
@@ -33,7 +35,7 @@ def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
     """Return the name and the module of the layer in which a network ends.
 
     Raises:
-        InputError: if it is neither a Linear nor a Conv2d layer (before a Flatten).
+        InputError: if it is neither a Linear layer nor a convolution (before a Flatten).
     """
     for name, module in reversed(list(_leaves(network))):
         if isinstance(module, OutputLayer) and _groups(module) == 1:
@@ -41,7 +43,8 @@ def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
         if not isinstance(module, _TRANSPARENT):
             break
     raise InputError(
-        f"encoder must end in a Linear or Conv2d layer to be folded, it ends in {_kind(module)}"
+        "encoder must end in a Linear layer or a convolution to be folded, it ends in "
+        f"{_kind(module)}"
     )
 
 
@@ -49,7 +52,8 @@ def input_layer(network: nn.Module) -> tuple[str, InputLayer]:
     """Return the name and the module of the layer with which a decoder begins.
 
     Raises:
-        InputError: if it is neither a Linear nor a ConvTranspose2d layer (after an Unflatten).
+        InputError: if it is neither a Linear layer nor a transposed convolution (after an
+            Unflatten).
     """
     for name, module in _leaves(network):
         if isinstance(module, InputLayer) and _groups(module) == 1:
@@ -57,8 +61,8 @@ def input_layer(network: nn.Module) -> tuple[str, InputLayer]:
         if not isinstance(module, _TRANSPARENT):
             break
     raise InputError(
-        "decoder must begin with a Linear or ConvTranspose2d layer to be cut, it begins with "
-        f"{_kind(module)}"
+        "decoder must begin with a Linear layer or a transposed convolution to be cut, it begins "
+        f"with {_kind(module)}"
     )
 
 
@@ -224,7 +228,7 @@ def _precede(layer: InputLayer, U: Float[Tensor, "l r"], d: Float[Tensor, " l"] 
         return replace_weight(layer, (weight @ U).to(layer.weight), bias)
     if d is not None:
         raise InputError("decoder must begin with a Linear layer to absorb an offset of its codes")
-    return replace_weight(layer, torch.einsum("lr,lohw->rohw", U, weight).to(layer.weight), bias)
+    return replace_weight(layer, torch.einsum("lr,lo...->ro...", U, weight).to(layer.weight), bias)
 
 
 def replace_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Any:
@@ -238,7 +242,7 @@ def replace_weight(layer: nn.Module, weight: Tensor, bias: Tensor | None) -> Any
     other.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach().clone()))
     if isinstance(other, nn.Linear):
         other.out_features, other.in_features = weight.shape
-    elif isinstance(other, nn.Conv2d):
+    elif isinstance(other, Convolution):
         other.out_channels, other.in_channels = weight.shape[:2]
     else:
         other.in_channels, other.out_channels = weight.shape[:2]

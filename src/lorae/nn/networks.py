@@ -4,10 +4,11 @@ A pair of networks maps samples to codes and back,
 
 .. math:: E_\phi : \mathbb{R}^s \to \mathbb{R}^l, \qquad D_\theta : \mathbb{R}^l \to \mathbb{R}^s,
 
-where the shape `s` of a sample is C x H x W for an image and D for a vector. Both take a batch
-along the first axis. An encoder ends in a linear map without activation (`Linear`, or `Conv2d`
-over the remaining image and a `Flatten`), so that a linear map after it, such as the matrix M of
-LoRAE, can be folded into that layer. A decoder ends in an activation with the range of the data.
+where the shape `s` of a sample is C x L for a signal, C x H x W for an image, C x D x H x W for a
+volume, and D for a vector. Both take a batch along the first axis. An encoder ends in a linear map
+without activation (`Linear`, or `Conv2d` over the remaining image and a `Flatten`), so that a
+linear map after it, such as the matrix M of LoRAE, can be folded into that layer. A decoder ends in
+an activation with the range of the data.
 
 The paper's networks are in :mod:`lorae.nn.paper_networks`; `convolutional`, `fully_connected` and
 `residual` fit any other shape, and `build` makes all of them by name. `width` multiplies every
@@ -15,6 +16,7 @@ hidden number of channels or units (rounded, at least 1). Parameters have PyTorc
 initialization, drawn from its global generator.
 """
 
+import math
 from collections.abc import Callable
 
 from torch import nn
@@ -22,40 +24,56 @@ from torch import nn
 from lorae.errors import InputError, unknown_name
 from lorae.nn import residual as linear_path
 from lorae.nn.blocks import (
+    HALVE,
+    KEEP,
+    POINT,
     Pair,
     Shape,
+    Step,
     ValueRange,
     check_sizes,
     dense,
     downsampling,
     scale_widths,
-    upsample,
     upsampling,
 )
 from lorae.nn.paper_networks import PAPER_SHAPES, celeba, mnist, shapes
+from lorae.utils.validation import check_choice
 
-SMALLEST_SIDE = 8
+SMALLEST_SIDE = 4
+"""The smallest side of a grid, except 1."""
+PADDINGS = ("zeros", "circular")
+_HALVED = 8  # the smallest side that a layer halves
 
 
 # Networks for any shape of sample
 
 
 def convolutional(
-    shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = (0.0, 1.0)
+    shape: Shape,
+    latent: int,
+    width: float = 1.0,
+    value_range: ValueRange = (0.0, 1.0),
+    padding: str = "zeros",
 ) -> Pair:
-    r"""Return convolutional networks for images of any shape C x H x W with sides of 8 or more.
+    r"""Return convolutional networks for signals, images and volumes of any size.
 
-    The encoder halves the sides, rounding down, until the smaller is 4 to 7, with
-    :math:`\min(32 \cdot 2^i, 256)` channels (times `width`) after halving i = 0, 1, ...; a linear
-    map follows. The decoder mirrors it, with output padding where a side was odd, so that its
-    output has exactly the shape of the input.
+    The convolutions have as many dimensions as the grid. Each layer of the encoder halves the sides
+    of 8 or more, rounding down, and keeps the others, until all are below 8, with
+    :math:`\min(32 \cdot 2^i, 256)` channels (times `width`) after layer i = 0, 1, ...; a linear map
+    follows. The decoder mirrors it, with output padding where a side was odd, so that its output
+    has exactly the shape of the input.
 
     Args:
-        shape: shape C x H x W of a sample, without the batch; C >= 1, H and W >= 8.
-        latent: number l of latent dimensions, 1 to C H W.
+        shape: shape C x L, C x H x W or C x D x H x W of a sample, without the batch; C >= 1, and
+            every side 4 or more, or 1.
+        latent: number l of latent dimensions, at least 1.
         width: factor on the hidden numbers of channels, positive.
         value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
             None if unbounded.
+        padding: what lies beyond the grid: zeros, or circular for a grid that is periodic along
+            every axis. A shift of the input by a multiple of all strides then shifts what the last
+            convolution of the encoder returns, if the sides are such multiples, too.
 
     Raises:
         InputError: if an argument is out of range.
@@ -66,20 +84,28 @@ def convolutional(
         >>> z = encoder(torch.zeros(5, 3, 37, 64))
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 16]), torch.Size([5, 3, 37, 64]))
+        >>> encoder, decoder = convolutional((2, 100), 16, padding="circular")
+        >>> decoder(encoder(torch.zeros(5, 2, 100))).shape
+        torch.Size([5, 2, 100])
     """
-    _check_image(shape)
+    _check_grid(shape)
     check_sizes(latent, width)
-    sides = _halved(*shape[1:])
-    h, w = sides[-1]
-    down = scale_widths([min(32 * 2**i, 256) for i in range(len(sides) - 1)], width)
-    seed = down[-1] * h * w
-    encoder = nn.Sequential(*downsampling(shape[0], down), nn.Flatten(), nn.Linear(seed, latent))
+    check_choice("padding", padding, PADDINGS)
+    sizes, circular = _grid_sizes(shape[1:]), padding == "circular"
+    steps = [[_step(side) for side in size] for size in sizes[:-1]]
+    channels = scale_widths([min(32 * 2**i, 256) for i in range(len(steps))], width)
+    seed = (channels[-1], *sizes[-1])
+    encoder = nn.Sequential(
+        *downsampling(shape[0], channels, steps, circular=circular),
+        nn.Flatten(),
+        nn.Linear(math.prod(seed), latent),
+    )
+    up = upsampling([*channels[::-1], shape[0]], steps[::-1], sizes[-2::-1], circular=circular)
     decoder = nn.Sequential(
-        nn.Linear(latent, seed),
+        nn.Linear(latent, math.prod(seed)),
         nn.ReLU(),
-        nn.Unflatten(1, (down[-1], h, w)),
-        *upsampling(down[::-1], sides[-2:0:-1]),
-        upsample(down[0], shape[0], sides[0]),
+        nn.Unflatten(1, seed),
+        *up[:-1],
         _activation(value_range),
     )
     return Pair(encoder, decoder)
@@ -88,14 +114,14 @@ def convolutional(
 def fully_connected(
     shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = None
 ) -> Pair:
-    r"""Return fully connected networks for vectors of D values.
+    r"""Return fully connected networks for samples of D values, vectors or grids.
 
     Two hidden layers, of h and :math:`\max(h / 2, 128)` units (times `width`), with
     :math:`h = 2^{\lceil \log_2 4D \rceil}` kept within 128 to 1024; the decoder mirrors them.
 
     Args:
-        shape: shape (D,) of a sample, without the batch; D >= 1.
-        latent: number l of latent dimensions, 1 to D.
+        shape: shape of a sample, without the batch, of any number of dimensions.
+        latent: number l of latent dimensions, at least 1.
         width: factor on the hidden numbers of units, positive.
         value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
             None if unbounded.
@@ -110,12 +136,14 @@ def fully_connected(
         >>> z.shape, decoder(z).shape
         (torch.Size([5, 4]), torch.Size([5, 13]))
     """
-    _check_vector(shape)
+    _check_sides(shape)
     check_sizes(latent, width)
-    dim, (outer, inner) = shape[0], _units(shape[0], width)
+    dim = math.prod(shape)
+    outer, inner = _units(dim, width)
+    flatten, unflatten = ([nn.Flatten()], [nn.Unflatten(1, shape)]) if len(shape) > 1 else ([], [])
     return Pair(
-        nn.Sequential(*dense(dim, outer, inner, latent)),
-        nn.Sequential(*dense(latent, inner, outer, dim), _activation(value_range)),
+        nn.Sequential(*flatten, *dense(dim, outer, inner, latent)),
+        nn.Sequential(*dense(latent, inner, outer, dim), *unflatten, _activation(value_range)),
     )
 
 
@@ -126,7 +154,7 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
 
     Args:
         shape: shape of a sample, without the batch, of any number of dimensions.
-        latent: number l of latent dimensions, 1 to the number of values of a sample.
+        latent: number l of latent dimensions, at least 1.
         width: factor on the hidden numbers of units, positive.
         value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
             None if unbounded.
@@ -140,8 +168,7 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
         >>> decoder(encoder(torch.zeros(5, 13))).shape
         torch.Size([5, 13])
     """
-    if not shape or min(shape) < 1:
-        raise InputError(f"shape must have only positive sides, got {tuple(shape)}")
+    _check_sides(shape)
     check_sizes(latent, width)
     (hidden,) = scale_widths([256], width)
     decoder = linear_path.decoder(latent, hidden, shape)
@@ -165,7 +192,13 @@ NETWORKS: dict[str, Callable[..., Pair]] = {
 
 
 def build(
-    name: str, shape: Shape, latent: int, width: float = 1.0, value_range: ValueRange = None
+    name: str,
+    shape: Shape,
+    latent: int,
+    width: float = 1.0,
+    value_range: ValueRange = None,
+    *,
+    padding: str = "zeros",
 ) -> Pair:
     """Return the networks of this name for samples of this shape.
 
@@ -176,6 +209,7 @@ def build(
         width: factor on the hidden numbers of channels or units, positive.
         value_range: the range of the decoder's outputs, (0, 1), (-1, 1) or None if unbounded. The
             paper's networks always end in tanh, as published.
+        padding: what lies beyond the grid, zeros or circular; only "conv" takes the latter.
 
     Raises:
         InputError: if the name is unknown, the network does not take this shape, or an argument
@@ -192,6 +226,10 @@ def build(
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
     _activation(value_range)  # checks the range, which the paper's networks ignore
+    if name == "conv":
+        return convolutional(shape, latent, width, value_range, padding)
+    if padding != "zeros":
+        raise InputError(f"padding must be zeros for the network {name!r}, got {padding!r}")
     if name not in PAPER_SHAPES:
         return NETWORKS[name](shape, latent, width, value_range)
     if shape != PAPER_SHAPES[name]:
@@ -199,33 +237,6 @@ def build(
             f"shape must be {PAPER_SHAPES[name]} for the network {name!r}, got {tuple(shape)}"
         )
     return NETWORKS[name](latent, width)
-
-
-def choose(shape: Shape) -> str:
-    """Return the name of the default networks for samples of this shape.
-
-    Args:
-        shape: shape of a sample, without the batch: C x H x W or (D,).
-
-    Returns:
-        "conv" for images and "mlp" for vectors.
-
-    Raises:
-        InputError: if the shape is neither, or a side of the image is under 8 pixels.
-
-    Example:
-        >>> choose((3, 64, 64)), choose((13,))
-        ('conv', 'mlp')
-    """
-    if len(shape) not in (1, 3):
-        raise InputError(
-            f"shape must be (C, H, W) for images or (D,) for vectors, got {tuple(shape)}"
-        )
-    if len(shape) == 1:
-        _check_vector(shape)
-        return "mlp"
-    _check_image(shape)
-    return "conv"
 
 
 # Layers
@@ -238,12 +249,18 @@ def _units(dim: int, width: float) -> tuple[int, int]:
     return outer, inner
 
 
-def _halved(h: int, w: int) -> list[tuple[int, int]]:
-    """Return the sizes of the image down to the one whose smaller side is 4 to 7."""
-    sides = [(h, w)]
-    while min(sides[-1]) >= SMALLEST_SIDE:
-        sides.append((sides[-1][0] // 2, sides[-1][1] // 2))
-    return sides
+def _grid_sizes(size: Shape) -> list[Shape]:
+    """Return the sizes of a grid before each layer, and the last one; there is at least a layer."""
+    sizes = [size]
+    while len(sizes) == 1 or max(sizes[-1]) >= _HALVED:
+        sizes.append(tuple(side // 2 if side >= _HALVED else side for side in sizes[-1]))
+    return sizes
+
+
+def _step(side: int) -> Step:
+    if side >= _HALVED:
+        return HALVE
+    return POINT if side == 1 else KEEP
 
 
 def _activation(value_range: ValueRange) -> nn.Module:
@@ -259,14 +276,16 @@ def _activation(value_range: ValueRange) -> nn.Module:
 # Checks
 
 
-def _check_image(shape: Shape) -> None:
-    if len(shape) != 3 or shape[0] < 1 or min(shape[1:]) < SMALLEST_SIDE:
+def _check_grid(shape: Shape) -> None:
+    sides = shape[1:]
+    fits = all(side == 1 or side >= SMALLEST_SIDE for side in sides) and max(sides, default=0) > 1
+    if len(shape) not in (2, 3, 4) or shape[0] < 1 or not fits:
         raise InputError(
-            f"shape of an image must be (C, H, W) with C at least 1 and H and W at least "
-            f"{SMALLEST_SIDE}, got {tuple(shape)}"
+            f"shape of a grid must be (C, L), (C, H, W) or (C, D, H, W) with C at least 1 and "
+            f"sides of at least {SMALLEST_SIDE}, got {tuple(shape)}"
         )
 
 
-def _check_vector(shape: Shape) -> None:
-    if len(shape) != 1 or shape[0] < 1:
-        raise InputError(f"shape of a vector must be (D,) with D at least 1, got {tuple(shape)}")
+def _check_sides(shape: Shape) -> None:
+    if not shape or min(shape) < 1:
+        raise InputError(f"shape must have only positive sides, got {tuple(shape)}")

@@ -327,11 +327,13 @@ _READING = (
 def portable_options(options: Options) -> dict[str, Any]:
     """Return the options that a result depends on, as JSON values.
 
-    These are all except devices. Those of reading that have their default are left out, as records
-    from before there were such options have none.
+    These are all except devices. Those of reading and the padding are left out if they have their
+    default, as records from before there were such options have none.
     """
     fields = dataclasses.asdict(options)
     unset = {name for name in _READING if not fields[name]}
+    if options.padding == "zeros":
+        unset.add("padding")
     return {k: v for k, v in fields.items() if k not in MACHINES and k not in unset}
 
 

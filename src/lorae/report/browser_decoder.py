@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lorae.nn.folding import replace_weight
+from lorae.nn.folding import Convolution, Transposed, replace_weight
 from lorae.nn.inference import evaluation_mode
 from lorae.nn.residual import AddCorrection
 
@@ -26,8 +26,6 @@ MAX_WEIGHTS = 4_000_000
 MAX_PRODUCTS = 500_000_000
 """The largest number of products in one decoding, about a quarter of a second in a browser."""
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
-Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _RESHAPING = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # in evaluation mode
 _ACTIVATIONS: dict[type[nn.Module], str] = {

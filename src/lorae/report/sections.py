@@ -17,8 +17,8 @@ from lorae.nn.inference import encode_all
 from lorae.report import latent_figures
 from lorae.report.code_space import CodeSpace, principal_space
 from lorae.report.figures import Figure
-from lorae.report.image_grids import image_grid
 from lorae.report.runs import Headline, RunSummary, printable
+from lorae.report.sample_grids import sample_grid
 from lorae.sampling.registry import density_for, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.utils.intervals import Interval
@@ -76,15 +76,17 @@ class Section:
         return printable(self.data.name)
 
     @property
-    def images(self) -> bool:
-        """Whether the samples are images."""
-        return len(self.data.shape) == 3
+    def kind(self) -> str:
+        """What the samples are called: images, or samples."""
+        return "images" if self.data.is_image else "samples"
 
     @property
     def about(self) -> str:
         """The number and the shape of the samples."""
         size = " × ".join(map(str, self.data.shape))
-        kind = f"{size} (channels, height, width)" if self.images else f"{size} columns"
+        axes = ("columns", "length", "height, width", "depth, height, width")
+        named = axes[len(self.data.shape) - 1]
+        kind = f"{size} {named}" if self.data.is_table else f"{size} (channels, {named})"
         train, test = len(self.data.train), len(self.data.test)
         return f"{train:,} training and {test:,} test samples of {kind}"
 
@@ -205,7 +207,7 @@ class Section:
         width: int = 340,
         framed: bool = False,
     ) -> Figure:
-        grid = image_grid(self.data.unit(samples), _COLUMNS, side=self.side, framed=framed)
+        grid = sample_grid(samples, self.data, _COLUMNS, side=self.side, framed=framed)
         return Figure(grid, alt, run=run, width=width)
 
     @cached_property
@@ -249,7 +251,7 @@ class Section:
     @cached_property
     def generated(self) -> list[Figure]:
         """Grids of images decoded from random codes."""
-        alt = "Images decoded from random codes by {}"
+        alt = f"{self.kind.capitalize()} decoded from random codes by {{}}"
         return [
             self._picture(self._generate(run, _IMAGES), alt.format(run.name), run)
             for run in self.runs

@@ -27,6 +27,7 @@ _PAPER: dict[str, dict[str, int]] = {
 }
 """The paper's recipe for each of its networks; the depth is that of IRMAE's chain."""
 STRATEGIES = ("auto", "ddp")
+PADDINGS = ("zeros", "circular")
 PRECISIONS = ("32-true", "64-true", "bf16-mixed")
 
 
@@ -76,6 +77,8 @@ class ModelOptions:
     sample, whichever is less."""
     width: float = 1.0
     """Factor on the hidden widths of the networks; 1 is the paper's."""
+    padding: str = "zeros"
+    """What lies beyond a grid: zeros, or circular for one that is periodic along every axis."""
 
     def architecture(self, data: "Data") -> "Architecture":
         """Return the architecture for a data set; the options must be resolved."""
@@ -92,6 +95,7 @@ class ModelOptions:
             settings=chosen.bridge_settings(self.settings),
             width=self.width,
             value_range=data.value_range,
+            padding=self.padding,
             **chosen.traits,
         )
 
@@ -211,6 +215,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         self._check_ranges()
         check_choice("precision", self.precision or chosen.precision, PRECISIONS)
         check_choice("strategy", self.strategy, STRATEGIES)
+        check_choice("padding", self.padding, PADDINGS)
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"give steps or epochs, not both (got {self.steps} and {self.epochs})")
         if self.patience is not None and self.validation == 0:

@@ -292,6 +292,15 @@ def _draw(axes: "Axes", curve: Curve, *, markers: bool) -> None:
         axes.annotate(name, (place, value), (8, 8), textcoords="offset points")
 
 
+def colour_map(*, diverging: bool) -> list[tuple[float, float, float]]:
+    """Return 256 colours as red, green and blue from 0 to 1."""
+    _import_matplotlib()
+    from matplotlib import colormaps
+
+    chosen = colormaps["RdBu_r" if diverging else "viridis"]
+    return [chosen(k)[:3] for k in range(256)]
+
+
 def colour_of(style: int) -> str:
     """Return the colour of a style."""
     return COLOURS[style % len(COLOURS)]
