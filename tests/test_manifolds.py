@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from _fields import integrate, simulate, wave_numbers
 from _manifolds import embed, factors, rotating_object, sphere
 from _sets import SETS, TRUTHS
 from scipy.spatial.distance import cdist, pdist
@@ -58,25 +57,6 @@ def test_factors_have_their_rank_and_their_noise():
     noisy = factors(2000, np.random.default_rng(0), noise=0.3)
     assert np.linalg.matrix_rank(clean) == 5
     assert (noisy - clean).std(0) / clean.std(0) == pytest.approx(np.full(20, 0.3), rel=0.1)
-
-
-@pytest.mark.parametrize("mode", [1, 2, 3, 6])
-def test_small_waves_grow_at_the_rate_of_the_linear_equation(mode):
-    """Growth over 2 time units, k^2 - k^4; the quadratic term is 1e-8 of it."""
-    wave = 1e-8 * np.cos(2 * np.pi * mode * np.arange(64) / 64)
-    grown = np.log(np.abs(integrate(wave, 40, 0.05)).max() / 1e-8) / 2
-    k = wave_numbers()[mode]
-    assert grown == pytest.approx(k**2 - k**4, abs=1e-6)
-
-
-def test_solutions_converge_with_the_step():
-    """Over 5 time units; at half the step the error of a method of order 4 is 16 times smaller."""
-    u = simulate(2, np.random.default_rng(0), runs=2, apart=1)
-    fine = integrate(u, 400, 0.0125)
-    errors = [np.abs(integrate(u, round(5 / dt), dt) - fine).max() for dt in (0.1, 0.05)]
-    assert errors[0] < 1e-2
-    assert errors[1] < errors[0] / 8
-    assert np.abs(fine.mean(1)).max() < 1e-9  # the mean is conserved
 
 
 def test_halves_share_every_kind():

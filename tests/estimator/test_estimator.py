@@ -401,9 +401,9 @@ def test_constant_features_and_copies_of_one_sample_are_accepted():
 
 def test_invalid_use_of_a_fitted_estimator_is_refused():
     fitted = quick(width=0.1).fit(DIGITS)
-    with pytest.raises(InputError, match=r"samples of the fitted shape \(8, 8\), got \(16, 16\)"):
+    with pytest.raises(InputError, match=r"the fitted shape \(8, 8\), got \(16, 16\)"):
         fitted.transform(np.zeros((2, 16, 16), np.uint8))
-    with pytest.raises(InputError, match=r"fitted to samples of shape \(8, 8\)"):
+    with pytest.raises(InputError, match=r"fitted shape \(8, 8\), got \(64,\)"):
         fitted.transform(np.zeros((2, 64)))
     with pytest.raises(ValueError, match="expecting 4 features"):
         quick().fit(IRIS).transform(IRIS[:, :3])

@@ -1,9 +1,10 @@
-"""The paper, reproduced: one recipe for each table, figure and theorem."""
+"""The paper, reproduced: one recipe for each table, figure and theorem, and for rivals' tables."""
 
 from lorae.paper.figure2 import Figure2
 from lorae.paper.figure3 import Figure3
 from lorae.paper.proposition1 import Proposition1
 from lorae.paper.recipe import Recipe
+from lorae.paper.rival_curves import RivalCurves
 from lorae.paper.table5 import Table5
 from lorae.paper.table6 import Table6
 from lorae.paper.table7 import Table7
@@ -29,6 +30,7 @@ RECIPES: dict[str, Recipe] = {
         Theorem1(),
         Theorem2(),
         Proposition1(),
+        RivalCurves(),
     )
 }
 """The recipes by the names that the command takes, in the order of the paper."""
