@@ -25,10 +25,12 @@ if sys.version_info < (3, 11):  # noqa: UP036
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-# A digest of what is installed, then "run" or "dev"; "unfinished" during an installation.
+# A digest of what is installed, then one of EXTRAS; "unfinished" during an installation.
 STAMP = VENV / "dev-stamp"
 LOG = VENV / "dev-install.log"
 PINS = ROOT / "constraints.txt"
+# The extras of pyproject.toml that are installed, each with everything of those before it.
+EXTRAS = {"run": "flows", "dev": "dev", "docs": "dev,docs"}
 # Imported once after installing, to compile the packages' files and to check that they load.
 SLOW_IMPORTS = {
     "run": (
@@ -36,6 +38,7 @@ SLOW_IMPORTS = {
         "sklearn.mixture, matplotlib.pyplot, polars, tyro",
     ),
     "dev": ("beartype, hypothesis.stateful, pytest, xdist.plugin",),
+    "docs": ("furo, ipykernel, myst_nb",),
 }
 BIG = re.compile(r"\s*Downloading (\S+) \((\d{2,}(?:\.\d+)? MB|\S+ GB)\)")
 
@@ -180,7 +183,7 @@ def pip(*arguments: str) -> None:
 def warm_up(kind: str) -> None:
     """Import the large packages once, in parallel, so that their compiled files are written."""
     env = environment(OMP_NUM_THREADS="1", MPLBACKEND="agg")
-    groups = SLOW_IMPORTS["run"] + (SLOW_IMPORTS["dev"] if kind == "dev" else ())
+    groups = [names for part in up_to(kind) for names in SLOW_IMPORTS[part]]
     children = [
         subprocess.Popen([str(PYTHON), "-c", f"import {names}"], env=env) for names in groups
     ]
@@ -194,11 +197,19 @@ def warm_up(kind: str) -> None:
         raise Stop(1, "the installed packages cannot be imported, see above")
 
 
+def up_to(kind: str) -> list[str]:
+    """Return the kinds that an environment of this kind includes."""
+    return list(EXTRAS)[: list(EXTRAS).index(kind) + 1]
+
+
 def ensure(kind: str) -> None:
-    """Install what ``kind`` needs, if it is missing: "run", or "dev" for the tools as well."""
+    """Install what ``kind`` needs, if it is missing.
+
+    "run" is what users need, "dev" the development tools as well, and "docs" also Sphinx.
+    """
     wanted = digest()
     recorded, has = installed()
-    if recorded == wanted and has in (kind, "dev") and PYTHON.exists():
+    if recorded == wanted and has in EXTRAS and kind in up_to(has) and PYTHON.exists():
         return
     started = time.monotonic()
     if not recorded and PYTHON.exists():  # created by hand or by another tool
@@ -207,10 +218,11 @@ def ensure(kind: str) -> None:
         make_venv()
     else:
         STAMP.write_text("unfinished", encoding="utf-8")
-    tools = " and the development tools" if kind == "dev" else ""
-    say(f"installing lorae, its dependencies{tools} (once; a minute or two on a fast connection)")
+    tools = {"dev": ", the development tools", "docs": ", the development tools and Sphinx"}
+    what = f"lorae, its dependencies{tools.get(kind, '')}"
+    say(f"installing {what} (once; a minute or two on a fast connection)")
     pip("pip", "hatchling", "editables")
-    pip("--no-build-isolation", "--editable", str(ROOT) + ("[dev]" if kind == "dev" else "[flows]"))
+    pip("--no-build-isolation", "--editable", f"{ROOT}[{EXTRAS[kind]}]")
     say("compiling the packages")
     warm_up(kind)
     fresh = STAMP.with_suffix(".new")
@@ -320,7 +332,28 @@ def bench(arguments: list[str]) -> int:
     return become([str(PYTHON), str(scripts[name]), *rest], environment())
 
 
-COMMANDS = {command.__name__: command for command in (demo, test, lint, bench, lorae)}
+def docs(arguments: list[str]) -> int:
+    """Build the documentation, tutorials included, with warnings as errors.
+
+    python3 dev.py docs                    write docs/_build/html/index.html
+    python3 dev.py docs --links            also check the links to other sites
+    """
+    unknown_words = [word for word in arguments if word != "--links"]
+    if unknown_words:
+        raise Stop(2, unknown("option", unknown_words[0], ["--links"]))
+    ensure("docs")
+    source, built = ROOT / "docs", ROOT / "docs" / "_build"
+    for builder in ("html", *(["linkcheck"] if arguments else [])):
+        words = ["-b", builder, "-d", str(built / "doctrees"), "--fail-on-warning", "--keep-going"]
+        sphinx = [str(PYTHON), "-m", "sphinx", *words, str(source), str(built / builder)]
+        status = run(sphinx, environment(OMP_NUM_THREADS="1"))
+        if status:
+            return status
+    say(f"open {built / 'html' / 'index.html'}")
+    return 0
+
+
+COMMANDS = {command.__name__: command for command in (demo, test, lint, bench, docs, lorae)}
 
 
 def overview() -> str:

@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 DEV = ROOT / "dev.py"
-COMMANDS = ["demo", "test", "lint", "bench", "lorae"]
+COMMANDS = ["demo", "test", "lint", "bench", "docs", "lorae"]
 posix = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
@@ -99,7 +99,9 @@ def only_line(result):
 # What is installed, and when
 
 
-@pytest.mark.parametrize(("kind", "target"), [("run", "{}[flows]"), ("dev", "{}[dev]")])
+@pytest.mark.parametrize(
+    ("kind", "target"), [("run", "{}[flows]"), ("dev", "{}[dev]"), ("docs", "{}[dev,docs]")]
+)
 def test_only_the_first_run_installs(dev, clone, kind, target):
     dev.ensure(kind)
     assert dev.steps == ["venv", "editables", target.format(clone), "import"]
@@ -113,6 +115,11 @@ def test_the_tools_are_added_once(dev, clone):
     assert dev.steps[4:] == ["editables", f"{clone}[dev]", "import"]
     dev.ensure("run")
     assert len(dev.steps) == 7
+    dev.ensure("docs")
+    assert dev.steps[7:] == ["editables", f"{clone}[dev,docs]", "import"]
+    dev.ensure("dev")
+    dev.ensure("run")
+    assert len(dev.steps) == 10
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
@@ -247,6 +254,7 @@ def test_old_pythons_are_refused(clone, monkeypatch):
         (["tset"], "unknown command 'tset' (did you mean 'test'?)"),
         (["lint", "typos"], "unknown check 'typos' (did you mean 'types'?)"),
         (["bench", "nothing"], "unknown benchmark 'nothing'"),
+        (["docs", "--link"], "unknown option '--link' (did you mean '--links'?)"),
     ],
 )
 def test_unknown_names_are_refused(clone, arguments, sentence):
@@ -320,6 +328,22 @@ def test_lint_runs_every_check_and_fails_if_one_does(ready):
     assert call(ready, "lint", "types").returncode == 0
 
 
+def test_the_site_is_built_with_warnings_as_errors(ready):
+    (ready / ".venv" / "dev-stamp").write_text(
+        (ready / ".venv" / "dev-stamp").read_text().replace(" dev", " docs")
+    )
+    (packages,) = (ready / ".venv").rglob("site-packages")
+    (packages / "sphinx").mkdir()
+    (packages / "sphinx" / "__main__.py").write_text(
+        "import sys; print(*sys.argv[1:3], '--fail-on-warning' in sys.argv, sys.argv[-1])"
+    )
+    built = ready / "docs" / "_build"
+    assert call(ready, "docs").stdout == f"-b html True {built / 'html'}\n"
+    assert call(ready, "docs", "--links").stdout.endswith(
+        f"-b linkcheck True {built / 'linkcheck'}\n"
+    )
+
+
 @posix
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_command(ready, sent, monkeypatch):
@@ -380,7 +404,7 @@ def pins():
 
 def test_everything_that_lorae_needs_is_pinned():
     wanted, reached = (
-        [Requirement("lorae[dev]"), Requirement("hatchling"), Requirement("pip")],
+        [Requirement("lorae[dev,docs]"), Requirement("hatchling"), Requirement("pip")],
         set(),
     )
     while wanted:

@@ -3,13 +3,18 @@
 import importlib.util
 import pkgutil
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "own-networks.md"
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+PAGE = ROOT / "docs" / "tutorials" / "own-networks.md"
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")]
+CELL = "{code-cell} ipython3"
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -44,7 +49,8 @@ def test_names_in_docstrings_exist():
 
 def test_the_page_on_own_networks_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    found = [code for language, code in blocks(PAGE) if language == "python"]
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    found = [code for language, code in blocks(PAGE) if language == CELL]
     assert len(found) >= 7
     names: dict = {}
     for code in found:
@@ -54,16 +60,39 @@ def test_the_page_on_own_networks_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_the_block_for_lightning_is_python():
-    (code,) = [code for language, code in blocks(PAGE) if language == "python lightning"]
+    (code,) = [code for language, code in blocks(PAGE) if language == "python"]
     compile(code, str(PAGE), "exec")
     if importlib.util.find_spec("lightning") is None:
         return
     exec(code, {})
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("lorae tr", "train"),
+        ("lorae train --we", "--weight --weight-decay"),
+        ("lorae fold x", "xy"),
+    ],
+)
+def test_the_shell_completes_commands_options_and_files(words, completed, tmp_path):
+    (tmp_path / "xy").touch()
+    script = (
+        f'lorae() {{ {shlex.quote(sys.executable)} -m lorae "$@"; }}\n'
+        f". {shlex.quote(str(ROOT / 'docs' / 'lorae-completion.bash'))}\n"
+        f"COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n"
+        '_lorae; echo "${COMPREPLY[*]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.stdout.strip() == completed
+
+
 @pytest.mark.parametrize("piece", ["LowRank", "nuclear_norm", "bridge.shrink"])
 def test_each_piece_takes_three_lines(piece):
-    codes = [code for language, code in blocks(PAGE) if language == "python"]
+    codes = [code for language, code in blocks(PAGE) if language == CELL]
     pattern = re.compile(rf"import {piece}\b|^{re.escape(piece)}\(", re.MULTILINE)
     (shown,) = [code for code in codes if pattern.search(code)]
     lines = [line for line in shown.splitlines() if line and not re.match("from|import", line)]

@@ -1,4 +1,4 @@
-"""The layout of the package: folders import in one direction, tests mirror them, README lists them.
+"""The layout: folders import in one direction, tests mirror them, and CONTRIBUTING.md lists them.
 
 Imports inside functions and under TYPE_CHECKING count. Those of a folder's `__init__`, which
 re-exports what users import from there, have a rule of their own.
@@ -183,8 +183,8 @@ def test_tests_mirror_the_modules():
     assert {*TESTED_BY.values(), *SPANNING} <= tests
 
 
-def test_the_readme_lists_every_folder():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_tree_lists_every_folder():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     tree = text.partition("src/lorae/\n")[2].partition("```")[0]
     listed = re.findall(r"^  (\w+(?:\.py|/))  +\S", tree, re.MULTILINE)
     assert listed == [f"{name}/" if (SOURCE / name).is_dir() else f"{name}.py" for name in FOLDERS]

@@ -1,6 +1,10 @@
 """The demo: a plain autoencoder and low-rank ones on real images, in a few minutes."""
 
 import dataclasses
+import os
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,21 +16,21 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, dict[str, Any]] = {
     "ae": {},
-    "lorae": {"weight": 1e-5},
-    "lorae-data-space": {"weight": 3e-3, "settings": {"ramp": 200}},
+    "lorae": {"weight": 1e-6},
+    "lorae-data-space": {"weight": 1e-2, "settings": {"ramp": 500}},
 }
 """The models of the demo, and their options for a short training."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Train a plain autoencoder and low-rank ones on MNIST, and write the report."""
+    """Train a plain autoencoder and low-rank ones on MNIST, and write a report and an explorer."""
 
     out: Path | None = None
     """Folder of the runs, new or that of an interrupted demo; runs/demo by default."""
     data: str = "mnist"
     """Data set; shapes replaces a data set that cannot be downloaded."""
-    steps: int = 600
+    steps: int = 1500
     """Optimizer steps for each model."""
     width: float = 0.25
     """Factor on the hidden widths of the paper's networks; 1 is the paper's, and takes longer."""
@@ -34,24 +38,33 @@ class Demo:
     """Seed of weights and batches."""
 
     def __call__(self) -> None:
-        """Train, print the table and write the report."""
+        """Train, print the command of each run and the table, and write the two pages."""
+        from lorae.report.explorer import explore_run
         from lorae.report.report import write_report
         from lorae.training.evaluation import summary
         from lorae.training.run_folder import Run, free_folder
         from lorae.training.train import train
 
         folder = self.out or free_folder("demo")
-        options = self._options()
-        runs = [
-            train(
-                dataclasses.replace(options, model=model, **changes),
-                folder / model,
-                resume=Run(folder / model).exists,
-            )
-            for model, changes in MODELS.items()
+        common = self._options()
+        runs = []
+        for model, changes in MODELS.items():
+            options, path = dataclasses.replace(common, model=model, **changes), folder / model
+            print_answer(command(options, path))
+            runs.append(train(options, path, resume=Run(path).exists))
+        last = runs[-1].path
+        explorer = explore_run(runs[-1], last / "explorer.html")
+        report = write_report(runs, folder / "report.html")
+        lines = [
+            summary(runs),
+            f"report: {report.resolve()}",
+            f"explorer: {explorer.resolve()}",
+            "next:",
+            f"  {program()} evaluate {quote(last)}  # samples, probes, dimension",
+            f"  {program()} train --data FOLDER --model lorae-data-space  # images, or a table",
+            f"  {program()} path --data digits  # the error at each rank, beside PCA's",
         ]
-        print_answer(summary(runs))
-        print_answer(f"report: {write_report(runs, folder / 'report.html').resolve()}")
+        print_answer("\n".join(lines))
 
     def _options(self) -> "Options":
         from lorae.data.downloads import Unreachable
@@ -61,7 +74,8 @@ class Demo:
             data=self.data,
             width=self.width,
             steps=self.steps,
-            learning_rate=3e-3,
+            batch_size=32,  # so short a training gains more from steps than from large batches
+            learning_rate=1e-3,
             ema=0.98,  # single steps of so short a training differ much
             evaluate_every=max(1, self.steps // 10),
             probe=1000,
@@ -73,3 +87,29 @@ class Demo:
             print_warning(f"{error}; using shapes instead")
             return dataclasses.replace(options, data="shapes")
         return options
+
+
+def command(options: "Options", out: Path) -> str:
+    """Return the command that trains a model with options into a run folder."""
+    words = [program(), "train", "--data", shlex.quote(options.data)]
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        default = {} if field.name == "settings" else field.default
+        if field.name == "data" or value == default:
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        pairs = value.items() if isinstance(value, dict) else [(value,)]
+        words += [str(word) for pair in pairs for word in pair]
+    return " ".join([*words, "--out", quote(out)])
+
+
+def program() -> str:
+    """Return how to start `lorae` from this shell."""
+    if shutil.which("lorae"):
+        return "lorae"
+    return f"{quote(Path(os.path.relpath(sys.executable)))} -m lorae"
+
+
+def quote(path: Path) -> str:
+    """Return a path as a word of a command."""
+    return shlex.quote(str(path))

@@ -93,7 +93,7 @@ class GenerationMixin:
         large for coordinates that no sample is near.
 
         Args:
-            codes: n x n_components_.
+            codes: n x `n_components_`.
         """
         z = self._codes(codes)
         if z.shape[1] != self.n_components_:

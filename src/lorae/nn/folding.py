@@ -67,7 +67,7 @@ def input_layer(network: nn.Module) -> tuple[str, InputLayer]:
 
 
 def in_sequence(network: nn.Module, name: str) -> bool:
-    """Return whether the layer of this name is inside nested `nn.Sequential`s only.
+    """Return whether the layer of this name is inside nested `nn.Sequential` modules only.
 
     The layer registered last (first) is then certain to run last (first).
     """

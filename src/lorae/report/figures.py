@@ -29,7 +29,7 @@ class Figure:
 
     @property
     def address(self) -> str:
-        """The content as a `data:` address."""
+        """The content as a data URL."""
         kind = "png" if self.content.startswith(b"\x89PNG") else "svg+xml"
         return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
 
