@@ -52,6 +52,14 @@ def _load_shapes(count: int | None, _fraction: float, seed: int) -> "Split":
     return shapes.load(*counts, seed)
 
 
+def _load_kuramoto_sivashinsky(count: int | None, _fraction: float, seed: int) -> "Split":
+    from lorae.data import simulations
+    from lorae.data.splits import held_out_count
+
+    counts = (10_000, 2000) if count is None else (count, held_out_count(count))
+    return simulations.load(counts, seed)
+
+
 def _load_digits(_count: int | None, fraction: float, seed: int) -> "Split":
     import numpy as np
     from sklearn.datasets import load_digits
@@ -86,6 +94,12 @@ DATASETS = {
         "generated",
         "shapes",
         _load_shapes,
+    ),
+    "kuramoto-sivashinsky": NamedSet(
+        "periodic signals of 64 values on a manifold of dimension 8, 10,000 + 2,000",
+        "generated",
+        "conv",
+        _load_kuramoto_sivashinsky,
     ),
     "digits": NamedSet(
         "handwritten digits, 1,797, 8x8, gray", "included in scikit-learn", "conv", _load_digits

@@ -8,11 +8,15 @@ Fourth-order time-stepping for stiff PDEs, SIAM Journal on Scientific Computing 
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from lorae.data.arrays import Array
+from lorae.data.cache import load_or_create
+from lorae.data.locations import cache_folder
+from lorae.data.splits import Split
 
 LENGTH, POINTS = 22.0, 64
 
@@ -55,6 +59,18 @@ def integrate(u: Array, steps: int, dt: float, length: float = LENGTH) -> Array:
         v = whole * v + first * at_start + 2 * middle * (at_a + at_b) + last * product(c)
     result: Array = np.fft.irfft(v, points)
     return result
+
+
+def load(counts: tuple[int, int], seed: int) -> Split:
+    """Return training and test snapshots of different solutions, n x 1 x 64, kept in the cache."""
+
+    def write(folder: Path) -> None:
+        for k, (part, n) in enumerate(zip(("train", "test"), counts, strict=True)):
+            snapshots = kuramoto_sivashinsky(n, 2 * seed + k, runs=200)
+            np.save(folder / f"{part}.npy", snapshots[:, None].astype(np.float32))
+
+    name = f"kuramoto-sivashinsky-{counts[0]}-{counts[1]}-{seed}"
+    return Split(**load_or_create(cache_folder() / "simulations" / name, write))  # type: ignore[arg-type]
 
 
 def kuramoto_sivashinsky(n: int, seed: int = 0, *, runs: int = 40, apart: float = 5.0) -> Array:
