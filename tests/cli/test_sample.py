@@ -113,3 +113,43 @@ def test_interpolate_refuses_models_without_encoder(lorae):
     assert status == 2
     assert "this model has no encoder" in err
     assert lorae("sample", "gan", "-n", "2", "--out", "x.npy")[0] == 0
+
+
+KINDS = ("ash", "elm", "oak")
+
+
+def mixed_table(path: Path, *, gaps: bool) -> None:
+    """Write a table whose columns of numbers, text and booleans follow one hidden kind."""
+    lines = ["height,kind,rings,old"]
+    for k in range(120):
+        kind, wobble = k % 3, (k * 7 % 11) / 20
+        hole = gaps and k % 10 == 0
+        height = "" if hole else f"{2 * kind + wobble:.2f}"
+        name = "" if gaps and k % 10 == 5 else KINDS[kind]
+        lines.append(f"{height},{name},{10 * kind + k % 4},{str(kind == 2).lower()}")
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_mixed_table_from_training_to_samples(lorae, gaps):
+    mixed_table(Path("trees.csv"), gaps=gaps)
+    missing = ["--missing", "keep"] if gaps else []
+    train = ["--data", "trees.csv", "--steps", "300", "--out", "run", *missing]
+    status, out, err = lorae("train", *train)
+    assert status == 0
+    assert "columns of categories (how many): kind (3), old (2)" in err
+    assert "categories reconstructed right: kind 100.0%, old 100.0%" in out
+    config = json.loads(Path("run/config.json").read_text())
+    assert any("kind (3), old (2)" in note for note in config["data"]["notes"])
+    assert lorae("sample", "run", "--out", "sample.csv", "-n", "300")[0] == 0
+    made = pl.read_csv("sample.csv")
+    assert made.columns == ["height", "kind", "rings", "old"]
+    assert made.schema["rings"].is_integer()
+    shares = made["kind"].value_counts(normalize=True)["proportion"]
+    assert shares.to_list() == pytest.approx([1 / 3] * 3, abs=0.15)
+    assert ((made["kind"] == "oak") == made["old"].cast(pl.String).eq("true")).mean() > 0.9
+    status, out, _ = lorae("evaluate", "run")
+    assert status == 0
+    assert "accuracy of kind" in out
+    for command in (["report", "run"], ["export", "run", "--to", "hub", "--out", "hub"]):
+        assert lorae(*command)[0] == 0

@@ -53,10 +53,48 @@ def test_columns_of_one_name_get_different_names(tmp_path: Path) -> None:
         assert len(set(columns)) == 3
 
 
-def test_booleans_are_zero_and_one(tmp_path: Path) -> None:
-    rows = "\n".join(f"{k},{'true' if k % 3 else 'false'}" for k in range(12))
-    loaded = data.load(text(tmp_path, f"a,b\n{rows}"))
-    assert set(loaded.train[:, 1].tolist()) == {0.0, 1.0}
+def mixed(rows: int = 60) -> str:
+    kinds, codes = ("ash", "elm", "oak"), (7, 21)
+    lines = [
+        f"{k * 0.5},{kinds[k % 3]},{'true' if k % 2 else 'false'},{codes[k % 4 // 2]}"
+        for k in range(rows)
+    ]
+    return "size,kind,old,code\n" + "\n".join(lines) + "\n"
+
+
+def test_columns_of_text_and_booleans_are_categories(tmp_path: Path) -> None:
+    loaded = data.load(text(tmp_path, mixed()))
+    names = ("size", "code", "kind=ash", "kind=elm", "kind=oak", "old=false", "old=true")
+    assert loaded.columns == names
+    assert loaded.categories == (3, 2)
+    one_hot = loaded.train[:, 2:5]
+    assert torch.equal(one_hot.sum(1), torch.ones(len(one_hot)))
+    # a column of categories has the variance of a column of numbers
+    scaled = (loaded.train.double() - loaded.shift) / loaded.scale
+    variance = scaled.var(0, correction=0)
+    torch.testing.assert_close(variance[:2], torch.ones(2).double())
+    torch.testing.assert_close(variance[2:5].sum(), torch.tensor(1.0).double())
+    assert "kind (3), old (2)" in " ".join(loaded.notes)
+
+
+def test_numbers_are_categories_if_named_so(tmp_path: Path) -> None:
+    loaded = data.load(text(tmp_path, mixed()), categories=["code"])
+    assert loaded.columns is not None
+    assert loaded.columns[-2:] == ("code=7", "code=21")
+    with pytest.raises(InputError, match="unknown column 'cod'"):
+        data.load(text(tmp_path, mixed()), categories=["cod"])
+
+
+def test_missing_values_are_gaps_if_they_are_kept(tmp_path: Path) -> None:
+    rows = mixed() + ",elm,,7\n2,,true,21\n" * 5
+    with pytest.raises(InputError, match=r"columns size .*--missing keep"):
+        data.load(text(tmp_path, rows))
+    loaded = data.load(text(tmp_path, rows), missing="keep")
+    samples = torch.cat([loaded.train, loaded.test])
+    gaps = samples.isnan().sum(0).tolist()
+    assert gaps == [5, 0, 5, 5, 5, 5, 5]
+    assert loaded.factors is not None
+    np.testing.assert_allclose(loaded.shift, np.nanmean(loaded.train, 0), rtol=1e-6)
 
 
 def test_parquet_equals_csv(tmp_path: Path) -> None:
@@ -67,14 +105,14 @@ def test_parquet_equals_csv(tmp_path: Path) -> None:
     frame.write_csv(tmp_path / "a.csv")
     first, second = data.load(tmp_path / "a.parquet"), data.load(tmp_path / "a.csv")
     assert first.checksum == second.checksum
-    assert first.columns == second.columns == ("a", "b", "c")
+    assert first.columns == second.columns == ("a", "b", "c=false", "c=true")
     assert first.name == "a"
 
 
 @pytest.mark.parametrize("hole", ["", "NA", "nan", "NaN", "null", "inf", " ? "])
 def test_missing_values_are_counted_by_column(tmp_path: Path, hole: str) -> None:
     path = text(tmp_path, table("a,b,c") + f"1,{hole},2\n3,{hole},4\n")
-    with pytest.raises(InputError, match=r"columns b \(2, first in row 13, line 14\); fill"):
+    with pytest.raises(InputError, match=r"columns b \(2, first in row 13, line 14\); keep"):
         data.load(path)
 
 
@@ -83,13 +121,15 @@ def test_a_missing_value_in_the_first_row_is_no_header(tmp_path: Path) -> None:
         data.load(text(tmp_path, "1,,2\n" + table()))
 
 
-def test_columns_of_text_and_dates_are_named(tmp_path: Path) -> None:
+def test_identifiers_and_dates_are_named(tmp_path: Path) -> None:
     rows = "".join(f"{k},red,x{k}\n" for k in range(9))
     with pytest.raises(
         InputError,
-        match=r"text in colour \('red' in row 1, line 2\), code \('x0' .*\(--drop colour code\)",
+        match=r"text in code \('x0' in row 1, line 2\); .*\(--drop code\)",
     ):
         data.load(text(tmp_path, "a,colour,code\n" + rows))
+    with pytest.raises(InputError, match=r"must vary .*, got constant colour=red"):
+        data.load(text(tmp_path, "a,colour,code\n" + rows), drop=["code"])
     frame = pl.DataFrame({"a": range(9), "when": pl.date_range(
         pl.date(2020, 1, 1), pl.date(2020, 1, 9), eager=True
     )})  # fmt: skip

@@ -377,7 +377,7 @@ def test_invalid_arguments_are_refused_by_name(name: str, value):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (np.full((9, 3), np.nan), "NaN"),
+        (np.full((9, 3), np.nan), "an observed value in every sample"),
         (np.full((9, 3), np.inf), "infinity"),
         (np.full((9, 3), 1e300) * np.arange(9)[:, None], "float32"),
         (np.zeros((1, 3)), "n_samples = 1"),

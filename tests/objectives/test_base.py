@@ -1,6 +1,7 @@
 """Penalties check their weight, and both forms of weight decay follow their formulas."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -8,10 +9,10 @@ from models import loss, make_objective
 from torch import nn
 
 from lorae.errors import InputError
-from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.base import NoBridge
 from lorae.nn.bridges.low_rank import LowRank
-from lorae.objectives.base import DecayedAE, SquaredNormAE
+from lorae.objectives.base import AE, DecayedAE, SquaredNormAE
 from lorae.objectives.lorae import FactoredLoRAE, LoRAE, ProximalLoRAE
 from lorae.objectives.registry import METHODS
 
@@ -74,3 +75,26 @@ def test_the_two_decays_treat_a_parameter_without_an_error_gradient(name, dtype,
         optimizer.step()
         objective.after_step(1e-3)
     assert torch.tensor(least).to(idle) <= idle <= torch.tensor(most).to(idle)
+
+
+def test_masked_error_is_that_of_an_explicit_loop_without_gradient_at_gaps():
+    torch.manual_seed(0)
+    objective = AE(build(Architecture("mlp", (4,), 2, factors=1)))
+    decoded, target = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
+    target[0, 1] = target[3, 2] = target[5, 0] = torch.nan
+    error = objective.mean_error(decoded, target)
+    total, count = 0.0, 0
+    for row, wanted in zip(decoded.tolist(), target.tolist(), strict=True):
+        for value, right in zip(row, wanted, strict=True):
+            if not math.isnan(right):
+                total, count = total + (value - right) ** 2, count + 1
+    assert error.item() == pytest.approx(total / count, rel=1e-6)
+    (gradient,) = torch.autograd.grad(error, decoded)
+    assert torch.equal(gradient == 0, target.isnan())
+
+
+def test_complete_samples_have_the_plain_mean_squared_error():
+    objective = AE(build(Architecture("mlp", (4,), 2)))
+    a, b = torch.randn(6, 4), torch.randn(6, 4)
+    assert torch.equal(objective.mean_error(a, b), torch.nn.functional.mse_loss(a, b))
+    assert objective.hide(b) is b

@@ -77,9 +77,15 @@ def _write_images(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> N
 def _write_csv(out: Path, batches: Iterator[Tensor], data: Data) -> None:
     import polars as pl
 
-    names = data.columns or tuple(f"column_{k + 1}" for k in range(data.shape[0]))
     rows = torch.cat(list(batches)).numpy()
-    write_atomic(out, pl.DataFrame(rows, schema=list(names)).write_csv().encode())
+    if data.schema is not None:
+        cells = data.schema.decode(rows)
+        names = [column.name for column in data.schema.columns]
+        table = pl.DataFrame(dict(zip(names, cells, strict=True)))
+    else:
+        numbered = tuple(f"column_{k + 1}" for k in range(data.shape[0]))
+        table = pl.DataFrame(rows, schema=list(data.columns or numbered))
+    write_atomic(out, table.write_csv().encode())
 
 
 def _write_array(

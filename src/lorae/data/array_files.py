@@ -28,7 +28,7 @@ def load_npy(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
         array = open_npy(path)
     stat = path.stat()
     samples = as_samples(array, str(path), options.layout)
-    check_finite(samples, str(path))
+    check_finite(samples, str(path), missing=options.missing)
     origin = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, samples.strides))
     split = split_at_random(samples, None, test_fraction, seed, origin)
     return _with_type(split, array, samples, options)
@@ -49,13 +49,13 @@ def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
         arrays = {key.lower(): archive[key] for key in archive.files}
     x, x_test, y = _select_keys(path, arrays)
     train = as_samples(arrays[x], f"{x} in {path}", options.layout)
-    check_finite(train, f"{x} in {path}")
+    check_finite(train, f"{x} in {path}", missing=options.missing)
     labels, dtype = _labels(path, arrays, y, len(train)), stored_dtype(train)
     if x_test is None:
         split = split_at_random(train, labels, test_fraction, seed)
         return _with_type(split, arrays[x], train, options)
     test = as_samples(arrays[x_test], f"{x_test} in {path}", options.layout)
-    check_finite(test, f"{x_test} in {path}")
+    check_finite(test, f"{x_test} in {path}", missing=options.missing)
     if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
         raise InputError(
             f"{x_test} in {path} must hold samples of shape {train.shape[1:]} and type "

@@ -141,7 +141,7 @@ def stored_dtype(array: Array) -> str:
     axes = (0, *range(2, array.ndim))
     low, high = (
         op.reduce([op.reduce(block, axis=axes) for block in _blocks(array)])
-        for op in (np.minimum, np.maximum)
+        for op in (np.fmin, np.fmax)
     )
     low, high = low.astype(float), high.astype(float)
     spacing = np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))
@@ -157,8 +157,10 @@ def is_finite(values: Array) -> Array:
     return finite
 
 
-def check_finite(array: Array, name: str, columns: tuple[str, ...] | None = None) -> None:
-    """Check that all values are finite in float32.
+def check_finite(
+    array: Array, name: str, columns: tuple[str, ...] | None = None, *, missing: str = "refuse"
+) -> None:
+    """Check that all values are finite in float32, or NaN if missing values are kept.
 
     Raises:
         InputError: Some are not; the message counts them, and names columns and first row.
@@ -170,6 +172,8 @@ def check_finite(array: Array, name: str, columns: tuple[str, ...] | None = None
     axes = tuple(range(1, array.ndim))
     for block in _blocks(array):
         wrong = ~is_finite(block)
+        if missing == "keep":
+            wrong &= ~np.isnan(block)
         if wrong.any():
             for k in np.flatnonzero(wrong.any(axis=0)) if array.ndim == 2 else [0]:
                 rows = np.flatnonzero(wrong[:, k] if array.ndim == 2 else wrong.any(axes))

@@ -24,6 +24,7 @@ from torch import Tensor
 from lorae.data import celeba, images, mnist
 from lorae.data.array_files import load_npy, load_npz
 from lorae.data.arrays import Array, checksum
+from lorae.data.columns import Schema
 from lorae.data.labelled import load_labelled
 from lorae.data.locations import holds_celeba, holds_mnist
 from lorae.data.options import TABLE_OPTIONS, ReadOptions
@@ -31,10 +32,12 @@ from lorae.data.registry import DATASETS, check_source
 from lorae.data.splits import Split
 from lorae.data.tables import load_table, number_columns
 from lorae.errors import InputError
-from lorae.utils.samples import as_float, subsample
+from lorae.linalg.incomplete import Factors, choose_factors
+from lorae.utils.samples import as_float, has_gaps, subsample
 from lorae.utils.text import shorten_list
 from lorae.utils.validation import check_range
 
+_FILLED = 5000  # samples that the model of gaps is fitted to, at most
 READERS = {
     ".npy": load_npy,
     ".npz": load_npz,
@@ -73,12 +76,27 @@ class Data:
     network: str  # the network that fits: mnist, celeba, shapes, conv or mlp
     checksum: str  # SHA-256 over dtypes, shapes and bytes of the samples and labels
     columns: tuple[str, ...] | None  # the names of a vector's entries
+    schema: Schema | None = None  # the columns of a table with categories
     notes: tuple[str, ...] = ()  # what was guessed when they were read, one sentence each
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
         return tuple(self.train.shape[1:])
+
+    @cached_property
+    def factors(self) -> Factors | None:
+        """The Gaussian model that fills gaps in scaled samples; None if training has none."""
+        if not has_gaps(self.train):
+            return None
+        samples = as_float(subsample(self.train, _FILLED))
+        scaled = (samples.double() - self.shift) / self.scale
+        return choose_factors(scaled.flatten(1))
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """The number of categories of each column of a table that has any."""
+        return () if self.schema is None else self.schema.sizes
 
     @property
     def is_image(self) -> bool:
@@ -97,6 +115,13 @@ class Data:
         axes = (0, *range(2, some.ndim))
         ends = zip(some.amin(axes).tolist(), some.amax(axes).tolist(), strict=True)
         return [(low, high if high > low else low + 1) for low, high in ends]
+
+    def round_categories(self, samples: Tensor) -> Tensor:
+        """Return rows of a table whose categories are certain: 1 for one, and 0 for the others."""
+        if self.schema is None:
+            return samples
+        rows = self.schema.encode(self.schema.decode(samples.numpy()))
+        return torch.from_numpy(rows).to(samples)
 
     def unit(self, samples: Tensor) -> Tensor:
         """Return images, given in their own units, scaled from the value range to [0, 1].
@@ -196,6 +221,8 @@ def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> 
         (("value_range",), of_images or is_array, "a folder, zip or array of images"),
         (("layout",), is_array, "an array"),
         (TABLE_OPTIONS, is_table or is_labelled, "a table"),
+        (("categories",), is_table, "a table"),
+        (("missing",), is_table or is_array, "a table or an array"),
         (("index",), is_table, "a table"),
         (text, is_table and suffix != ".parquet", "a table of text"),
     ):
@@ -243,6 +270,8 @@ def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, nam
             raise InputError(f"value_range needs images, got the vectors of {name}")
         split, network = _check_variation(name, split, drop_constant=options.drop_constant), "mlp"
         mean, deviation = column_moments(split.train)
+        if split.schema is not None:
+            deviation = _category_deviations(deviation, split.schema.sizes)
         shift, scale = mean.astype(split.train.dtype), deviation.astype(np.float32)
     elif (found := find_range(split, options.value_range)) is not None:
         limits, why = found
@@ -269,6 +298,7 @@ def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, nam
         network=network,
         checksum=checksum(split.arrays()),
         columns=split.columns,
+        schema=split.schema,
         notes=tuple(notes),
     )
 
@@ -282,7 +312,10 @@ def as_tensor(array: Array) -> Tensor:
 
 def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
     """Check that each column varies in training, or drop those that do not."""
-    varies = column_moments(split.train)[1] > 0
+    deviation = column_moments(split.train)[1]
+    if split.schema is not None:
+        deviation = _category_deviations(deviation, split.schema.sizes)
+    varies = deviation > 0
     if varies.all():
         return split
     columns = list(zip(split.columns or (), varies, strict=True))
@@ -292,8 +325,10 @@ def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
             f"columns of {name} must vary in the training samples, got constant {constant}"
             + ("; drop them with drop_constant" if varies.any() else ", and no others")
         )
+    schema = split.schema
     return replace(
         split,
+        schema=None if schema is None else schema.select(varies),
         train=np.ascontiguousarray(split.train[:, varies]),
         test=np.ascontiguousarray(split.test[:, varies]),
         columns=tuple(column for column, v in columns if v),
@@ -303,8 +338,10 @@ def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
 def column_moments(vectors: Array) -> tuple[Array, Array]:
     """Return the mean and standard deviation of each column, in float64.
 
-    A constant column has standard deviation exactly 0.
+    A constant column has standard deviation exactly 0. Missing values, NaN, do not count.
     """
+    if vectors.dtype.kind == "f" and np.isnan(vectors).any():
+        return _observed_moments(vectors)
     mean = vectors.mean(axis=0, dtype=np.float64)
     step = max(1, 2**22 // vectors.shape[1])  # rows whose float64 copy takes 32 MiB
     blocks = (vectors[start : start + step] for start in range(0, len(vectors), step))
@@ -312,9 +349,32 @@ def column_moments(vectors: Array) -> tuple[Array, Array]:
     return mean, np.where(vectors.min(axis=0) == vectors.max(axis=0), 0, np.sqrt(variance))
 
 
+def _observed_moments(values: Array, axes: tuple[int, ...] = (0,)) -> tuple[Array, Array]:
+    """Return mean and standard deviation over the observed values of some axes, in float64."""
+    if (empty := np.isnan(values).all(axis=axes)).any():
+        raise InputError(
+            f"every column or channel must have an observed training value, got only gaps in "
+            f"number {int(np.flatnonzero(empty)[0]) + 1}; leave it out"
+        )
+    deviation = np.nanstd(values, axis=axes, dtype=np.float64)
+    mean = np.asarray(np.nanmean(values, axis=axes, dtype=np.float64))
+    return mean, np.asarray(deviation)
+
+
+def _category_deviations(deviation: Array, sizes: tuple[int, ...]) -> Array:
+    """Return deviations with those of each category column joined: its total variance is 1."""
+    numbers = len(deviation) - sum(sizes)
+    groups = np.split(deviation[numbers:], np.cumsum(sizes)[:-1])
+    joined = [np.full_like(group, np.sqrt(np.square(group).sum())) for group in groups]
+    return np.concatenate([deviation[:numbers], *joined])
+
+
 def channel_moments(grids: Array) -> tuple[Array, Array]:
     """Return mean and standard deviation of each channel, C x 1 ..., in float64; never 0."""
     axes, shape = (0, *range(2, grids.ndim)), (-1, *(1,) * (grids.ndim - 2))
+    if grids.dtype.kind == "f" and np.isnan(grids).any():
+        mean, deviation = (part.reshape(shape) for part in _observed_moments(grids, axes))
+        return mean, np.where(deviation > 0, deviation, 1)
     mean = grids.mean(axis=axes, dtype=np.float64).reshape(shape)
     step = max(1, 2**22 // grids[0].size)
     blocks = (grids[start : start + step] for start in range(0, len(grids), step))

@@ -118,7 +118,7 @@ def load_labelled(path: Path, options: ReadOptions, test_fraction: float, seed: 
             raise
         raise InputError(f"{path} must be a NetCDF or HDF5 file, got another ({error})") from None
     samples = as_samples(array.values, str(path), options.layout or layout_of(array.dims))
-    check_finite(samples, str(path))
+    check_finite(samples, str(path), missing=options.missing)
     return dataclasses.replace(
         split_at_random(samples, None, test_fraction, seed), notes=tuple(notes)
     )

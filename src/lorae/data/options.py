@@ -11,6 +11,7 @@ from lorae.utils.validation import check_choice, check_range
 SIDE = 4  # values, the smallest side of a signal, an image or a volume
 LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " "}
+MISSING = ("refuse", "keep")
 TABLE_OPTIONS = ("header", "separator", "decimal", "encoding", "columns", "drop", "index")
 
 
@@ -44,6 +45,12 @@ class ReadOptions:
     index: str | None = None
     """Name of the column that numbers or names the rows of a table and is left out, or none; by
     default guessed."""
+    categories: tuple[str, ...] = ()
+    """Names of columns of a table whose numbers are categories, such as codes; columns of text and
+    of true and false always are."""
+    missing: str = "refuse"
+    """Missing values of a table or array (empty cells, NaN): refuse them, or keep them: they are
+    filled for the encoder, and do not count in losses and scores."""
     skip_bad: bool = False
     """Skip files of a folder that cannot be read, instead of stopping."""
     drop_constant: bool = False
@@ -59,7 +66,7 @@ class ReadOptions:
         known = {field.name for field in fields(cls)}
         for name in keywords.keys() - known:
             raise unknown_name("option", name, known)
-        several = ("value_range", "columns", "drop")
+        several = ("value_range", "columns", "drop", "categories")
         as_tuples = {
             name: (value,) if isinstance(value, str) else tuple(value)
             for name, value in keywords.items()
@@ -86,6 +93,7 @@ class ReadOptions:
         for name, allowed in (("layout", LAYOUTS), ("decimal", (".", ","))):
             if (value := getattr(self, name)) is not None:
                 check_choice(name, value, allowed)
+        check_choice("missing", self.missing, MISSING)
         if self.separator is not None and len(self.separator_character) != 1:
             raise InputError(f"separator must be one character or tab, got {self.separator!r}")
         if self.separator is not None and self.separator_character == self.decimal:

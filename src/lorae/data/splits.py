@@ -8,6 +8,7 @@ import numpy as np
 
 from lorae.data.arrays import Array, copy_blocks, copy_rows, stored_dtype, write_npy
 from lorae.data.cache import load_or_create
+from lorae.data.columns import Schema
 from lorae.data.locations import cache_folder
 from lorae.errors import InputError
 
@@ -23,6 +24,7 @@ class Split:
     train_labels: Array | None = None
     test_labels: Array | None = None
     columns: tuple[str, ...] | None = None
+    schema: Schema | None = None  # of a table with categories
     value_range: tuple[float, float] | None = None  # of images, if their type says it
     notes: tuple[str, ...] = ()  # what was guessed when they were read
 

@@ -1,7 +1,7 @@
 """Tables: .csv, .tsv and .parquet files as vectors with named columns.
 
 A column that only numbers or names the rows is dropped; columns that look like an identifier or a
-label are pointed at. Every cell must be a finite number, or true or false.
+label are pointed at. A column holds finite numbers, or categories: text, or true and false.
 """
 
 import re
@@ -9,11 +9,13 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import polars as pl
 
 from lorae.data.arrays import Array, is_finite
+from lorae.data.columns import Column, Schema, category_column
 from lorae.data.options import ReadOptions
 from lorae.data.splits import Split, split_at_random
 from lorae.data.text_tables import MISSING, read_text_table, to_numbers, unique_names
@@ -58,10 +60,90 @@ def load_table(path: Path, options: ReadOptions, test_fraction: float, seed: int
         table = Table(path, text.frame, text.decimal, text.first_line, text.notes)
     frame, notes = select_columns(table.frame, options)
     frame, kept, empty = _drop_empty(frame)
-    values = _as_numbers(table, frame, kept)
-    notes = [*table.notes, *notes, *empty, *_point_at(frame.columns, values)]
+    levels = find_categories(table, frame, options)
+    numbers = frame.select(name for name in frame.columns if name not in levels)
+    values = _as_numbers(table, numbers, kept, options.missing)
+    notes = [*table.notes, *notes, *empty, *_point_at(numbers.columns, values)]
+    names, schema = tuple(frame.columns), None
+    if levels:
+        whole = dict(zip(numbers.columns, _are_whole(values), strict=True))
+        columns = (
+            levels.get(n) or Column(n, "int64" if whole[n] else "float64") for n in frame.columns
+        )
+        schema = Schema(tuple(columns))
+        names = schema.value_names
+        one_hot = _as_one_hot(table, frame, kept, levels, options.missing)
+        values = np.concatenate([values, *one_hot], 1)
+        notes.append(_describe_levels(levels))
     split = split_at_random(values, None, test_fraction, seed)
-    return Split(split.train, split.test, columns=tuple(frame.columns), notes=tuple(notes))
+    return Split(split.train, split.test, columns=names, schema=schema, notes=tuple(notes))
+
+
+def find_categories(table: Table, frame: pl.DataFrame, options: ReadOptions) -> dict[str, Column]:
+    """Return the columns of categories by name.
+
+    These are the columns that are named so, those of true and false, and those of text: fewer than
+    half of their cells are numbers, and some categories have several cells.
+
+    Raises:
+        InputError: if a column that is named so is missing, or has more than 1,000 categories.
+    """
+    for name in options.categories:
+        if name not in frame.columns:
+            raise unknown_name("column", name, frame.columns)
+    found: dict[str, Column] = {}
+    for column in frame.iter_columns():
+        cells = _text_cells(column).drop_nulls()
+        wrong = _column_numbers(column, table.decimal)[1]
+        distinct = cells.n_unique()
+        is_text = 2 * int(wrong.sum()) > len(cells) and distinct < max(2, len(cells))
+        lower = cells.str.to_lowercase()
+        is_boolean = len(cells) > 0 and bool(lower.is_in(("true", "false")).all())
+        is_date = column.dtype.is_temporal() or column.dtype.is_nested()
+        if column.name in options.categories or is_boolean or (is_text and not is_date):
+            levels = sorted(cells.unique().to_list(), key=_natural)
+            found[column.name] = category_column(column.name, str(column.dtype), levels)
+    return found
+
+
+def _natural(level: str) -> tuple[float, str]:
+    """Return a key by which numbers are sorted as numbers, before text."""
+    try:
+        return float(level), level
+    except ValueError:
+        return float("inf"), level
+
+
+def _text_cells(column: pl.Series) -> pl.Series:
+    """Return the cells of a column as text, null where they are missing."""
+    cells = column.cast(pl.String, strict=False).str.strip_chars()
+    missing = cells.str.to_lowercase().is_in(MISSING).fill_null(value=True)
+    return cells.zip_with(~missing, pl.repeat(None, len(cells), dtype=pl.String, eager=True))
+
+
+def _as_one_hot(
+    table: Table, frame: pl.DataFrame, rows: Array, levels: dict[str, Column], missing: str
+) -> list[Array]:
+    """Return the values of each column of categories.
+
+    Raises:
+        InputError: if a category is missing, unless missing ones are kept.
+    """
+    found = []
+    for name, column in levels.items():
+        cells = _text_cells(frame[name])
+        if missing == "refuse" and (count := cells.null_count()):
+            at = int(cells.is_null().arg_true()[0])
+            _refuse_missing(table, {name: f"{count}, first in {table.row(int(rows[at]))}"})
+        found.append(column.encode(cells.to_list()))
+    return found
+
+
+def _describe_levels(levels: dict[str, Column]) -> str:
+    counts = [f"{name} ({len(column.levels or ())})" for name, column in levels.items()]
+    return (
+        f"columns of categories (how many): {shorten_list(counts)}; to leave one out, give --drop"
+    )
 
 
 def select_columns(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, list[str]]:
@@ -147,11 +229,12 @@ def _drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
     return frame.filter(rows), kept, notes
 
 
-def _as_numbers(table: Table, frame: pl.DataFrame, rows: Array) -> Array:
-    """Return all columns as float64, true and false as 1 and 0.
+def _as_numbers(table: Table, frame: pl.DataFrame, rows: Array, missing: str) -> Array:
+    """Return all columns as float64, missing values as NaN.
 
     Raises:
-        InputError: A cell is text, missing or not finite; the message names row and column.
+        InputError: A cell is text or not finite, or missing unless missing ones are kept; the
+            message names row and column.
     """
     values = np.empty(frame.shape)
     text, holes = {}, {}
@@ -161,24 +244,32 @@ def _as_numbers(table: Table, frame: pl.DataFrame, rows: Array) -> Array:
         if wrong.any():
             at = int(wrong.arg_true()[0])
             text[column.name] = f"{str(column[at])!r} in {table.row(int(rows[at]))}"
-        elif not (finite := is_finite(values[:, k])).all():
+            continue
+        finite = is_finite(values[:, k])
+        if missing == "keep":
+            finite |= np.isnan(values[:, k])
+        if not finite.all():
             at = int(np.flatnonzero(~finite)[0])
             holes[column.name] = f"{(~finite).sum()}, first in {table.row(int(rows[at]))}"
     if text:
         where = shorten_list([f"{name} ({what})" for name, what in text.items()])
         raise InputError(
             f"columns of {table.path} must be numbers, got text in {where}; leave these columns "
-            f"out (--drop {_join(text)}), or encode them as numbers (one 0/1 column per category)"
+            f"out (--drop {_join(text)}), or read them as categories (--categories {_join(text)})"
             + _hint(text, table.decimal)
         )
     if holes:
-        where = shorten_list([f"{name} ({what})" for name, what in holes.items()])
-        raise InputError(
-            f"{table.path} must hold finite numbers, got missing, NaN or infinite values (how "
-            f"many) in the columns {where}; fill them, leave these rows out, or leave these "
-            f"columns out (--drop {_join(holes)})"
-        )
+        _refuse_missing(table, holes)
     return values
+
+
+def _refuse_missing(table: Table, holes: dict[str, str]) -> NoReturn:
+    where = shorten_list([f"{name} ({what})" for name, what in holes.items()])
+    raise InputError(
+        f"{table.path} must hold finite numbers, got missing, NaN or infinite values (how many) in "
+        f"the columns {where}; keep missing values as gaps (--missing keep), or fill them, leave "
+        f"these rows out, or leave these columns out (--drop {_join(holes)})"
+    )
 
 
 def _column_numbers(column: pl.Series, decimal: str) -> tuple[pl.Series, pl.Series]:
@@ -209,11 +300,16 @@ def _join(names: Sequence[str] | dict[str, str]) -> str:
     return " ".join(shlex.quote(name) for name in names)
 
 
+def _are_whole(values: Array) -> list[bool]:
+    """Return for each column whether its observed values are whole numbers."""
+    return [bool(((x == np.rint(x)) | np.isnan(x)).all()) for x in values.T]
+
+
 def _point_at(names: Sequence[str], values: Array) -> list[str]:
     """Return notes on columns that look like an identifier or a label."""
     if len(values) < 10 or len(names) < 2:
         return []
-    whole = [bool((column == np.rint(column)).all()) for column in values.T]
+    whole = _are_whole(values)
     counts = [len(np.unique(column)) if w else 0 for column, w in zip(values.T, whole, strict=True)]
     identifiers = [n for n, count in zip(names, counts, strict=True) if count == len(values)]
     labels = [

@@ -51,6 +51,6 @@ class AnomalyMixin:
 
     def anomaly_contributions(self, X: Any) -> Array:
         """Return the share of each value in the squared error of each sample, n x n_features."""
-        squares = self.residuals(X).flatten(1).square()
+        squares = self.residuals(X).flatten(1).square().nan_to_num(0)
         shares: Array = (squares / squares.sum(1, keepdim=True).clamp(min=TINY)).numpy()
         return shares

@@ -17,8 +17,10 @@ from lorae.errors import InputError
 from lorae.estimator import training
 from lorae.estimator.anomalies import AnomalyMixin
 from lorae.estimator.fitting import fit_components
+from lorae.estimator.frames import is_frame
 from lorae.estimator.generation import GenerationMixin
-from lorae.estimator.inputs import label_samples, read_samples, to_array, to_float
+from lorae.estimator.imputation import ImputationMixin
+from lorae.estimator.inputs import check_gaps, label_samples, read_samples, to_array, to_float
 from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import build_model, scaling
 from lorae.estimator.serialization import load_fitted, save_fitted
@@ -27,6 +29,7 @@ from lorae.estimator.validation import check_n_components, check_training, is_in
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.training.devices import single_process
+from lorae.utils.samples import has_gaps
 from lorae.utils.seeding import GENERATOR_LOCK, temporary_seed
 
 _MAX_COMPONENTS = 64
@@ -35,6 +38,7 @@ _MAX_COMPONENTS = 64
 class LowRankAutoencoder(
     AnomalyMixin,
     GenerationMixin,
+    ImputationMixin,
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
@@ -175,7 +179,10 @@ class LowRankAutoencoder(
         """
         earlier: NestedModel | None = getattr(self, "nested_", None) if self.warm_start else None
         samples = self._center(self._read(X, reset=True))
-        if earlier is not None and earlier.model.shift.shape != samples.shape[1:]:
+        if earlier is not None and (
+            earlier.model.shift.shape != samples.shape[1:]
+            or (earlier.model.gaps is not None) != has_gaps(samples)
+        ):
             earlier = None
         n, values = len(samples), self.input_format_.n_values
         check_training(self.get_params(deep=False), n)
@@ -192,7 +199,7 @@ class LowRankAutoencoder(
                 start=earlier,
             )
             self._set_model(NestedModel.from_objective(trained.objective), samples)
-        self.best_step_ = trained.best_step
+        self.best_step_, self.fill_weight_ = trained.best_step, trained.fill_weight.numpy()
         ratio = (trained.scale / self.model_.scale).double().square().mean()
         self.calibration_ = trained.held_out_errors.numpy() * float(ratio) * self.unit_**2
         return self
@@ -221,8 +228,17 @@ class LowRankAutoencoder(
         if reset:
             array, found = read_samples(X, self.image_shape, self.layout)
         else:
-            self.input_format_.check_like(X)
-            array, found = read_samples(X, layout=self.input_format_.own_layout)
+            fitted = self.input_format_
+            if fitted.schema is not None:
+                if not is_frame(X):
+                    raise InputError(
+                        "X must be a data frame with the columns of the fit, got "
+                        f"{type(X).__name__}"
+                    )
+                validate_data(self, X, reset=False, skip_check_array=True)
+            fitted.check_like(X)
+            array, found = read_samples(X, layout=fitted.own_layout, schema=fitted.schema)
+        check_gaps(array, found.columns, fitting=reset)
         if not found.is_stack:
             validate_data(self, to_array(X), reset=reset, skip_check_array=True)
         elif reset:
@@ -237,6 +253,7 @@ class LowRankAutoencoder(
     def _center(self, samples: Tensor) -> Tensor:
         """Set the offset, and return samples minus it in float32."""
         mean, scale = scaling(samples, standardize=True)
+        mean[len(mean) - sum(self.input_format_.categories) :] = 0
         far = bool((mean.abs() > 1e3 * scale).any())
         self.offset_ = (mean if far else torch.zeros_like(mean)).numpy()
         return (samples - self._offset if far else samples).float()
@@ -278,12 +295,16 @@ class LowRankAutoencoder(
             latent,
             width=self.width,
             standardize=self.standardize,
+            categories=self.input_format_.categories,
             modules=None if self.encoder is None else (self.encoder, self.decoder),
         )
 
     def _set_model(self, nested: NestedModel, samples: Tensor) -> None:
         """Set the attributes of a trained model and its training samples."""
-        deviations = scaling(samples, standardize=True)[1] if self.standardize else None
+        categories = self.input_format_.categories
+        deviations = None
+        if self.standardize or categories:
+            deviations = scaling(samples, standardize=True, categories=categories)[1]
         fitted = fit_statistics(nested, samples, deviations)
         for field in dataclasses.fields(fitted):
             setattr(self, f"{field.name}_", getattr(fitted, field.name))
@@ -340,7 +361,7 @@ class LowRankAutoencoder(
         count = array.shape[1]
         if count > self.n_components_:
             raise InputError(f"codes must have at most {self.n_components_} columns, got {count}")
-        z = torch.from_numpy(array)
+        z = torch.from_numpy(np.array(array))
         return z * self._deviations(z)[:count] if self.whiten else z
 
     def _to_samples(self, decoded: Tensor, *, frames: bool = True) -> Any:
@@ -353,10 +374,29 @@ class LowRankAutoencoder(
         """Return the share of the variance of samples around the training mean that is explained.
 
         The best value is 1; reconstructing every sample by the training mean gives 0, and worse
-        reconstructions give negative values.
+        reconstructions give negative values. Of a frame with categories, it is that of its numbers,
+        if it has any.
         """
-        errors, deviations = self.squared_errors(X)
+        errors, deviations = self._squared_errors(X, self.input_format_.scored_values)
         return 1 - float(errors.sum() / deviations.sum().clamp(min=TINY))
+
+    def accuracy(self, X: Any) -> dict[str, float]:
+        """Return for each column of categories the share that is reconstructed right.
+
+        Only observed categories count.
+        """
+        check_is_fitted(self)
+        samples, model = self._read(X), self.model_
+        schema = self.input_format_.schema
+        if model.categories is None or schema is None:
+            raise InputError("X must have columns of categories to be scored by accuracy")
+        decoded, target = (
+            model.scaled(part.to(model.shift))
+            for part in (decode_all(model, encode_all(model, samples)), samples)
+        )
+        right, counts = model.categories.hits(decoded, target)
+        names = [column.name for column in schema.categorical]
+        return {n: r / max(c, 1) for n, r, c in zip(names, right, counts, strict=True)}
 
     def to(self, device: str) -> Self:
         """Move the model to a device, such as cpu or cuda, and return self."""
@@ -403,6 +443,7 @@ class LowRankAutoencoder(
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
@@ -439,8 +480,12 @@ class LowRankAutoencoder(
 
         Both are means over the values of a sample, in float64.
         """
+        return self._squared_errors(X)
+
+    def _squared_errors(self, X: Any, values: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return both of the first values of samples; by default of all."""
         check_is_fitted(self)
         samples = self._read(X)
         mean = torch.from_numpy(self.mean_).view(samples.shape[1:]) - self._offset
-        errors, deviations = squared_errors(self.model_, samples, mean)
+        errors, deviations = squared_errors(self.model_, samples, mean, values=values)
         return errors * self.unit_**2, deviations * self.unit_**2

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from lorae.estimator.model_selection import Curve, Point, evaluate_model, measure, refine
 from lorae.estimator.nested import NestedModel
+from lorae.estimator.networks import mean_sample
 from lorae.estimator.training import Setting, Trained, split, train
 from lorae.estimator.validation import is_integer
 from lorae.nn.autoencoder import Autoencoder
@@ -79,8 +79,10 @@ def _wide_curve(largest: int, build: Build, samples: Tensor, setting: Setting) -
     kept, held_out = split(samples, setting)
     wide = dataclasses.replace(setting, prefix_weight=1.0, steps=max(1, setting.steps // 2))
     trained = train(partial(build, latent=largest), samples, wide, refit=False)
-    mean = kept.mean(0, dtype=torch.float64)
+    mean = mean_sample(kept)
     centred = ((kept - mean) / trained.model.scale.cpu()).flatten(1)
+    if trained.model.gaps is not None:
+        centred = trained.model.gaps.factors.fill(centred)
     axes, _ = principal_axes(centred, largest)
     return measure(NestedModel.from_objective(trained.objective), held_out, mean, axes)
 

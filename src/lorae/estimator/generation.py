@@ -84,7 +84,7 @@ class GenerationMixin:
             raise InputError(f"starts and ends must have equal length, got {len(a)} and {len(b)}")
         decoded = decode_all(model, interpolate(a, b, steps, kind).flatten(0, 1))
         samples = self._to_samples(decoded, frames=False)
-        return samples.reshape(len(a), steps, *self.input_format_.sample_shape)
+        return samples.reshape(len(a), steps, *samples.shape[1:])
 
     def round_trip_error(self, codes: Any) -> "np.ndarray[Any, Any]":
         """Return how far the codes of decoded coordinates are from the coordinates, for each row.

@@ -15,10 +15,20 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 
 from lorae.data.arrays import as_samples, channels_first, guess_layout
+from lorae.data.columns import Schema
 from lorae.data.labelled import Labels, attach_codes, layout_of, sample_coords
 from lorae.data.options import LAYOUTS
 from lorae.errors import InputError
+from lorae.estimator.frames import (
+    decode_frame,
+    describe_frame,
+    encode_frame,
+    fill_frame,
+    is_frame,
+    with_index,
+)
 from lorae.utils.samples import as_float
+from lorae.utils.text import shorten_list
 from lorae.utils.validation import check_choice
 
 Array = np.ndarray[Any, Any]
@@ -36,6 +46,7 @@ class InputFormat:
         dtype: the NumPy name of the user's dtype; images of "uint8" are returned as bytes.
         columns: names of the columns of a data frame.
         labels: dimensions and coordinates of an `xarray.DataArray`.
+        schema: the columns of a data frame with categories; None without.
     """
 
     container: str
@@ -45,6 +56,17 @@ class InputFormat:
     dtype: str = "float32"
     columns: tuple[str, ...] | None = None
     labels: Labels | None = None
+    schema: Schema | None = None
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """The number of categories of each column that has any."""
+        return () if self.schema is None else self.schema.sizes
+
+    @property
+    def scored_values(self) -> int | None:
+        """The number of values that are numbers, if there are some besides categories."""
+        return self.n_values - sum(self.categories) or None if self.categories else None
 
     @property
     def n_values(self) -> int:
@@ -94,11 +116,12 @@ class InputFormat:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
         """Return the format that `dataclasses.asdict` and JSON turned into `fields`."""
-        columns = fields["columns"]
+        columns, schema = fields["columns"], fields["schema"]
         return cls(
             **fields
             | {"sample_shape": tuple(fields["sample_shape"]), "shape": tuple(fields["shape"])}
             | {"columns": None if columns is None else tuple(columns)}
+            | {"schema": None if schema is None else Schema.from_dict(schema)}
             | {"labels": None if fields["labels"] is None else Labels(**fields["labels"])}
         )
 
@@ -151,6 +174,9 @@ class InputFormat:
             samples: n x D or n x C x grid.
             frames: whether data frames are returned; otherwise arrays take their place.
         """
+        if self.schema is not None:
+            values = samples.detach().cpu().double().numpy()
+            return decode_frame(values, self.schema, self.container) if frames else values
         if self.layout is not None and "C" in self.layout:
             samples = samples.movedim(1, self.layout.index("C"))
         samples = samples.detach().cpu().reshape(len(samples), *self.sample_shape)
@@ -172,7 +198,10 @@ class InputFormat:
 
 
 def read_samples(
-    X: Any, image_shape: Any = None, layout: str | None = None
+    X: Any,
+    image_shape: Any = None,
+    layout: str | None = None,
+    schema: Schema | None = None,
 ) -> tuple[Array, InputFormat]:
     """Return a user's samples as an array, and their format.
 
@@ -180,23 +209,35 @@ def read_samples(
         X: samples.
         image_shape: the shape of the grids that flat samples are.
         layout: the axes of grids, if their shape leaves a doubt.
+        schema: the columns of the data frame that was fitted, if it has categories.
 
     Raises:
-        InputError: if a side is under 4, or `image_shape` or `layout` does not fit.
+        InputError: if a side is under 4, a column of a data frame cannot be used, or `image_shape`
+            or `layout` does not fit.
         ValueError: from scikit-learn, if `X` holds no finite numbers.
     """
     check_choice("layout", layout or "NCHW", LAYOUTS)
     values, container = to_array(X), detect_container(X)
+    if schema is None and is_frame(X):
+        schema = describe_frame(X)
+    if schema is not None:
+        array = encode_frame(X, schema)
+        names = tuple(column.name for column in schema.columns)
+        return array, InputFormat(
+            container, (len(names),), array.shape[1:], columns=names, schema=schema
+        )
     labels = None
     if container == "xarray":
         labels, layout = Labels.of(X), layout or layout_of(X.dims)
     columns = tuple(map(str, X.columns)) if container in ("pandas", "polars") else None
     if getattr(values, "ndim", 0) > 2 or (layout and image_shape is None):
-        array = check_array(values, allow_nd=True, dtype=None)
+        array = check_array(values, allow_nd=True, dtype=None, ensure_all_finite="allow-nan")
         shape, layout = grid_layout(array, "X", layout)
         dtype = str(array.dtype)
         return array, InputFormat(container, array.shape[1:], shape, layout, dtype, columns, labels)
-    array = check_array(values, dtype=[np.float64, np.float32], input_name="X")
+    array = check_array(
+        values, dtype=[np.float64, np.float32], input_name="X", ensure_all_finite="allow-nan"
+    )
     flat = array.shape[1:]
     found = InputFormat(container, flat, flat, dtype=str(array.dtype), columns=columns)
     return array, found if image_shape is None else found.with_image_shape(image_shape, layout)
@@ -216,6 +257,22 @@ def detect_container(samples: object) -> str:
     return package if labelled and hasattr(samples, labelled) else "array"
 
 
+def fill_container(X: Any, values: Any) -> Any:
+    """Return a copy of a user's samples whose gaps have other values.
+
+    Args:
+        X: samples; values that are not missing stay as they are.
+        values: an array, tensor or data frame of the same shape.
+    """
+    if is_frame(X):
+        return fill_frame(X, to_array(values))
+    if isinstance(X, Tensor):
+        return torch.where(X.isnan(), torch.as_tensor(values).to(X), X)
+    array = np.array(to_array(X))
+    filled = np.where(np.isnan(array), np.asarray(to_array(values), array.dtype), array)
+    return X.copy(data=filled) if detect_container(X) == "xarray" else filled
+
+
 def to_array(samples: Any) -> Any:
     """Return a tensor or a `DataArray` as an array, and everything else unchanged."""
     if detect_container(samples) == "xarray":
@@ -224,7 +281,9 @@ def to_array(samples: Any) -> Any:
 
 
 def label_samples(samples: Any, codes: Any) -> Any:
-    """Return decoded samples with the coordinates of their codes, if both are `DataArray`s."""
+    """Return decoded samples with the coordinates or the index of their codes, if they have any."""
+    if is_frame(samples):
+        return with_index(samples, codes)
     if detect_container(samples) != "xarray" or detect_container(codes) != "xarray":
         return samples
     return samples.assign_coords(sample_coords(codes, samples.dims[0]))
@@ -252,6 +311,28 @@ def grid_layout(
     return tuple(shape), layout or guess_layout(grids.shape, name, bytes_only=bytes_only)
 
 
+def check_gaps(array: Array, columns: tuple[str, ...] | None, *, fitting: bool) -> None:
+    """Check that every sample and, to fit, every column has an observed value.
+
+    Raises:
+        InputError: naming those that have none.
+    """
+    missing = np.isnan(array.reshape(len(array), -1))
+    if not missing.any():
+        return
+    if (empty := np.flatnonzero(missing.all(1))).size:
+        raise InputError(
+            f"X must have an observed value in every sample, got only gaps in "
+            f"{shorten_list([f'sample {k}' for k in empty])}; leave these samples out"
+        )
+    if fitting and (empty := np.flatnonzero(missing.all(0))).size:
+        names = [columns[k] if columns else f"column {k}" for k in empty]
+        raise InputError(
+            f"X must have an observed value in every column, got only gaps in "
+            f"{shorten_list(names)}; leave these columns out"
+        )
+
+
 def to_float(samples: Tensor) -> Tensor:
     """Return bytes divided by 255, and other samples unchanged.
 
@@ -260,6 +341,6 @@ def to_float(samples: Tensor) -> Tensor:
     """
     if samples.dtype == torch.uint8:
         return as_float(samples)
-    if not bool(samples.float().isfinite().all()):
+    if bool(samples.float().isinf().any()):
         raise InputError("X must hold numbers within the range of float32, got a larger one")
     return samples

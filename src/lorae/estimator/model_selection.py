@@ -39,12 +39,11 @@ from lorae.errors import InputError
 from lorae.estimator.nested import NestedModel
 from lorae.estimator.training import EXACT
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import evaluation_mode, squared_errors
+from lorae.nn.inference import evaluation_mode, predict_by_rounds, squared_errors
 
 MATTERS = 0.005
 """Share of what can be predicted that the number of components may lose."""
 _HIDDEN = 5  # parts of the values, of which one is hidden at a time
-_ROUNDS = 10
 _MAX_SAMPLES = 300
 _GIVE_UP = 5  # ranks in a row without a smaller prediction error
 _LEAST_VALUES = 8
@@ -183,6 +182,8 @@ def measure(
         if values >= _LEAST_VALUES and rank <= values // 2 and len(hidden) - best <= _GIVE_UP:
             hidden.append(unit * prediction_errors(model, x))
     centred = (nested.model.scaled(x) - nested.model.scaled(mean[None])).flatten(1).double().cpu()
+    if nested.model.gaps is not None:
+        centred = nested.model.gaps.factors.fill(centred)
     energy = centred.square().sum(1)
     kept = (centred @ axes.mT).square().mean(0).cumsum(0)
     left = (energy.mean() - kept[torch.tensor(ranks) - 1]).clamp(min=0)
@@ -247,11 +248,14 @@ def prediction_errors(model: Autoencoder, samples: Tensor) -> Float[Tensor, " n"
             hidden = torch.zeros(values, dtype=torch.bool)
             hidden[order[part::_HIDDEN]] = True
             mask = hidden.view(samples.shape[1:]).to(target.device)
-            filled = target.masked_fill(mask, 0)
-            for _ in range(_ROUNDS):
-                filled = torch.where(mask, model.decoder(model.encoder(filled)), target)
-            total += (filled - target).flatten(1).square().sum(1).double().cpu()
-    return total / values
+            if model.gaps is not None:
+                decoded = model.decoder(model.encoder(target.masked_fill(mask, torch.nan)))
+                error = (decoded - target).nan_to_num(0) * mask
+            else:
+                error = predict_by_rounds(model, target, mask) - target
+            total += error.flatten(1).square().sum(1).double().cpu()
+        observed = (~target.isnan()).flatten(1).sum(1).cpu()
+    return total / observed
 
 
 def check_rule(n_components: object) -> None:

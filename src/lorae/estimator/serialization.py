@@ -30,6 +30,7 @@ _ARRAYS = (
     "mean_",
     "offset_",
     "calibration_",
+    "fill_weight_",
 )
 _VALUES = (
     "n_components_",

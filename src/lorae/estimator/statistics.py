@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lorae.estimator.nested import NestedModel, to_coordinates
+from lorae.estimator.networks import mean_sample
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.inference import encode_all, squared_errors
@@ -59,7 +59,7 @@ def fit_statistics(nested: NestedModel, samples: Tensor, deviations: Tensor | No
     scale, n = nested.model.scale.double().cpu(), len(samples)
     ratio = scale if deviations is None else scale / deviations
     unit = float(ratio.flatten()[0])
-    mean = samples.mean(0, dtype=torch.float64)
+    mean = mean_sample(samples)
     nested, effect = to_coordinates(nested, samples, mean, unit)
     errors, spread = squared_errors(nested.model, samples, mean)
     total = float(spread.sum()) * mean.numel() * unit**2 / (n - 1)

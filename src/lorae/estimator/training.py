@@ -24,9 +24,10 @@ from jaxtyping import Float
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from lorae.estimator.imputation import fit_weights
 from lorae.estimator.nested import NestedModel
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import squared_errors
+from lorae.nn.inference import evaluation_mode, squared_errors
 from lorae.objectives.base import Objective
 from lorae.objectives.nested import NestedDenoising
 from lorae.training.loop import Stepper, optimize
@@ -81,6 +82,8 @@ class Trained:
         errors: held-out error by step, of the training with held-out samples.
         held_out_errors: squared error of each held-out sample, by a model that did not see it, in
             that model's scaled units.
+        fill_weight: that model's weights in the prediction of gaps
+            (:mod:`lorae.estimator.imputation`).
         scale: that model's.
     """
 
@@ -88,6 +91,7 @@ class Trained:
     best_step: int
     errors: dict[int, float]
     held_out_errors: Float[Tensor, " n"]
+    fill_weight: Float[Tensor, " d"]
     scale: Float[Tensor, "*shape"]
 
     @property
@@ -167,7 +171,8 @@ def _search(
             break
     objective.load_state_dict(best)
     held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]
-    return Trained(objective, best_step, errors, held_out_errors, objective.model.scale)
+    weight = fit_weights(objective.model, held_out)
+    return Trained(objective, best_step, errors, held_out_errors, weight, objective.model.scale)
 
 
 def one_pass(objective: NestedDenoising, samples: Tensor, setting: Setting) -> None:
@@ -226,9 +231,16 @@ def held_out_error(objective: NestedDenoising, samples: Tensor) -> float:
 
     If the first codes count as much as all of them, it is the geometric mean over their numbers
     1, 2, 4, ... and all, so that each of these errors counts in proportion to itself. There an
-    error of a thousandth of the variance counts as none.
+    error of a thousandth of the variance counts as none. If samples have gaps, the encoder does
+    not see the values that the sample before lacks, as in training.
     """
     model = objective.model
+    if objective.prefix_weight < 1 and model.gaps is not None:
+        with evaluation_mode(model):
+            target = model.scaled(samples.to(model.shift))
+            missing = target.isnan()
+            seen = target.masked_fill(missing.roll(1, 0), torch.nan)
+            return float(objective.error(model.encoder(seen), target))
     if objective.prefix_weight < 1:
         return float(squared_errors(model, samples, samples[0])[0].mean())
     latent = model.bridge.latent

@@ -75,10 +75,14 @@ def compare_features(
 
 def reconstruction(subject: Subject) -> Iterator[Score]:
     """Yield the error on all test samples, and the distance of reconstructions from originals."""
-    error = evaluate(subject.model, subject.data.test).reconstruction
+    figures = evaluate(subject.model, subject.data.test)
+    error = figures.reconstruction
     if error is None:
         return
     yield Score("reconstruction", "error", "test", (error,))
+    if subject.data.schema is not None:
+        for column, share in zip(subject.data.schema.categorical, figures.accuracy, strict=True):
+            yield Score("reconstruction", f"accuracy of {column.name}", "test", (share,))
     if subject.extractor is not None:
         images = subject.images(subject.codes("test"))
         features = extract_features(subject.extractor, images, "reconstructions")
@@ -150,7 +154,10 @@ def dimensions(subject: Subject) -> Iterator[Score]:
         "TwoNN": intrinsic_dimension.two_nn,
         "maximum likelihood": intrinsic_dimension.maximum_likelihood,
     }
-    samples = ((as_float(population) - data.shift) / data.scale).flatten(1)
+    samples = (as_float(population) - data.shift) / data.scale
+    if subject.model.gaps is not None:
+        samples = subject.model.gaps.fill(samples)
+    samples = samples.flatten(1)
     for of, points in (("codes", subject.codes("population")), ("data", samples)):
         for name, estimate in estimators.items():
             with suppress(InputError):  # too few distinct samples

@@ -25,6 +25,9 @@ from lorae.nn import folding, networks
 from lorae.nn.blocks import add_spectral_norm
 from lorae.nn.bridges.base import Bridge, NoBridge
 from lorae.nn.bridges.registry import build_bridge
+from lorae.nn.categories import Categories
+from lorae.nn.gaps import FillGaps, doubled
+from lorae.nn.paper_networks import PAPER_SHAPES
 from lorae.utils.tensor_files import save_tensors
 from lorae.utils.validation import check_range
 
@@ -49,6 +52,10 @@ class Architecture:
         lipschitz: whether every layer of the decoder has operator norm 1.
         prior: whether training makes the codes follow N(0, I), so that samples are drawn from it.
         inverts: whether the decoder is trained to invert the encoder; that of a GAN is not.
+        factors: number of factors of the Gaussian model that fills gaps in samples
+            (:class:`lorae.nn.gaps.FillGaps`); 0 if samples are complete.
+        categories: numbers of categories of columns whose one-hot values are the last of a sample
+            (:class:`lorae.nn.categories.Categories`).
 
     Example:
         >>> architecture = Architecture("conv", (3, 32, 32), latent=16, bridge="low-rank")
@@ -68,6 +75,8 @@ class Architecture:
     lipschitz: bool = False
     prior: bool = False
     inverts: bool = True
+    factors: int = 0
+    categories: tuple[int, ...] = ()
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
@@ -77,6 +86,7 @@ class Architecture:
             **fields
             | {"shape": tuple(fields["shape"])}
             | {"value_range": None if value_range is None else tuple(value_range)}
+            | {"categories": tuple(fields.get("categories", ()))}
         )
 
 
@@ -129,6 +139,18 @@ class Autoencoder(nn.Module):
         dtype = torch.float64 if wide else torch.float32
         self.register_buffer("shift", torch.as_tensor(shift, dtype=dtype).clone())
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float32).clone())
+
+    @property
+    def gaps(self) -> FillGaps | None:
+        """What fills the gaps in samples; None if the model takes only complete samples."""
+        first = self.encoder[0] if isinstance(self.encoder, nn.Sequential) else None
+        return first if isinstance(first, FillGaps) else None
+
+    @property
+    def categories(self) -> Categories | None:
+        """What outputs probabilities of categories; None if all values are numbers."""
+        last = self.decoder[-1] if isinstance(self.decoder, nn.Sequential) else None
+        return last if isinstance(last, Categories) else None
 
     def scaled(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Return s(x), the samples in the units of the networks."""
@@ -293,6 +315,19 @@ def build(
     encoder, decoder = networks.build(
         a.network, a.shape, a.latent, a.width, a.value_range, padding=a.padding
     )
+    if a.factors:
+        if a.network in PAPER_SHAPES:
+            raise InputError(
+                f"network must be conv, mlp or residual for samples with gaps, got {a.network!r}"
+            )
+        wide = networks.build(
+            a.network, doubled(a.shape), a.latent, a.width, a.value_range, padding=a.padding
+        )
+        encoder = nn.Sequential(FillGaps(a.shape, a.factors), *wide.encoder)
+    if a.categories:
+        units = (torch.as_tensor(part).expand(a.shape) for part in (shift, scale))
+        values = (part[-sum(a.categories) :] for part in units)
+        decoder.append(Categories(a.categories, *values))
     bridge = build_bridge(a.bridge, a.latent, a.settings)
     if bridge.inputs != a.latent:
         folding.replace_output_layer(encoder, bridge.inputs)

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorae.nn.autoencoder import Autoencoder
-from lorae.utils.samples import Rows, as_float
+from lorae.utils.samples import Rows, as_float, has_gaps
 
 BATCH_SIZE = 500
+_ROUNDS = 10
 
 
 @contextmanager
@@ -72,7 +73,9 @@ def encode_all(
     """
     model = match_precision(model, samples)
     with evaluation_mode(model):
-        return _joined(model.encode(x) for x in batches(model, samples, batch_size))
+        return _joined(
+            model.encode(complete(model, x)) for x in batches(model, samples, batch_size)
+        )
 
 
 def decode_all(
@@ -91,9 +94,15 @@ def decode_all(
 
 
 def squared_errors(
-    model: Autoencoder, samples: Tensor, mean: Tensor, batch_size: int = BATCH_SIZE
+    model: Autoencoder,
+    samples: Tensor,
+    mean: Tensor,
+    batch_size: int = BATCH_SIZE,
+    values: int | None = None,
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     r"""Return :math:`\frac1d \|\hat x - x\|^2` and :math:`\frac1d \|x - \bar x\|^2` of each sample.
+
+    Of a sample with gaps, both are means over its observed values.
 
     One minus the quotient of their sums is the coefficient of determination :math:`R^2`.
 
@@ -102,6 +111,7 @@ def squared_errors(
         samples: n of them, at least 1, in the units of the data.
         mean: one sample, :math:`\bar x`.
         batch_size: the number of samples in a batch.
+        values: number of the first values of a sample that count; by default all.
 
     Returns:
         Errors and deviations in scaled units, as float64.
@@ -112,10 +122,30 @@ def squared_errors(
         centre = model.scaled(mean.to(model.shift)[None])
         for x in batches(model, samples, batch_size):
             target = model.scaled(x)
-            output = model.decoder(model.bridge(model.encoder(target)))
-            errors.append(_mean_square(output - target))
-            deviations.append(_mean_square(target - centre))
+            output = model.decoder(model.bridge(model.encoder(model.scaled(complete(model, x)))))
+            missing = target[:, :values].isnan() if has_gaps(target) else None
+            errors.append(_mean_square((output - target)[:, :values], missing))
+            deviations.append(_mean_square((target - centre)[:, :values], missing))
     return torch.cat(errors), torch.cat(deviations)
+
+
+def complete(model: Autoencoder, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+    """Return samples in the units of the data, with gaps predicted if the model takes none."""
+    if model.gaps is not None or not has_gaps(x):
+        return x
+    predicted = predict_by_rounds(model, model.scaled(x), x.isnan())
+    return torch.where(x.isnan(), predicted * model.scale + model.shift, x)
+
+
+def predict_by_rounds(model: Autoencoder, x: Tensor, mask: Tensor) -> Tensor:
+    """Return samples in scaled units whose values in a mask are predicted from the others.
+
+    These are set to 0, and then ten times to what is decoded.
+    """
+    filled = x.masked_fill(mask, 0)
+    for _ in range(_ROUNDS):
+        filled = torch.where(mask, model.decoder(model.bridge(model.encoder(filled))), x)
+    return filled
 
 
 def match_precision(model: Autoencoder, values: Tensor | Rows) -> Autoencoder:
@@ -129,5 +159,9 @@ def _joined(parts: Iterator[Tensor]) -> Tensor:
     return whole.float() if whole.dtype.itemsize < 4 else whole
 
 
-def _mean_square(values: Float[Tensor, "n *shape"]) -> Float[Tensor, " n"]:
-    return values.flatten(1).square().mean(1).cpu().double()
+def _mean_square(values: Float[Tensor, "n *shape"], missing: Tensor | None) -> Float[Tensor, " n"]:
+    squares = values.flatten(1).square()
+    if missing is None:
+        return squares.mean(1).cpu().double()
+    observed = ~missing.flatten(1)
+    return (squares.where(observed, 0).sum(1) / observed.sum(1)).cpu().double()

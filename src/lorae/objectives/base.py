@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorae.linalg.incomplete import hide_like_others
 from lorae.nn.autoencoder import Autoencoder
 from lorae.utils.validation import check_range
 
@@ -64,13 +65,34 @@ class Objective(nn.Module, ABC):
         return []
 
     def codes(self, x: Float[Tensor, "n *shape"]) -> tuple[Tensor, Float[Tensor, "n l"]]:
-        """Return a batch in scaled units, and its codes."""
+        """Return a batch in scaled units, and its codes.
+
+        In training, the encoder does not see the values that another sample of the batch lacks.
+        """
         target = self.model.scaled(x)
-        return target, self.model.bridge(self.model.encoder(target))
+        return target, self.model.bridge(self.model.encoder(self.hide(target)))
+
+    def hide(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
+        """Return samples with more gaps in training, if the model takes gaps."""
+        if not (self.training and self.model.gaps):
+            return x
+        return x.masked_fill(hide_like_others(x.isnan()), torch.nan)
 
     def error(self, z: Float[Tensor, "n l"], target: Tensor) -> Float[Tensor, ""]:
-        """Return the mean squared error of the decoded codes over all elements."""
-        return functional.mse_loss(self.model.decoder(z), target)
+        """Return the mean squared error of the decoded codes over all observed elements."""
+        return self.mean_error(self.model.decoder(z), target)
+
+    def mean_error(self, decoded: Tensor, target: Tensor) -> Float[Tensor, ""]:
+        """Return the mean squared error of decoded samples over all observed elements.
+
+        Columns of categories have a cross-entropy in its place (:mod:`lorae.nn.categories`).
+        """
+        if self.model.categories is not None:
+            return self.model.categories.error(decoded, target)
+        if self.model.gaps is None:
+            return functional.mse_loss(decoded, target)
+        observed = ~target.isnan()
+        return torch.where(observed, decoded - target, 0).square().sum() / observed.sum()
 
 
 class Penalized(Objective):

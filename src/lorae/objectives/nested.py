@@ -27,7 +27,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
@@ -82,7 +81,7 @@ class NestedDenoising(Objective):
             with torch.no_grad():
                 self.error_ = self.error(self.model.encoder(target), target)
         noisy = target + self.noise * self.error_.sqrt() * torch.randn_like(target)
-        z = self.model.encoder(noisy)
+        z = self.model.encoder(self.hide(noisy))
         reconstruction = self.error(z, target)
         self.error_ = self.error_.lerp(reconstruction.detach(), _MOMENTUM)
         latent = z.shape[1]
@@ -92,7 +91,7 @@ class NestedDenoising(Objective):
         length = (latent ** torch.rand(len(half), device=z.device)).long().clamp(1, latent - 1)
         kept = torch.arange(latent, device=z.device) < length[:, None]
         hidden = decoder[0](half * kept) + self.prefix_biases[length - 1]
-        prefix = functional.mse_loss(decoder[1:](hidden), target[: len(half)])
+        prefix = self.mean_error(decoder[1:](hidden), target[: len(half)])
         return {"reconstruction": reconstruction, "prefix": self.prefix_weight * prefix}
 
     def prefix_errors(
@@ -113,7 +112,7 @@ class NestedDenoising(Objective):
             hidden = decoder[0](z * kept)
             if length < latent:
                 hidden = hidden + self.prefix_biases[length - 1]
-            errors.append(functional.mse_loss(decoder[1:](hidden), target))
+            errors.append(self.mean_error(decoder[1:](hidden), target))
         return torch.stack(errors)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:

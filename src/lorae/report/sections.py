@@ -338,8 +338,8 @@ class Section:
     def r2(self) -> Float[Tensor, "runs d"]:
         """R^2 by run that reconstructs and by column, NaN where a column is constant."""
         x = as_float(self.data.test)
-        variation = (x.double() - x.double().mean(0)).square().sum(0)
-        errors = [(run.model(x) - x).double().square().sum(0) for run in self.reconstructing]
+        variation = (x.double() - x.double().nanmean(0)).square().nansum(0)
+        errors = [(run.model(x) - x).double().square().nansum(0) for run in self.reconstructing]
         return torch.stack(
             [torch.where(variation > 0, 1 - e / variation, math.nan) for e in errors]
         )
@@ -369,11 +369,15 @@ class Section:
     @cached_property
     def marginals(self) -> list[Figure]:
         """A histogram of each of the first columns, in the test data and in generated samples."""
-        samples = {run.style: self._generate(run, _VECTORS) for run in self.runs}
+        samples = {
+            run.style: self.data.round_categories(self._generate(run, _VECTORS))
+            for run in self.runs
+        }
         figures = []
         for k, name in enumerate(self.columns[:_HISTOGRAMS]):
             values = {style: x[:, k].tolist() for style, x in samples.items()}
-            plot = plot_histograms(self.data.test[:, k].tolist(), values, name)
+            real = self.data.test[:, k]
+            plot = plot_histograms(real[~real.isnan()].tolist(), values, name)
             alt = f"Density of {name} in the test data and in samples of each run"
             figures.append(Figure(plot, alt, name))
         return figures

@@ -11,11 +11,11 @@ from torch import Tensor
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import batches, evaluation_mode
+from lorae.nn.inference import batches, complete, evaluation_mode
 from lorae.sampling.registry import density_for
 from lorae.training.run_folder import Run
 from lorae.utils import distributed
-from lorae.utils.samples import Rows
+from lorae.utils.samples import Rows, has_gaps
 from lorae.utils.text import format_table
 
 RANK_THRESHOLD = 1e-2
@@ -41,6 +41,8 @@ class Evaluation:
             None for a model without a prior.
         variation: total variance of the reconstructions of the first samples, as a share of that
             of these samples; None for a model that does not reconstruct.
+        accuracy: for each column of categories the share that is reconstructed right. The other
+            figures are then of the numbers, if there are any. Only observed values count.
     """
 
     samples: int
@@ -49,6 +51,7 @@ class Evaluation:
     matrix: Float[Tensor, " l"]
     spread: float | None = None
     variation: float | None = None
+    accuracy: tuple[float, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -91,6 +94,8 @@ class Evaluation:
             "covariance": self.covariance.tolist(),
             "matrix": self.matrix.tolist(),
         }
+        if self.accuracy:
+            figures["accuracy"] = list(self.accuracy)
         return figures if self.spread is None else figures | {"spread": self.spread}
 
 
@@ -113,21 +118,28 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
         (100, 3, True)
     """
     moments, squares, elements = Moments(model.bridge.latent), 0.0, 0
-    variation = None
+    variation, head = None, model.categories
+    hits = torch.zeros(2, 0 if head is None else len(head.sizes), dtype=torch.float64)
+    numbers = None if head is None else (len(model.shift) - head.count or None)
     first, every = distributed.rank(), distributed.world_size()
     with evaluation_mode(model):
         for x in batches(model, samples, batch_size, first=first, every=every):
             target = model.scaled(x)
-            codes = model.bridge(model.encoder(target))
+            codes = model.bridge(model.encoder(model.scaled(complete(model, x))))
             moments.update(codes.float())
             if model.inverts:
                 decoded = model.decoder(codes).float()
                 if variation is None:
                     variation = _share(decoded, target)
-                error = decoded - target
+                if head is not None:
+                    hits += torch.tensor(head.hits(decoded, target), dtype=torch.float64)
+                error = (decoded - target)[:, :numbers]
+                if model.gaps is not None or has_gaps(error):
+                    error = error[~error.isnan()]
                 squares += float(error.square().sum(dtype=torch.float32))
                 elements += error.numel()
         moments, squares, elements = _reduce(moments, squares, elements, model.shift.device)
+        hits = distributed.stack(hits).sum(0) if every > 1 else hits
         return Evaluation(
             samples=len(samples),
             reconstruction=squares / elements if model.inverts else None,
@@ -135,6 +147,7 @@ def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) 
             matrix=spectral.singular_values(model.bridge.matrix()).cpu(),
             spread=_spread(model, samples, batch_size) if model.prior else None,
             variation=variation,
+            accuracy=tuple((hits[0] / hits[1].clamp(min=1)).tolist()),
         )
 
 
@@ -142,6 +155,7 @@ def _share(decoded: Tensor, target: Tensor) -> float | None:
     """Return the total variance of decoded samples as a share of that of the targets."""
     if len(target) < 2:
         return None
+    target = torch.where(target.isnan(), decoded, target)
     total = float(target.float().var(0).sum())
     return float(decoded.var(0).sum()) / total if total > 0 else None
 
@@ -170,7 +184,7 @@ def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> floa
     decoded = [
         model.decoder(z.to(model.shift.device)).cpu() for z in torch.split(codes, batch_size)
     ]
-    return float(torch.cat(decoded).float().var(0).sum() / real.float().var(0).sum())
+    return float(torch.cat(decoded).float().var(0).sum() / real.float().nan_to_num(0).var(0).sum())
 
 
 def ranks(found: Evaluation, *, matrix: bool = True) -> dict[str, Any]:
@@ -226,5 +240,10 @@ def summary(runs: Sequence[Run]) -> str:
         "error: mean square over all elements, in scaled units; rank: singular values of the",
         f"covariance of the test codes above a share of the largest, of {latent} latent dimensions",
     ]
+    for run in runs:
+        names, values = run.about["data"].get("categories", []), run.last["test"].get("accuracy")
+        if values:
+            shares = [f"{name} {value:.1%}" for name, value in zip(names, values, strict=True)]
+            lines.append(f"{run.name}: categories reconstructed right: {', '.join(shares)}")
     lines += [f"warning: {run.name}: {warning}" for run in runs for warning in run.warnings]
     return "\n".join(lines)

@@ -96,6 +96,8 @@ class ModelOptions:
             width=self.width,
             value_range=data.value_range,
             padding=self.padding,
+            factors=0 if data.factors is None else data.factors.loadings.shape[1],
+            categories=data.categories,
             **chosen.traits,
         )
 
@@ -249,6 +251,11 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         self._check_counts(train, len(data.test), self.held_out(len(data.train)))
         batch_size = min(self.batch_size, train)
         chosen, per_epoch = method(self.model), train // batch_size
+        if (data.categories or data.factors) and not chosen.traits.get("inverts", True):
+            raise InputError(
+                f"model must reconstruct samples for data with gaps or categories, got "
+                f"{self.model!r}"
+            )
         network = self.network or data.network
         paper = _PAPER.get(network)
         steps = self.steps or self._default_steps(paper, per_epoch)

@@ -66,6 +66,7 @@ class TestFigures(TypedDict):
     covariance: list[float]
     matrix: list[float]
     spread: NotRequired[float]
+    accuracy: NotRequired[list[float]]
 
 
 class MetricsLine(TypedDict):

@@ -89,6 +89,8 @@ def build_objective(options: Options, data: Data) -> Objective:
     """
     torch.manual_seed(options.seed)
     model = build(options.architecture(data), data.shift, data.scale)
+    if model.gaps is not None and data.factors is not None:
+        model.gaps.set_factors(data.factors)
     return method(options.model).build_objective(model, options.weight, **options.settings)
 
 
@@ -190,6 +192,7 @@ def _description(options: Options, data: Data) -> dict[str, Any]:
             "test": len(data.test),
             "shape": list(data.shape),
             "columns": data.columns,
+            "categories": [c.name for c in data.schema.categorical] if data.schema else [],
             "notes": list(data.notes),
         },
     }

@@ -87,3 +87,13 @@ def as_float(samples: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     if samples.dtype == torch.uint8:
         return samples.float().div_(255)
     return samples if samples.dtype == torch.float64 else samples.float()
+
+
+def has_gaps(samples: Tensor) -> bool:
+    """Return whether a value is missing, which is NaN.
+
+    Example:
+        >>> has_gaps(torch.tensor([1.0, torch.nan])), has_gaps(torch.tensor([1]))
+        (True, False)
+    """
+    return samples.is_floating_point() and bool(samples.isnan().any())
