@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MODELS: dict[str, dict[str, Any]] = {
     "ae": {},
-    "lorae": {"weight": 1e-6},
-    "lorae-data-space": {"weight": 1e-2, "settings": {"ramp": 500}},
+    "lorae": {"weight": 1e-5, "steps": 2250},
+    "lorae-data-space": {"weight": 1.5e-2, "settings": {"ramp": 500}},
 }
 """The models of the demo, and their options for a short training."""
 

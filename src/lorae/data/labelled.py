@@ -3,7 +3,7 @@
 The first dimension is that of the samples. A dimension named channel, variable, component or band
 is that of the channels; all others form the grid. Several variables of one file are channels.
 
-The package xarray (`pip install lorae[fields]`) is imported when a file is read or an array
+The package xarray (`pip install 'lorae[fields]'`) is imported when a file is read or an array
 returned.
 """
 

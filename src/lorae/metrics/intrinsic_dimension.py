@@ -106,7 +106,7 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
 def scikit_dimension(samples: Float[Tensor, "n d"]) -> dict[str, float]:
     """Return the estimates of scikit-dimension: the correlation integral and method of moments.
 
-    The result is empty without the package (`pip install lorae[dimension]`), and lacks estimates
+    The result is empty without the package (`pip install 'lorae[dimension]'`), and lacks estimates
     that are not finite.
 
     Reference:

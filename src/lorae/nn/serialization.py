@@ -25,7 +25,7 @@ def load(
     Args:
         path: a file, the folder of a run, a folder of `lorae export --to hub`, or a repository
             OWNER/NAME of the Hugging Face hub, if there is no such path (needs the package
-            huggingface-hub: `pip install lorae[hub]`). Only safetensors are read.
+            huggingface-hub: `pip install 'lorae[hub]'`). Only safetensors are read.
         encoder: for a model of the user's own modules (:func:`lorae.wrap`), an encoder like the
             one that was wrapped, also if the model was folded; it is copied.
         decoder: likewise a decoder.

@@ -16,7 +16,7 @@ class Flow(Whitened):
 
     Reference:
         Durkan et al., Neural Spline Flows (NeurIPS 2019). It needs the package zuko
-        (`pip install lorae[flows]`).
+        (`pip install 'lorae[flows]'`).
 
     Args:
         transforms: number of autoregressive layers, at least 1.

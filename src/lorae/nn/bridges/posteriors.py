@@ -116,7 +116,7 @@ class FlowPosterior(Posterior):
 
     The divergence is estimated from the code drawn. In evaluation mode z = f(mu; h), which is not
     affine in e, so this bridge cannot be folded; its matrix is the identity. It needs the package
-    zuko (`pip install lorae[flows]`).
+    zuko (`pip install 'lorae[flows]'`).
 
     Reference:
         Rezende and Mohamed, Variational Inference with Normalizing Flows (ICML 2015), whose flow
