@@ -66,7 +66,6 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_timeout = 600
-nb_execution_raise_on_error = True
 nb_merge_streams = True
 nb_execution_show_tb = True
 copybutton_exclude = ".linenos, .gp, .go"
