@@ -2,8 +2,8 @@
 
 :func:`simplify` turns a decoder, with an affine map of its codes before it, into a flat sequence of
 supported layers; :func:`pack` describes the sequence for `templates/decoder.js`, which computes in
-float64 from weights in float16 or float32. (The smallest WebAssembly of onnxruntime-web 1.30.0
-alone would add 14 MB to every page.)
+float64, and large products in float32, from weights in float16 or float32. (The smallest
+WebAssembly of onnxruntime-web 1.30.0 alone would add 14 MB to every page.)
 """
 
 import base64

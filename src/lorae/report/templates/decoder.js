@@ -1,5 +1,6 @@
 // Runs a decoder that lorae.report.browser_decoder has packed: one code in, one sample out.
-// All arrays are flat, channels first, in float64, which V8 multiplies faster than float32.
+// All arrays are flat, channels first, in float64, which V8 multiplies faster than float32; large
+// products are computed in float32 by WebAssembly where the browser has its SIMD.
 
 "use strict";
 
@@ -183,15 +184,99 @@ function product(numbers) {
   return numbers.reduce((a, b) => a * b, 1);
 }
 
-/**
- * Return a function x → A x for a matrix A (M × K) and x (K × N), both by rows. Blocks of 4 × 4
- * entries stay in registers; rows and columns are padded to multiples of 4.
- */
+/** Return a function x → A x for a matrix A (M × K) and x (K × N), both by rows. */
 function makeProduct(A, M, K, N) {
-  const rows = Math.ceil(M / 4) * 4;
-  const packed = new Float64Array(rows * K); // four rows interleaved
+  return SIMD && N % 8 === 0 ? vectorProduct(A, M, K, N) : scalarProduct(A, M, K, N);
+}
+
+/** Return A with its rows padded to a multiple of 4, and every four of them interleaved. */
+function interleaveRows(A, M, K, packed) {
   for (let m = 0; m < M; m++)
     for (let k = 0; k < K; k++) packed[(m - (m % 4)) * K + 4 * k + (m % 4)] = A[m * K + k];
+}
+
+/** Blocks of 4 × 8 entries in float32, eight columns of x interleaved at a time. */
+function vectorProduct(A, M, K, N) {
+  const rows = Math.ceil(M / 4) * 4;
+  const sizes = [rows * K, 8 * K, rows * N];
+  const bytes = 4 * sizes.reduce((a, b) => a + b);
+  const memory = new WebAssembly.Memory({ initial: Math.ceil(bytes / 65536) });
+  const { multiply } = new WebAssembly.Instance(SIMD, { js: { memory } }).exports;
+  const [packed, panel, y] = sizes.map((size, k) => {
+    const start = 4 * sizes.slice(0, k).reduce((a, b) => a + b, 0);
+    return new Float32Array(memory.buffer, start, size);
+  });
+  interleaveRows(A, M, K, packed);
+  return (x) => {
+    for (let n = 0; n < N; n += 8) {
+      for (let k = 0; k < K; k++)
+        for (let j = 0, at = k * N + n; j < 8; j++) panel[8 * k + j] = x[at + j];
+      for (let m = 0; m < rows; m += 4)
+        multiply(4 * m * K, panel.byteOffset, panel.byteOffset + 32 * K, y.byteOffset + 4 * (m * N + n), 4 * N);
+    }
+    return y.length === M * N ? y : y.subarray(0, M * N);
+  };
+}
+
+/**
+ * A WebAssembly module with the product of four interleaved rows and eight interleaved columns,
+ * multiply(rows, columns, end of the columns, result, bytes between rows of the result); null where
+ * the browser has no SIMD.
+ */
+const SIMD = (() => {
+  const unsigned = (n) => (n < 128 ? [n] : [(n & 127) | 128, ...unsigned(n >> 7)]);
+  const section = (id, bytes) => [id, ...unsigned(bytes.length), ...bytes];
+  const name = (text) => [text.length, ...new TextEncoder().encode(text)];
+  const get = (local) => [0x20, local];
+  const set = (local) => [0x21, local];
+  const advance = (local, by) => [...get(local), ...by, 0x6a, ...set(local)]; // i32.add
+  const constant = (value) => [0x41, value];
+  const at = (offset) => [2, offset]; // alignment 4 bytes
+  const [load, splat, store] = [0x00, 0x09, 0x0b].map((code) => [0xfd, code]); // of v128
+  const [add, mul] = [0xe4, 0xe6].map((code) => [0xfd, code, 1]); // of f32x4
+  const [row, column, end, result, stride, sums, left, right, weight] = [0, 1, 2, 3, 4, 5, 13, 14, 15];
+  const four = [0, 1, 2, 3];
+  const accumulate = (sum, x) => [...get(sum), ...get(weight), ...get(x), ...mul, ...add, ...set(sum)];
+  const body = [
+    ...[1, 11, 0x7b], // eleven locals of v128
+    ...[0x03, 0x40], // loop over the inner dimension
+    ...[...get(column), ...load, ...at(0), ...set(left)],
+    ...[...get(column), ...load, ...at(16), ...set(right)],
+    ...four.flatMap((i) => [
+      ...[...get(row), ...splat, ...at(4 * i), ...set(weight)],
+      ...accumulate(sums + 2 * i, left),
+      ...accumulate(sums + 2 * i + 1, right),
+    ]),
+    ...advance(row, constant(16)),
+    ...advance(column, constant(32)),
+    ...[...get(column), ...get(end), 0x49, 0x0d, 0, 0x0b], // br_if column < end; end of the loop
+    ...four.flatMap((i) => [
+      ...[...get(result), ...get(sums + 2 * i), ...store, ...at(0)],
+      ...[...get(result), ...get(sums + 2 * i + 1), ...store, ...at(16)],
+      ...advance(result, get(stride)),
+    ]),
+    0x0b,
+  ];
+  const bytes = [
+    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    ...section(1, [1, 0x60, 5, 0x7f, 0x7f, 0x7f, 0x7f, 0x7f, 0]), // (i32 × 5) → ()
+    ...section(2, [1, ...name("js"), ...name("memory"), 2, 0, 1]),
+    ...section(3, [1, 0]),
+    ...section(7, [1, ...name("multiply"), 0, 0]),
+    ...section(10, [1, ...unsigned(body.length), ...body]),
+  ];
+  try {
+    return new WebAssembly.Module(Uint8Array.from(bytes));
+  } catch {
+    return null;
+  }
+})();
+
+/** Blocks of 4 × 4 entries that stay in registers; the last columns may be fewer. */
+function scalarProduct(A, M, K, N) {
+  const rows = Math.ceil(M / 4) * 4;
+  const packed = new Float64Array(rows * K);
+  interleaveRows(A, M, K, packed);
   const panel = new Float64Array(4 * K); // four columns interleaved
   const y = new Float64Array(rows * N);
   return (x) => {
