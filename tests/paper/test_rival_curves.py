@@ -34,7 +34,7 @@ def test_projected_codes_are_orthonormal_images_of_short_ones():
     assert decoder(encoder(torch.zeros(3, 30))).shape == (3, 30)
 
 
-@pytest.mark.parametrize("name", ["RRAE, rank 2", "LoRAE, proximal, 1, 64 of 2,800"])
+@pytest.mark.parametrize("name", ["RRAE, rank 2, 64 of 2,800", "LoRAE, proximal, 1, 64 of 2,800"])
 def test_a_measurement_depends_on_its_seed_alone(name):
     row = ROWS[name]
     settings = {

@@ -126,7 +126,7 @@ def gaussians(p: Array, q: Array) -> Array:
 
 
 FAMILIES = {
-    "sines": Family(sines, ((0.5 * np.pi, np.pi), (0.3 * np.pi, 0.8 * np.pi)), 15),
     "gaussians": Family(gaussians, ((1.0, 3.0), (4.0, 6.0)), 10),
+    "sines": Family(sines, ((0.5 * np.pi, np.pi), (0.3 * np.pi, 0.8 * np.pi)), 15),
 }
 """The families of curves of Mounayer et al., Rank Reduction Autoencoders (arXiv 2405.13980)."""

@@ -15,7 +15,8 @@ third of the steps: a direction that is removed before the networks have learnt 
 
 The layers beside the code have 64 units, so of M only a 64 x 64 block matters. The rows "64 of
 2,800" restrict M to :math:`Q M' Q^\top` with fixed orthonormal columns Q of 2,800 x 64, which has
-the same singular values as M'; the codes stay 2,800 long.
+the same singular values as M'; the codes stay 2,800 long. An RRAE's batch is decomposed after
+:math:`Q^\top`.
 
 Cost at the scale cpu: about five process hours on one core, most of them for the square matrices of
 2,800 x 2,800.
@@ -76,13 +77,14 @@ class Row(NamedTuple):
 ROWS = {
     "AE, code of 2": Row("ae"),
     "AE": Row("ae"),
-    "RRAE, rank 2": Row(
+    "RRAE, rank 2, 64 of 2,800": Row(
         "rrae",
         settings={"rank": 2},
+        inner=HIDDEN,
         published={"sines": (6.33, 12.83), "gaussians": (4.46, 8.75)},
         seconds=1.61,
     ),
-    "RRAE, adaptive": Row("rrae-adaptive", settings={"rank": 8}),
+    "RRAE, adaptive, 64 of 2,800": Row("rrae-adaptive", settings={"rank": 8}, inner=HIDDEN),
     "IRMAE, depth 2": Row(
         "irmae",
         settings={"depth": 2},

@@ -105,9 +105,9 @@ class View:
         if self.value_range is not None and self.kind == "image":
             low, high = self.value_range
             return torch.tensor([1 / (high - low)]), torch.tensor([-low / (high - low)])
-        whole = self.scale.numel() == self.shift.numel() == 1
-        shape = (1,) if whole else self.shape
-        return self.scale.expand(shape).flatten(), self.shift.expand(shape).flatten()
+        if self.scale.numel() == self.shift.numel() in (1, self.shape[0]):  # one, or of channels
+            return self.scale.flatten(), self.shift.flatten()
+        return self.scale.expand(self.shape).flatten(), self.shift.expand(self.shape).flatten()
 
     def pack(self, samples: Float[Tensor, "n *shape"]) -> dict[str, Any]:
         """Return samples for the page: one picture of all images, or floats in base64."""
