@@ -1,6 +1,6 @@
 """Files from and folders to repositories of the Hugging Face hub.
 
-The package huggingface-hub (`pip install 'lorae[hub]'`) does the transfer; it reads the user's token
+The package huggingface-hub (`pip install 'lorae[hub]'`) transfers them; it reads the user's token
 from where `hf auth login` or HF_TOKEN put it.
 """
 
