@@ -23,13 +23,15 @@ ARCHITECTURES = [
     Architecture("mlp", (11,), 5, "flow", width=0.1),
     Architecture("mlp", (11,), 5, "truncated", {"rank": 2}, width=0.1),
     Architecture("conv", (2, 9, 12), 5, "data-space", width=0.1, value_range=(-1.0, 1.0)),
+    Architecture("conv", (2, 33), 5, "low-rank", width=0.1, padding="circular"),
+    Architecture("conv", (1, 4, 9, 8), 5, "none", width=0.1, value_range=None),
     Architecture("mnist", PAPER_SHAPES["mnist"], 5, "chain", width=0.1, lipschitz=True),
     Architecture("celeba", PAPER_SHAPES["celeba"], 5, "low-rank", width=0.01),
     Architecture("shapes", PAPER_SHAPES["shapes"], 5, "none", width=0.1),
 ]
 # The first export imports for seconds, and each takes one or two: of the quick tests, a few.
 QUICK = ("mlp-low-rank", "conv-data-space")
-ONNX = ("mlp-truncated", "conv-data-space", "shapes-none")
+ONNX = ("mlp-truncated", "conv-data-space", "shapes-none", "conv-low-rank", "conv-none")
 
 
 def name(architecture: Architecture) -> str:

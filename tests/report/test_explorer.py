@@ -23,6 +23,7 @@ from lorae import Options, Run
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.report.explorer import explore_run, write_explorer
+from lorae.report.explorer_views import view_of
 from lorae.training.train import train
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -570,7 +571,12 @@ def test_names_with_markup_stay_text(explorer: Callable[..., Explorer]) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape", "kind"),
-    [("mlp", (150,), "signal"), ("conv", (2, 9, 8), "field")],
+    [
+        ("mlp", (150,), "signal"),
+        ("conv", (2, 33), "signal"),
+        ("conv", (2, 9, 8), "field"),
+        ("conv", (1, 4, 8, 9), "field"),
+    ],
 )
 def test_signals_and_fields_have_pictures(
     explorer: Callable[..., Explorer], name: str, shape: tuple[int, ...], kind: str
@@ -584,6 +590,25 @@ def test_signals_and_fields_have_pictures(
     values = torch.tensor(page.page.evaluate("Array.from(decode(state.code))"))
     expected = page.decode(torch.tensor([[2.0, -1, 1]]))
     assert torch.allclose(values, expected.flatten(), atol=1e-2)
+
+
+@pytest.mark.parametrize("scales", [(1,), (2, 1, 1), (2, 9, 8)])
+def test_the_output_map_gives_the_units_of_the_data(scales: tuple[int, ...]) -> None:
+    architecture = Architecture("conv", (2, 9, 8), 3, width=0.25, value_range=None)
+    torch.manual_seed(0)
+    model = build(architecture, torch.randn(scales), torch.rand(scales) + 0.5).eval()
+    factor, offset = view_of(model, torch.randn(20, 2, 9, 8)).output_map()
+    values = model.decoder(torch.randn(4, 3)).flatten(1)
+    each = values.shape[1] // len(factor)
+    shown = values * factor.repeat_interleave(each) + offset.repeat_interleave(each)
+    expected = values.view(4, 2, 9, 8) * model.scale + model.shift
+    torch.testing.assert_close(shown, expected.flatten(1))
+
+
+def test_a_periodic_decoder_has_pictures_made_before(tmp_path: Path) -> None:
+    model = make_model("conv", (1, 32), 3, value_range=None, padding="circular")
+    page = write_explorer(tmp_path / "e.html", model, torch.randn(30, 1, 32)).read_text("utf-8")
+    assert "does not run in a browser: it has a layer CircularPad1d" in page
 
 
 class Own(nn.Module):

@@ -307,7 +307,7 @@ def grid_layout(
         (((1, 28, 28), 'NHW'), ((3, 32, 32), 'NHWC'))
     """
     bytes_only = grids.dtype == np.uint8
-    shape = as_samples(grids[:1], name, layout).shape[1:]
+    shape = as_samples(grids, name, layout).shape[1:]
     return tuple(shape), layout or guess_layout(grids.shape, name, bytes_only=bytes_only)
 
 

@@ -36,8 +36,8 @@ class DataOptions(ReadOptions):
     """The data set, and how it is read and split."""
 
     data: str = "mnist"
-    """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .csv
-    or .parquet file."""
+    """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .nc,
+    .h5, .csv or .parquet file."""
     test_fraction: float = 0.1
     """Share of the samples held out for testing, if the data have no split of their own."""
     seed: int = 0
