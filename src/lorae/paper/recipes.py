@@ -6,6 +6,7 @@ from lorae.paper.proposition1 import Proposition1
 from lorae.paper.recipe import Recipe
 from lorae.paper.rival_curves import RivalCurves
 from lorae.paper.rival_dynamics import RivalDynamics
+from lorae.paper.rival_entropy import RivalEntropy
 from lorae.paper.table5 import Table5
 from lorae.paper.table6 import Table6
 from lorae.paper.table7 import Table7
@@ -33,6 +34,7 @@ RECIPES: dict[str, Recipe] = {
         Proposition1(),
         RivalCurves(),
         RivalDynamics(),
+        RivalEntropy(),
     )
 }
 """The recipes by the names that the command takes, in the order of the paper."""
