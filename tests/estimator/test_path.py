@@ -120,3 +120,12 @@ def test_paths_of_seeds_are_the_same_in_this_process_and_in_others():
 def test_bad_input_of_several_seeds(arguments, message):
     with pytest.raises(lorae.InputError, match=message):
         lorae_paths(curved(), steps=10, **arguments)
+
+
+def test_a_path_of_samples_with_gaps():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120, 2)) @ rng.normal(size=(2, 8)) + 0.05 * rng.normal(size=(120, 8))
+    gaps = np.where(rng.random(X.shape) < 0.15, np.nan, X)
+    two, one = lorae_path(gaps, ranks=[2, 1], steps=50, validation_fraction=0.3).points
+    assert two.error < 0.05 < one.error
+    assert two.pca_error < 0.05 < one.pca_error

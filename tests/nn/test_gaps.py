@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lorae.errors import InputError
+from lorae.export.programs import export_onnx, export_torch
 from lorae.nn.autoencoder import Architecture, build
 from lorae.nn.serialization import load
 
@@ -32,3 +33,10 @@ def test_models_with_gaps_encode_them_and_are_loaded_alike(network, tmp_path):
 def test_networks_of_the_paper_take_no_gaps():
     with pytest.raises(InputError, match="network must be"):
         build(Architecture("mnist", (1, 32, 32), 3, factors=2))
+
+
+def test_models_with_gaps_are_exported_to_torch_and_not_to_onnx(tmp_path):
+    model = build(Architecture("mlp", (5,), 3, value_range=None, factors=2)).eval()
+    assert max(export_torch(model, tmp_path).values()) < 1e-5
+    with pytest.raises(InputError, match="complete samples to be exported to ONNX"):
+        export_onnx(model, tmp_path)

@@ -72,7 +72,7 @@ def principal_coordinates(
     with evaluation_mode(model):
         z = encode_all(model, samples)
         probe = z[torch.linspace(0, len(z) - 1, min(metric_samples, len(z))).round().long()]
-        G, slope = mean_jacobian(model.decoder, probe.to(model.shift))
+        G, slope = mean_jacobian(model.decoder, probe.to(model.scale))
     moments = Moments(z.shape[1]).update(z)
     covariance = moments.covariance.cpu()
     variances, V = torch.linalg.eigh(covariance)

@@ -53,6 +53,8 @@ class LowRankAutoencoder(
     Samples are vectors (arrays, data frames or tensors, n x D) or signals, images or volumes
     (arrays, tensors or `xarray.DataArray`, with sides of 4 or more; :mod:`lorae.data.arrays`).
     Bytes of images are divided by 255. Samples are centred and divided by one number, as a whole.
+    Values may be missing (NaN), and columns of data frames may be categories, text or booleans;
+    then the numbers of the frame are scaled to variance 1 each.
 
     Args:
         n_components: number of coordinates. An integer: exactly that number. "auto": the number
@@ -112,7 +114,8 @@ class LowRankAutoencoder(
             float64; otherwise 0.
         best_step_: the step after which held-out samples gained nothing more; 0 if the model is
             PCA.
-        n_features_in_: number of values of a sample.
+        fill_weight_: weight of the autoencoder in :meth:`impute` for each value.
+        n_features_in_: number of values of a sample; of a data frame, its columns.
         feature_names_in_: names of the columns of a data frame.
 
     Example:

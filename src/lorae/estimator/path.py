@@ -248,10 +248,14 @@ def lorae_path(
 
 def _pca_error(reducer: LowRankAutoencoder, kept: Any, test: Any, rank: int) -> float:
     """Return the share of held-out variance that principal components lose, in the same units."""
-    train, held_out = (reducer.scaled(part).flatten(1).double().numpy() for part in (kept, test))
+    gaps, unit = reducer.model_.gaps, reducer.unit_
+    parts = [reducer.scaled(part) for part in (kept, test)]
+    filled = parts if gaps is None else [gaps.fill(part / unit) * unit for part in parts]
+    train, held_out = (part.flatten(1).double().numpy() for part in filled)
+    observed = parts[1].flatten(1).double().numpy()
     pca = PCA(rank, random_state=0).fit(train)
-    lost = np.square(pca.inverse_transform(pca.transform(held_out)) - held_out).sum()
-    return float(lost / np.square(held_out - train.mean(0)).sum())
+    lost = np.nansum(np.square(pca.inverse_transform(pca.transform(held_out)) - observed))
+    return float(lost / np.nansum(np.square(observed - train.mean(0))))
 
 
 def ladder(largest: int, ratio: float = 0.8) -> list[int]:

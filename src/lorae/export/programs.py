@@ -103,6 +103,11 @@ def export_onnx(model: Autoencoder, folder: Path) -> dict[str, float]:
     Raises:
         InputError: if the packages are missing, or the model cannot be exported.
     """
+    if model.gaps is not None:
+        raise InputError(
+            "model must take complete samples to be exported to ONNX, which has no operator that "
+            "solves linear systems, got one that fills gaps; use the target torch"
+        )
     runtime = _import_onnxruntime()
     return {half.name: _export_onnx(half, folder, runtime) for half in _halves(model)}
 

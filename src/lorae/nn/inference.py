@@ -90,7 +90,8 @@ def decode_all(
     """
     model = match_precision(model, codes)
     with evaluation_mode(model):
-        return _joined(model.decode(z) for z in batches(model, codes, batch_size))
+        z = (part.to(model.scale.dtype) for part in batches(model, codes, batch_size))
+        return _joined(model.decode(part) for part in z)
 
 
 def squared_errors(

@@ -97,12 +97,12 @@ def _metric(
     """Return how far steps of the codes move decoded samples, on average."""
     probe = subsample(codes, metric_samples(model, samples), _SEED)
     with evaluation_mode(model):
-        return mean_jacobian(model.decoder, probe.to(model.shift))[0]
+        return mean_jacobian(model.decoder, probe.to(model.scale))[0]
 
 
 def _explained(model: Autoencoder, samples: Tensor, fitted: Tensor) -> float:
     """Return the share of the variance that reconstructions explain, a little above 0 at least."""
-    errors, spread = squared_errors(model, samples, fitted.mean(0))
+    errors, spread = squared_errors(model, samples, fitted.nanmean(0))
     return max(1 - float(errors.sum() / spread.sum().clamp(min=1e-300)), 1e-6)
 
 

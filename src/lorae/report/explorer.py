@@ -145,7 +145,7 @@ def _content(space: CodeSpace, view: View, samples: Tensor, labels: list[str]) -
     """Return what the page's script reads, apart from draws and neighbours."""
     u = space.encode(samples)
     decoded = space.decode(u)
-    errors = ((decoded - samples) / space.model.scale).square().flatten(1).mean(1)
+    errors = ((decoded - samples) / space.model.scale).square().flatten(1).nanmean(1)
     order = errors.argsort()
     count = min(_EXTREMES, len(samples) // 2)
     content: dict[str, Any] = {
