@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import PAIRS, loss, make_objective, train_on
+from models import PAIRS, loss, make_objective, train_on, vectors
 
 import lorae
 from lorae.errors import InputError
-from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.registry import BRIDGES
 from lorae.nn.serialization import load
 from lorae.objectives.base import AE
@@ -334,3 +334,32 @@ def test_the_docs_page_tells_every_model_as_it_is():
     table = page.partition("## All models")[2]
     listed = [line for line in table.splitlines() if line.startswith("| `")]
     assert len(listed) == len(METHODS)
+
+
+RECONSTRUCTING = [
+    name
+    for name, row in METHODS.items()
+    if row.traits.get("inverts", True) and name != "vae-bernoulli"
+]
+
+
+@pytest.mark.parametrize("name", RECONSTRUCTING)
+def test_reconstructing_models_train_on_gaps_and_categories(name):
+    x, row = vectors()[:, :5], METHODS[name]
+    kinds = torch.eye(3)[(x[:, 0] > 0).long() + (x[:, 1] > 0).long()]
+    x = torch.cat([x, kinds], 1)
+    x[::3, 1] = x[1::4, 4] = torch.nan
+    x[::5, 5:] = torch.nan
+    shift, scale = torch.tensor([0.0] * 5 + [1 / 3] * 3), torch.tensor([1.0] * 5 + [0.8] * 3)
+    settings = row.bridge_settings({"depth": 3, "rank": 2})
+    architecture = Architecture(
+        "mlp", (8,), 3, row.bridge, settings, 0.25, None, factors=2, categories=(3,), **row.traits
+    )
+    objective = row.build_objective(build(architecture, shift, scale))
+    losses = train_on(objective, x, steps=20)
+    assert all(map(math.isfinite, losses))
+    assert all(p.isfinite().all() for p in objective.parameters())
+    found = evaluate(objective.model, x)
+    assert found.reconstruction is not None
+    assert math.isfinite(found.reconstruction)
+    assert 0 <= found.accuracy[0] <= 1

@@ -232,10 +232,11 @@ def held_out_error(objective: NestedDenoising, samples: Tensor) -> float:
     If the first codes count as much as all of them, it is the geometric mean over their numbers
     1, 2, 4, ... and all, so that each of these errors counts in proportion to itself. There an
     error of a thousandth of the variance counts as none. If samples have gaps, the encoder does
-    not see the values that the sample before lacks, as in training.
+    not see the values that the sample before lacks, as in training, and categories have their
+    cross-entropy.
     """
     model = objective.model
-    if objective.prefix_weight < 1 and model.gaps is not None:
+    if objective.prefix_weight < 1 and (model.gaps is not None or model.categories is not None):
         with evaluation_mode(model):
             target = model.scaled(samples.to(model.shift))
             missing = target.isnan()

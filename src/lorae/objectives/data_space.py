@@ -119,10 +119,11 @@ class DataSpaceLoRAE(ProximalStep):
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the reconstruction error; the penalty acts in the step."""
         target = self.model.scaled(x)
-        e = self.model.encoder(target)
+        e = self.model.encoder(self.hide(target))
         z = self.bridge(e)
         if self.training:
-            self.statistics.update(target, e, self.steps + 1)
+            whole = target if self.model.gaps is None else self.model.gaps.fill(target)
+            self.statistics.update(whole, e, self.steps + 1)
             self.probes = z[: max(1, PROBES // world_size())].detach()
             self.values = target[0].numel()
         return {"reconstruction": self.error(z, target)}

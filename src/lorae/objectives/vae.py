@@ -55,7 +55,7 @@ class Variational(Penalized):
         bridge = self.model.bridge
         assert isinstance(bridge, Posterior)
         target = self.model.scaled(x)
-        z, divergence = bridge.draw(self.model.encoder(target))
+        z, divergence = bridge.draw(self.model.encoder(self.hide(target)))
         weight = self.current_weight / target[0].numel()
         return self.likelihood(z, target) | {"divergence": weight * divergence.mean()}
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lorae.data.columns import Schema
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
@@ -241,9 +242,9 @@ def summary(runs: Sequence[Run]) -> str:
         f"covariance of the test codes above a share of the largest, of {latent} latent dimensions",
     ]
     for run in runs:
-        names, values = run.about["data"].get("categories", []), run.last["test"].get("accuracy")
-        if values:
-            shares = [f"{name} {value:.1%}" for name, value in zip(names, values, strict=True)]
+        if values := run.last["test"].get("accuracy"):
+            columns = Schema.from_dict(run.about["data"]["schema"]).categorical
+            shares = [f"{c.name} {value:.1%}" for c, value in zip(columns, values, strict=True)]
             lines.append(f"{run.name}: categories reconstructed right: {', '.join(shares)}")
     lines += [f"warning: {run.name}: {warning}" for run in runs for warning in run.warnings]
     return "\n".join(lines)

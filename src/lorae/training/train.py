@@ -192,7 +192,7 @@ def _description(options: Options, data: Data) -> dict[str, Any]:
             "test": len(data.test),
             "shape": list(data.shape),
             "columns": data.columns,
-            "categories": [c.name for c in data.schema.categorical] if data.schema else [],
+            "schema": None if data.schema is None else dataclasses.asdict(data.schema),
             "notes": list(data.notes),
         },
     }
