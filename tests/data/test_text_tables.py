@@ -137,7 +137,7 @@ def test_the_distance_from_zero_does_not_matter(offset: float, tmp_path: Path, l
 def test_missing_values_of_stata_are_located(tmp_path: Path, lorae) -> None:
     write(tmp_path / "t.csv", ["a,b,c", *ROWS[:5], ".,1,2", *ROWS[5:]])
     refused = lorae("train", "--data", "t.csv", "--out", "new")
-    assert_refused(refused, r"columns a \(1, first in row 6, line 7\); fill them")
+    assert_refused(refused, r"columns a \(1, first in row 6, line 7\); keep missing")
     assert not Path("new").exists()
     (tmp_path / "t.dta").touch()
     assert_refused(lorae("train", "--data", "t.dta"), "got t.dta; make it a .csv file: export del")

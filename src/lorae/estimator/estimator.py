@@ -380,6 +380,7 @@ class LowRankAutoencoder(
         reconstructions give negative values. Of a frame with categories, it is that of its numbers,
         if it has any.
         """
+        check_is_fitted(self)
         errors, deviations = self._squared_errors(X, self.input_format_.scored_values)
         return 1 - float(errors.sum() / deviations.sum().clamp(min=TINY))
 
