@@ -95,11 +95,11 @@ class Demo:
 
 def command(options: "Options", out: Path) -> str:
     """Return the command that trains a model with options into a run folder."""
-    words = [program(), "train", "--data", shlex.quote(options.data)]
+    words = [program(), "train", "--data", shlex.quote(options.data), "--model", options.model]
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         default = {} if field.name == "settings" else field.default
-        if field.name == "data" or value == default:
+        if field.name in ("data", "model") or value == default:
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         pairs = value.items() if isinstance(value, dict) else [(value,)]

@@ -10,6 +10,7 @@ from lorae.utils.validation import check_choice, check_range
 
 SIDE = 4  # values, the smallest side of a signal, an image or a volume
 LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
+"""Axes of arrays of samples: signals, images and volumes, without or with channels."""
 SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " "}
 MISSING = ("refuse", "keep")
 TABLE_OPTIONS = ("header", "separator", "decimal", "encoding", "columns", "drop", "index")

@@ -8,7 +8,7 @@ the last layer
 and a decoder that begins with :math:`W z + c`, preceded by :math:`z = U y + d`, is one with the
 first layer :math:`(W U) y + (W d + c)`. Both are computed in float64.
 
-Which layer runs last or first is certain in nested `nn.Sequential`s, as all networks of
+Which layer runs last or first is certain in nested `nn.Sequential` modules, which all networks of
 :mod:`lorae.nn.networks` are. In other modules it is assumed to be the one registered last or
 first, and the result is compared with the expected one on a few samples.
 """
