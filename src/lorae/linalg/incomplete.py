@@ -27,11 +27,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lorae.utils.samples import subsample
+
 RIDGE = 1.0
 _ITERATIONS = 50
 _TOLERANCE = 1e-4
 _FLOOR = 1e-4  # share of the variance of a column that its noise has at least
-_MAX_ROWS = 2000  # over which the number of factors is chosen
+_ROWS = 1000  # whose posteriors are held at a time
+_MAX_ROWS, _FITTED = 2000, 10_000  # over which the number of factors is chosen, and fitted
 _MAX_FACTORS = 48
 _HIDDEN = 0.05
 _ALMOST = 1.005  # factor on the smallest error, up to which fewer factors are as good
@@ -92,26 +95,26 @@ def fit_factors(
         iterations: at most; fewer once the fit changes by less than 1e-4 of the deviations.
     """
     x = x.double()
-    observed = ~x.isnan()
-    weight, n = observed.double(), observed.sum(0).clamp(min=1)
-    mean = x.nan_to_num(0).sum(0) / n
-    variance = (x - mean).nan_to_num(0).square().sum(0) / n
+    n = (~x.isnan()).sum(0).clamp(min=1)
+    mean = x.nansum(0) / n
+    variance = (x - mean).square().nansum(0) / n
     variance = variance.clamp(min=max(_FLOOR * float(variance.mean()), 1e-30))
     W, psi = _start((x - mean).nan_to_num(0), variance, count)
     eye = torch.eye(W.shape[1], dtype=W.dtype)
     for _ in range(iterations):
-        centred = x - mean
-        m, S = posterior(centred, W, psi)
-        filled = centred.nan_to_num(0)
-        second = (weight.mT @ (S + m[:, :, None] * m[:, None, :]).flatten(1)).view(-1, *eye.shape)
-        cross = filled.mT @ m
-        old = W
-        prior = (ridge * psi / variance)[:, None, None] * eye
+        second, cross, first = 0 * W[:, :, None] * eye, 0 * W, 0 * W
+        for part in torch.split(x - mean, _ROWS):
+            m, S = posterior(part, W, psi)
+            weight = (~part.isnan()).to(part)
+            second += (weight.mT @ (S + m[:, :, None] * m[:, None, :]).flatten(1)).view_as(second)
+            cross += part.nan_to_num(0).mT @ m
+            first += weight.mT @ m
+        old, prior = W, (ridge * psi / variance)[:, None, None] * eye
         W = torch.linalg.solve(second + prior, cross)
-        squares = filled.square().sum(0) - 2 * (cross * W).sum(1)
+        squares = (x - mean).square().nansum(0) - 2 * (cross * W).sum(1)
         squares = squares + (W[:, None] @ second @ W[..., None]).flatten()
         psi = torch.maximum(squares / n, _FLOOR * variance)
-        mean = mean + (weight * (filled - m @ W.mT)).sum(0) / n
+        mean = mean + ((x - mean).nansum(0) - (first * W).sum(1)) / n
         if float((W - old).norm()) < _TOLERANCE * float(variance.sum().sqrt()):
             break
     return Factors(mean, W, psi)
@@ -165,4 +168,4 @@ def choose_factors(x: Float[Tensor, "n d"], seed: int = 0) -> Factors:
         more = min(largest, count + max(1, count // 2))
         errors[more] = error(more)
     best = min(count for count, found in errors.items() if found <= _ALMOST * errors[best])
-    return fit_factors(x, best)
+    return fit_factors(subsample(x, _FITTED), best)
