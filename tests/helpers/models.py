@@ -1,6 +1,7 @@
 """Small real data, a small model of every method on it, and a plain training loop."""
 
 import numpy as np
+import pytest
 import torch
 from sklearn.datasets import load_digits, load_wine
 
@@ -39,7 +40,7 @@ KINDS = {
     "volume": (volumes, "conv", (0.0, 1.0)),
 }
 PAIRS = [
-    (name, kind)
+    pytest.param(name, kind, marks=[pytest.mark.slow] if kind == "volume" else [])
     for name in METHODS
     for kind, (_, _, value_range) in KINDS.items()
     if name != "vae-bernoulli" or value_range is not None
