@@ -158,3 +158,9 @@ def test_binary_files_named_as_tables_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(np.random.default_rng(0).bytes(3000))
         with pytest.raises(InputError):
             data.load(tmp_path / name)
+
+
+def test_a_table_may_have_categories_alone(tmp_path: Path) -> None:
+    rows = "".join(f"{'xyz'[k % 3]},{'true' if k % 2 else 'false'}\n" for k in range(30))
+    loaded = data.load(text(tmp_path, "kind,old\n" + rows))
+    assert loaded.columns == ("kind=x", "kind=y", "kind=z", "old=false", "old=true")

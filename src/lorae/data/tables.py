@@ -236,7 +236,7 @@ def _as_numbers(table: Table, frame: pl.DataFrame, rows: Array, missing: str) ->
         InputError: A cell is text or not finite, or missing unless missing ones are kept; the
             message names row and column.
     """
-    values = np.empty(frame.shape)
+    values = np.empty((len(rows), frame.width))
     text, holes = {}, {}
     for k, column in enumerate(frame.iter_columns()):
         numbers, wrong = _column_numbers(column, table.decimal)
