@@ -318,22 +318,20 @@ def unique(cells: Iterable[Cell]) -> Iterator[Cell]:
             yield cell
 
 
-_READING = (
+_ADDED = (
     *("value_range", "layout", "header", "separator", "decimal", "encoding"),
-    *("columns", "drop", "index"),
+    *("columns", "drop", "index", "categories", "missing", "padding"),
 )
+"""Options that records of earlier versions do not have."""
 
 
 def portable_options(options: Options) -> dict[str, Any]:
     """Return the options that a result depends on, as JSON values.
 
-    These are all except devices. Those of reading and the padding are left out if they have their
-    default, as records from before there were such options have none.
+    These are all except devices, and except those that were added later and have their default.
     """
     fields = dataclasses.asdict(options)
-    unset = {name for name in _READING if not fields[name]}
-    if options.padding == "zeros":
-        unset.add("padding")
+    unset = {name for name in _ADDED if fields[name] == getattr(Options, name)}
     return {k: v for k, v in fields.items() if k not in MACHINES and k not in unset}
 
 

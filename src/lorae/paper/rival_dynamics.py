@@ -29,7 +29,7 @@ DIMENSION, LATENT = 8, 20
 _DATA = "kuramoto-sivashinsky"
 _STEPS = {"smoke": 20, "cpu": 12_000, "paper": 100_000}
 _THRESHOLDS = (1e-2, 1e-4, 1e-6)
-_SHOWN = "LoRAE, data space"  # the model whose snapshot is shown
+_SHOWN = "LoRAE, proximal"  # the model whose snapshot is shown
 
 
 class Row(NamedTuple):
@@ -46,9 +46,9 @@ ROWS = {
     "IRMAE, weight decay": Row("irmae-wd", {"depth": 4}),
     "LoRAE": Row("lorae"),
     "LoRAE, 1e-4": Row("lorae", weight=1e-4),
-    "LoRAE, proximal": Row("lorae-proximal"),
+    _SHOWN: Row("lorae-proximal"),
     "LoRAE, factored": Row("lorae-factored"),
-    _SHOWN: Row("lorae-data-space"),
+    "LoRAE, data space": Row("lorae-data-space"),
     "RRAE, rank 8": Row("rrae", {"rank": DIMENSION}),
     "RRAE, adaptive": Row("rrae-adaptive", {"rank": LATENT}),
     "Least Volume": Row("least-volume"),
