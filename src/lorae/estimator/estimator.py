@@ -325,7 +325,7 @@ class LowRankAutoencoder(
     # Using
 
     def transform(self, X: Any) -> Any:
-        """Return the coordinates of samples, n x n_components_.
+        """Return the coordinates of samples, n x `n_components_`.
 
         They are a tensor for a tensor, and an `xarray.DataArray` with the coordinates of the
         samples for another.
@@ -346,7 +346,7 @@ class LowRankAutoencoder(
         """Return the samples that coordinates decode to, in the container that was fitted.
 
         Args:
-            codes: n x k with k at most n_components_: the first k coordinates, which are decoded
+            codes: n x k with k at most `n_components_`: the first k coordinates, which are decoded
                 by the model of k coordinates.
 
         Raises:

@@ -257,7 +257,7 @@ def _replace(network: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
 
 def _replace_input(network: nn.Module, name: str, layer: InputLayer) -> nn.Module:
-    """Replace the first layer, and the `Unflatten`s before it by ones of as many channels."""
+    """Replace the first layer, and `Unflatten` modules before it by ones of as many channels."""
     for before, module in list(_leaves(network)):
         if before == name:
             break
