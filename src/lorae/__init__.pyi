@@ -8,10 +8,12 @@ from . import objectives as objectives
 from . import report as report
 from . import sampling as sampling
 from . import training as training
+from .errors import DataWarning as DataWarning
 from .errors import Diverged as Diverged
 from .errors import InputError as InputError
 from .errors import Interrupted as Interrupted
 from .estimator.estimator import LowRankAutoencoder as LowRankAutoencoder
+from .estimator.loading import load as load
 from .estimator.path import RankPath as RankPath
 from .estimator.path import SeededPath as SeededPath
 from .estimator.path import lorae_path as lorae_path
@@ -20,8 +22,8 @@ from .nn.autoencoder import Architecture as Architecture
 from .nn.autoencoder import Autoencoder as Autoencoder
 from .nn.autoencoder import build as build
 from .nn.inference import encode_all as encode_all
-from .nn.serialization import load as load
 from .nn.wrapping import wrap as wrap
+from .report.explorer import explore as explore
 from .training.evaluation import Evaluation as Evaluation
 from .training.evaluation import evaluate as evaluate
 from .training.options import Options as Options

@@ -14,6 +14,10 @@ class InputError(ValueError):
     """Input that the user can correct; the message is one sentence."""
 
 
+class DataWarning(UserWarning):
+    """Something about the samples makes a result say less than it seems to."""
+
+
 class Diverged(InputError):
     """The loss or a weight of a training is no longer a finite number."""
 

@@ -48,6 +48,22 @@ def test_sample_writes_rows_in_the_units_of_the_table(lorae, table):
     np.testing.assert_allclose(np.load("x.npy"), rows.to_numpy(), rtol=1e-5)
 
 
+def test_sample_writes_images_in_the_units_of_the_data(lorae):
+    pixels = np.random.default_rng(0).uniform(-1, 1, (40, 8, 9, 3))
+    np.save("deep.npy", (65535 * (pixels + 1) / 2).astype(np.uint16))
+    np.save("signed.npy", pixels.astype(np.float32))
+    for name, low, high in (("deep", 0, 65535), ("signed", -1, 1)):
+        options = ("--latent", 3, "--width", 0.1, "--steps", 3)
+        assert lorae("train", "--data", f"{name}.npy", *options, "--out", name)[0] == 0
+        assert lorae("sample", name, "-n", 20, "--out", "samples.npy")[0] == 0
+        found = np.load("samples.npy")
+        assert found.dtype == np.float32
+        assert found.shape == (20, 8, 9, 3)
+        assert low <= found.min() < low + 0.7 * (high - low)
+        assert high >= found.max() > high - 0.7 * (high - low)
+        assert lorae("sample", name, "-n", 2, "--out", f"{name}-png")[0] == 0
+
+
 @pytest.mark.parametrize("kind", ["linear", "spherical", "axes"])
 def test_interpolate_writes_images_and_measures_the_detour(kind, lorae, finished):
     arguments = ["--kind", kind, "--rows", "3", "--images", "5"]

@@ -417,11 +417,35 @@ def test_invalid_use_of_a_fitted_estimator_is_refused():
         fitted.interpolate(DIGITS[:2], DIGITS[:3])
     with pytest.raises(InputError, match="device"):
         fitted.to("nowhere")
-    for method in ("score", "score_samples", "inverse_transform"):
-        with pytest.raises(NotFittedError):
-            getattr(quick(), method)(IRIS)
-    with pytest.raises(NotFittedError):
-        quick().sample()
+
+
+NEED_NO_FIT = {
+    "partial_fit",  # which is a fit
+    "fit",
+    "fit_transform",
+    "get_metadata_routing",
+    "get_params",
+    "load",
+    "set_output",
+    "set_params",
+}
+
+
+def test_every_method_that_needs_a_fit_says_so():
+    def public(name):
+        if name.startswith("_") or name.endswith("_request"):  # of metadata routing
+            return False
+        return callable(getattr(LowRankAutoencoder, name))
+
+    methods = sorted(
+        name for name in dir(LowRankAutoencoder) if public(name) and name not in NEED_NO_FIT
+    )
+    assert {"transform", "inverse_transform", "sample", "save", "anomaly_score"} <= set(methods)
+    arguments = {"sample": (), "interpolate": (IRIS, IRIS), "to": ("cpu",), "save": ("file",)}
+    arguments |= {"get_feature_names_out": (), "plot": ()}
+    for name in methods:
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            getattr(quick(), name)(*arguments.get(name, (IRIS,)))
 
 
 # Selection of the number of components

@@ -1,10 +1,14 @@
 """Checks of arguments that the estimator and the path share."""
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 from torch import nn
 
-from lorae.errors import InputError
+from lorae import LowRankAutoencoder
+from lorae.errors import DataWarning, InputError
 from lorae.estimator.validation import check_n_components, check_training
 
 OPTIONS = {
@@ -57,3 +61,49 @@ def test_invalid_numbers_of_components_are_refused(value, n_samples, message):
 def test_one_sample_is_too_few():
     with pytest.raises(InputError, match="at least 2 samples, got n_samples = 1"):
         check_training(OPTIONS, 1)
+
+
+def fit(X, **arguments):
+    asked = {"n_components": 1, "steps": 3, "random_state": 0} | arguments
+    return LowRankAutoencoder(**asked).fit(X)
+
+
+NORMAL = np.random.default_rng(0).normal(size=(60, 4))
+FLAT = np.concatenate([NORMAL[:, :2], NORMAL[:, :2] @ [[1.0, 2.0], [3.0, 4.0]]], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("X", "arguments", "message"),
+    [
+        (NORMAL[:9], {}, "X has 9 samples, fewer than 10"),
+        (NORMAL, {"validation_fraction": 0.02}, "holds out 1, .*; give at least 0.033"),
+        (np.ones((30, 4)), {}, "X has 30 identical samples"),
+        (NORMAL[:10].repeat(6, 0), {}, "X has 10 distinct samples among 60"),
+        (NORMAL * (1, 100, 1, 1), {}, r"X has 99.\d+ % of its variance in the column number 2"),
+        (
+            pd.DataFrame(NORMAL * (1, 1, 100, 1), columns=list("abcd")),
+            {},
+            "in the column c, .* give standardize=True",
+        ),
+        (FLAT, {"n_components": 4}, "X has variance for 2 coordinates, got n_components = 4"),
+    ],
+)
+def test_samples_that_say_little_are_warned_about(X, arguments, message):
+    with pytest.warns(DataWarning, match=message):
+        fit(X, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("X", "arguments"),
+    [
+        (NORMAL, {"n_components": 4}),
+        (NORMAL, {"validation_fraction": 0.034}),
+        (NORMAL[:31].repeat(2, 0)[:61], {}),
+        (NORMAL * (1, 100, 1, 1), {"standardize": True}),
+        (FLAT, {"n_components": 2}),
+    ],
+)
+def test_other_samples_are_not(X, arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        fit(X, **arguments)

@@ -142,3 +142,12 @@ def test_squares_of_the_mean_and_of_a_perfect_model_are_0():
     np.testing.assert_array_equal(errors, 0)
     _, apart = squared_errors(identity, x[:1], x[0])
     np.testing.assert_array_equal(apart, 0)
+
+
+def test_codes_of_columns_far_from_zero_decode_in_every_precision():
+    shift = torch.full((3,), 1e9, dtype=torch.float64)
+    model = build(Architecture("mlp", (3,), 2, width=0.1, value_range=None), shift=shift)
+    codes = torch.randn(4, 2)
+    expected = model.decoder(codes).double() + shift
+    for z in (codes, codes.double()):
+        torch.testing.assert_close(decode_all(model, z), expected.detach(), rtol=0, atol=1e-6)

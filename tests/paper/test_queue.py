@@ -13,6 +13,7 @@ import pytest
 from launcher import needs_fork, start
 from small import SMALL, load
 
+from lorae.errors import InputError
 from lorae.paper import queue as queue_module
 from lorae.paper.queue import Cell, Queue, unique
 from lorae.training.options import Options
@@ -165,6 +166,18 @@ def test_records_with_a_module_path_are_converted_once(tmp_path):
     for _ in range(2):
         assert Queue.open(tmp_path).record(cell) == {"cell": cell.about, "result": {"value": 1}}
         assert [path.stem for path in folder.iterdir()] == [cell.key]
+
+
+def test_records_that_were_altered_are_refused(tmp_path, trace):
+    cell = Cell(counting.traced, {"trace": str(trace), "value": 3})
+    queue = Queue(tmp_path)
+    queue.work([cell])
+    path = tmp_path / "cells" / f"{cell.key}.json"
+    text = path.read_text()
+    for change in (text.replace('"value": 3', '"value": 4'), "[]", text[:-20], '{"result": 1}'):
+        path.write_text(change)
+        with pytest.raises(InputError, match=path.name):
+            queue.result(cell)
 
 
 WORK = """

@@ -4,6 +4,8 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small import SMALL, VARIANTS, outcome
@@ -13,10 +15,11 @@ from lorae.errors import Diverged, InputError
 from lorae.nn.autoencoder import Architecture, build
 from lorae.objectives.base import AE
 from lorae.objectives.registry import METHODS, Method
-from lorae.training import train as training
+from lorae.training import session as training
 from lorae.training.devices import single_process
 from lorae.training.evaluation import evaluate
 from lorae.training.loop import Stepper
+from lorae.training.options import Options, data_of
 from lorae.training.run_folder import Run
 from lorae.training.sampler import Sampler
 from lorae.training.train import train
@@ -220,3 +223,36 @@ def test_collapsed_models_are_warned_about():
         assert "the codes have rank 1 at 1e-02" in evaluate(model, x).collapse[0]
         model.bridge.weight.zero_()
         assert "maps all samples to nearly one" in evaluate(model, x).collapse[0]
+
+
+def test_samples_in_memory_are_trained_on_as_a_file_is_and_stay_with_the_run(tmp_path):
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=["a", "b", "c"])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    options = {"latent": 2, "steps": 4, "width": 0.1, "show": False}
+    of_file = train(data=tmp_path / "a.csv", out=tmp_path / "file", **options)
+    runs = [
+        train(Options(latent=2), tmp_path / name, data=data, **options)
+        for name, data in (("frame", frame), ("array", frame.to_numpy()))
+    ]
+    for run in runs:
+        moved = Run(run.path.rename(tmp_path / f"moved-{run.name}"))
+        assert torch.equal(data_of(moved).test, data_of(of_file).test)
+        for ours, theirs in zip(
+            moved.model().state_dict().values(), of_file.model().state_dict().values(), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+    longer = train(data=frame, out=tmp_path / "moved-frame", resume=True, **options | {"steps": 6})
+    assert longer.last["step"] == 6
+
+
+def test_samples_in_memory_that_cannot_be_trained_on_leave_no_folder(tmp_path):
+    cases = [
+        ({"data": pd.DataFrame({"a": ["x", "y"], "b": [1, 2]})}, "columns of data must be numbers"),
+        ({"data": np.full((5, 2), np.nan)}, "data must hold finite numbers"),
+        ({"data": np.ones(5)}, "data must be an array of samples"),
+        ({"data": np.ones((5, 2)), "step": 3}, "unknown option 'step' .did you mean 'steps'"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(InputError, match=message):
+            train(out=tmp_path / "a", **arguments)
+        assert not (tmp_path / "a").exists()

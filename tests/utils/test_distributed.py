@@ -96,7 +96,8 @@ IDENTICAL = """
 import hashlib
 from dataclasses import asdict, replace
 from lorae.training.options import Options
-from lorae.training.train import Session, train
+from lorae.training.session import Session
+from lorae.training.train import train
 
 finish = Session._finish
 

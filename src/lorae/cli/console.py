@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from lorae import __version__
 from lorae.cli.catalog import DataCommand, Models, Runs
 from lorae.cli.demo import Demo
+from lorae.cli.encode import Encode
 from lorae.cli.evaluate import Classify, Evaluate, Fid
 from lorae.cli.export import Export, Fold
 from lorae.cli.inspect import Explore, Report, Spectrum
@@ -38,7 +39,13 @@ GROUPS: dict[str, dict[str, type[Command]]] = {
         "classify": Classify,
         "fid": Fid,
     },
-    "Use": {"sample": Sample, "interpolate": Interpolate, "fold": Fold, "export": Export},
+    "Use": {
+        "encode": Encode,
+        "sample": Sample,
+        "interpolate": Interpolate,
+        "fold": Fold,
+        "export": Export,
+    },
     "Reproduce the paper": {"reproduce": Reproduce},
     "List": {"models": Models, "data": DataCommand, "runs": Runs},
 }

@@ -49,9 +49,12 @@ class Report:
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run folders of finished trainings."""
+    """Run folders of finished trainings, or the file of one saved estimator."""
+    data: str | None = None
+    """Samples to show of an estimator: a name, a folder or zip of images, or a .npy, .npz, .csv or
+    .parquet file, whose column label colours the map; by default, its training codes."""
     out: Path | None = None
-    """File to write; report.html in the first run's folder by default."""
+    """File to write; by default report.html in the first run's folder, or beside an estimator."""
     open: bool = False
     """Open the report in the browser."""
 
@@ -59,8 +62,15 @@ class Report:
         """Write the report and print its path."""
         if not self.runs:
             raise InputError("runs must be at least one run folder, got none")
+        from lorae.estimator.serialization import holds_estimator
         from lorae.training.run_folder import check_output_file, find_runs
 
+        if len(self.runs) == 1 and holds_estimator(self.runs[0]):
+            out = check_output_file(self.out or self.runs[0].with_name("report.html"))
+            self._report_estimator(self.runs[0], out)
+            return
+        if self.data is not None:
+            raise InputError("data must be left to the runs, which have their own")
         runs, skipped = find_runs(self.runs)
         for reason in skipped:
             print_warning(reason)
@@ -72,13 +82,29 @@ class Report:
         if self.open:
             open_page(out)
 
+    def _report_estimator(self, file: Path, out: Path) -> None:
+        from lorae.cli.samples import read_for
+        from lorae.data.options import ReadOptions
+        from lorae.estimator.estimator import LowRankAutoencoder
+        from lorae.report.estimator_report import write_estimator_report
+
+        estimator, X, labels = LowRankAutoencoder.load(file), None, None
+        if self.data is not None:
+            X, about, _ = read_for(estimator, self.data, ReadOptions())
+            labels = about["label"].to_list() if "label" in about.columns else None
+        print_answer(str(write_estimator_report(estimator, out, X, labels, file.stem)))
+        if self.open:
+            open_page(out)
+
 
 @dataclass(frozen=True)
 class Explore:
     """Write an HTML page in which the decoder of a run can be played with, offline."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder of a finished training."""
+    """Run folder of a finished training, or the file of a saved estimator."""
+    data: str | None = None
+    """Samples to show of an estimator; by default, decoded codes of its training samples."""
     out: Path | None = None
     """File to write; explorer.html in the run folder by default."""
     density: str | None = None
@@ -90,8 +116,14 @@ class Explore:
     def __call__(self) -> None:
         """Write the page and print its path."""
         check_density(self.density)
+        from lorae.estimator.serialization import holds_estimator
         from lorae.training.run_folder import Run, check_output_file
 
+        if holds_estimator(self.run):
+            self._explore_estimator()
+            return
+        if self.data is not None:
+            raise InputError("data must be left to the run, which has its own")
         run = Run.open(self.run)
         out = check_output_file(self.out or run.path / "explorer.html")
 
@@ -99,6 +131,23 @@ class Explore:
 
         explore_run(run, out, density=self.density)
         print_answer(str(out))
+        if self.open:
+            open_page(out)
+
+    def _explore_estimator(self) -> None:
+        from lorae.cli.samples import read_for
+        from lorae.data.options import ReadOptions
+        from lorae.estimator.estimator import LowRankAutoencoder
+        from lorae.report.explorer import explore
+
+        if self.density is not None:
+            raise InputError("density must be left to the estimator, which has its own")
+        estimator, samples, labels = LowRankAutoencoder.load(self.run), None, None
+        if self.data is not None:
+            samples, about, _ = read_for(estimator, self.data, ReadOptions())
+            labels = about["label"].to_list() if "label" in about.columns else None
+        out = self.out or self.run.with_name("explorer.html")
+        print_answer(str(explore(estimator, out, samples=samples, labels=labels)))
         if self.open:
             open_page(out)
 

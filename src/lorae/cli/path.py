@@ -1,12 +1,15 @@
 """The command that computes the error at each rank: `lorae path`."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+import tyro
 
 from lorae.cli.output import Json, print_answer, show_warnings
 from lorae.data.options import READ_OPTIONS, ReadOptions
-from lorae.data.registry import check_source
+from lorae.data.registry import DATASETS, check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
 from lorae.utils.validation import check_range
@@ -18,12 +21,17 @@ if TYPE_CHECKING:
     from lorae.estimator.path import RankPath, SeededPath
     from lorae.nn.autoencoder import Autoencoder
 
+FILE = ".path.json"
+"""The options of the path in a folder."""
+_FREE = {"out", "resume", "as_json", "given", "processes"}
+
 
 @dataclass(frozen=True)
 class PathCommand(ReadOptions):
     """Train a model of each rank, and write the models and their errors beside those of PCA.
 
-    With several seeds, errors have intervals, and each seed has a folder of models.
+    With several seeds, errors have intervals, and each seed has a folder of models. A path that
+    was stopped goes on with --resume; the ranks that it had finished are not trained again.
     """
 
     data: str = "mnist"
@@ -57,11 +65,18 @@ class PathCommand(ReadOptions):
     processes: int | None = None
     """Number of processes for several seeds; by default one for each core, or a single one with a
     GPU."""
+    resume: Path | None = None
+    """Resume the stopped path in this folder with the options that it was started with."""
     as_json: Json = False
     """Print the answer as JSON."""
+    given: tyro.conf.Suppress[frozenset[str]] = frozenset()
+    """Names of the options that were written out."""
 
     def __call__(self) -> None:
         """Compute, write and print the path or paths."""
+        if self.given & {"resume"}:
+            _resumed(self)()
+            return
         if self.seeds and self.features:
             raise InputError("give seeds or features, not both")
         check_range("processes", self.processes, 1)
@@ -77,17 +92,23 @@ class PathCommand(ReadOptions):
 
         from lorae.training.progress import print_notes
         from lorae.training.run_folder import free_folder
-        from lorae.utils.files import check_new_folder, write_atomic, write_json
+        from lorae.utils.files import check_new_folder, write_atomic
+        from lorae.utils.records import write_record
 
         data = given.load()
-        out = self.out or free_folder(f"{data.name}-path")
-        check_new_folder(out)
+        out = self.resume or self.out or free_folder(f"{data.name}-path")
+        if self.resume is None:
+            check_new_folder(out)
+            write_record(out / FILE, self._saved(), new=True)
         print_notes(data.name, data.notes)
         with show_warnings(ConvergenceWarning):
-            path = self._one(data, out) if not self.seeds else self._several(data, out)
+            try:
+                path = self._one(data, out) if not self.seeds else self._several(data, out)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(f"continue with: lorae path --resume {out}") from None
         about = path.to_dict() | {"data": data.checksum, "notes": data.notes}
         write_atomic(out / "path.svg", path.plot())
-        write_json(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
+        write_record(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
         if self.as_json:
             print_answer(path.to_dict() | {"folder": str(out)})
         else:
@@ -98,14 +119,13 @@ class PathCommand(ReadOptions):
         """Walk the path of one seed, and keep its models."""
         from lorae.estimator.path import lorae_path
 
-        path = lorae_path(
+        return lorae_path(
             data.train,
             distance=self._distance(data),
             random_state=self.seed,
+            folder=out,
             **self._common(data),
         )
-        _keep(path, out)
-        return path
 
     def _several(self, data: "Data", out: Path) -> "SeededPath":
         """Walk the paths of several seeds, and keep the models of each."""
@@ -113,12 +133,19 @@ class PathCommand(ReadOptions):
         from lorae.training.sweep import process_count
 
         count = process_count(self.processes, len(self.seeds))
-        found = lorae_paths(
-            data.train, seeds=self.seeds, n_jobs=count if count > 1 else None, **self._common(data)
+        return lorae_paths(
+            data.train,
+            seeds=self.seeds,
+            n_jobs=count if count > 1 else None,
+            folder=out,
+            **self._common(data),
         )
-        for seed, path in zip(found.seeds, found.paths, strict=True):
-            _keep(path, out / f"seed-{seed}")
-        return found
+
+    def _saved(self) -> dict[str, Any]:
+        """Return the options that a resumed path takes over."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in _FREE}
+        data = self.data if self.data in DATASETS else str(Path(self.data).expanduser().resolve())
+        return fields | {"data": data}
 
     def _common(self, data: "Data") -> dict[str, Any]:
         return {
@@ -154,6 +181,24 @@ class PathCommand(ReadOptions):
         return measured
 
 
-def _keep(path: "RankPath", folder: Path) -> None:
-    for point in path.points:
-        point.model.cpu().save(folder / f"rank-{point.rank:03}.safetensors")
+def _resumed(command: PathCommand) -> PathCommand:
+    """Return the command that started the path in a folder.
+
+    Raises:
+        InputError: if there is none, or options were given that may not change.
+    """
+    from lorae.utils.records import check_json, read_record
+
+    folder = command.resume
+    assert folder is not None
+    if given := sorted(command.given - {"resume", "json", "processes"}):
+        raise InputError(f"a path is resumed with its own options: do not give {', '.join(given)}")
+    if not (folder / FILE).is_file():
+        raise InputError(f"there is no path at {str(folder)!r}: it holds no {FILE}")
+    saved = read_record(folder / FILE, dict[str, Any])
+    hints = {k: v for k, v in get_type_hints(PathCommand).items() if k not in _FREE}
+    for name, hint in hints.items():
+        check_json({name: saved.get(name)}, dict[str, hint], str(folder / FILE))  # type: ignore[valid-type]
+    lists = {name: tuple(v) for name, v in saved.items() if isinstance(v, list)}
+    options = {k: (saved | lists)[k] for k in hints}
+    return dataclasses.replace(command, given=frozenset(), **options)

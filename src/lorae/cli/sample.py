@@ -20,8 +20,9 @@ class Sample:
     run: tyro.conf.Positional[Path]
     """Run folder of a finished training."""
     out: Path
-    """New folder for PNG images, or a file: .npy (images as bytes, n x h x w x c; or rows; or
-    signals, fields and volumes with channels first), or .csv for tables."""
+    """New folder for PNG images, or a file: .npy in the units of the data (images n x h x w x c,
+    bytes if the data are; or rows; or signals, fields and volumes with channels first), or .csv
+    for tables."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 100
     """Number of samples."""
     density: str | None = None
@@ -46,7 +47,8 @@ class Sample:
         data = data_of(run)
         values = 4 * (math.prod(data.shape) + run.options["latent"])
         check_memory("n", 4 * self.n * values, f"{self.n} samples and their codes")
-        batches = sample_run(run, data, self.n, self.density, self.seed)
+        pictures = self.out.suffix != ".npy"
+        batches = sample_run(run, data, self.n, self.density, self.seed, as_pictures=pictures)
         with ProgressBar(total=self.n, desc="samples", unit="samples", leave=False) as bar:
             write_samples(self.out, show_progress(batches, bar), self.n, data)
         print_answer(f"{self.n} samples in {self.out}")

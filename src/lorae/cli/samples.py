@@ -1,15 +1,22 @@
-"""Samples of a run: drawn from a density of its codes, and written to images, arrays or tables."""
+"""Samples of models: read for them, or drawn from a density and written to a file or a folder."""
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import polars as pl
 import torch
 from torch import Tensor
 
 from lorae.data.arrays import write_npy
 from lorae.data.datasets import Data
+from lorae.data.frames import schema_of
+from lorae.data.options import ReadOptions
+from lorae.data.whole import read_whole
 from lorae.errors import InputError
+from lorae.estimator.estimator import LowRankAutoencoder
 from lorae.metrics.features import as_bytes
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import decode_all, encode_all
@@ -20,21 +27,56 @@ from lorae.utils.files import temporary_folder, whole_folder, write_atomic
 from lorae.utils.progress import ProgressBar
 from lorae.utils.samples import subsample
 
-if TYPE_CHECKING:
-    import numpy as np
+
+def read_for(
+    model: Autoencoder | LowRankAutoencoder, source: str, options: ReadOptions
+) -> tuple[Any, pl.DataFrame, tuple[str, ...]]:
+    """Return the samples of a source as a model takes them, what else is known of each, and notes.
+
+    Raises:
+        InputError: if the source is missing or damaged, or lacks a column.
+    """
+    if not isinstance(model, LowRankAutoencoder):
+        samples = read_whole(source, options, model.schema)
+        return samples.values, samples.about, samples.notes
+    layout, shape = model.input_format_, model.input_format_.sample_shape
+    schema = layout.schema or (None if layout.columns is None else schema_of(layout.columns))
+    if layout.schema is None:  # whose missing numbers are gaps
+        options = dataclasses.replace(options, missing="keep")
+    samples = read_whole(source, options, schema)
+    values = samples.values
+    if schema is not None:
+        names = [column.name for column in schema.columns]
+        values = pl.DataFrame(dict(zip(names, schema.decode(values), strict=True)))
+    elif values.shape[1:] != shape and values.ndim > 2:  # as the fitted samples were laid out
+        last = shape == (*values.shape[2:], values.shape[1])
+        values = np.moveaxis(values, 1, -1) if last else values.reshape(len(values), *shape)
+    return values, samples.about, samples.notes
 
 
-def sample_run(run: Run, data: Data, n: int, name: str | None, seed: int) -> Iterator[Tensor]:
-    """Return samples of a run, 500 at a time: images as bytes, others in their own units."""
+def sample_run(
+    run: Run, data: Data, n: int, name: str | None, seed: int, *, as_pictures: bool = True
+) -> Iterator[Tensor]:
+    """Return samples of a run, 500 at a time, in the units of its data.
+
+    Images are bytes if those of the data are, or with `as_pictures`; otherwise their values are
+    within the range of the data.
+    """
     model = run.model()
     density = fit_density(model, lambda: encode_all(model, subsample(data.train, FITTED)), name)
     codes = density.sample(n, torch.Generator().manual_seed(seed))
-    return (_decoded(model, part, data) for part in torch.split(codes, 500))
+    pictures = data.is_image and (as_pictures or data.train.dtype == torch.uint8)
+    return (_decoded(model, part, data, pictures=pictures) for part in torch.split(codes, 500))
 
 
-def _decoded(model: Autoencoder, codes: Tensor, data: Data) -> Tensor:
+def _decoded(model: Autoencoder, codes: Tensor, data: Data, *, pictures: bool) -> Tensor:
     made = decode_all(model, codes)
-    return as_bytes(data.unit(made)) if data.is_image else made
+    if pictures:
+        return as_bytes(data.unit(made))
+    if data.value_range is None:
+        return made
+    low, high = (limit * data.scale + data.shift for limit in data.value_range)
+    return torch.maximum(torch.minimum(made, high), low)
 
 
 def show_progress(batches: Iterator[Tensor], bar: ProgressBar) -> Iterator[Tensor]:
@@ -53,7 +95,7 @@ def write_samples(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> N
     if data.is_image:
         _write_images(out, batches, n, data)
     elif out.suffix == ".npy":
-        _write_array(out, (n, *data.shape), "float32", (part.numpy() for part in batches))
+        _write_array(out, (n, *data.shape), _dtype(data), (part.numpy() for part in batches))
     elif data.is_table and out.suffix == ".csv":
         _write_csv(out, batches, data)
     else:
@@ -65,7 +107,7 @@ def _write_images(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> N
     if out.suffix == ".npy":
         channels, height, width = data.shape
         blocks = (part.permute(0, 2, 3, 1).numpy() for part in batches)
-        _write_array(out, (n, height, width, channels), "uint8", blocks)
+        _write_array(out, (n, height, width, channels), _dtype(data), blocks)
         return
     if out.suffix:
         raise InputError(f"out must be a folder or an .npy file for images, got {str(out)!r}")
@@ -74,9 +116,11 @@ def _write_images(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> N
             (folder / f"{k:06}.png").write_bytes(encode_png(image.permute(1, 2, 0).numpy()))
 
 
-def _write_csv(out: Path, batches: Iterator[Tensor], data: Data) -> None:
-    import polars as pl
+def _dtype(data: Data) -> str:
+    return str(data.train.dtype).removeprefix("torch.")
 
+
+def _write_csv(out: Path, batches: Iterator[Tensor], data: Data) -> None:
     rows = torch.cat(list(batches)).numpy()
     if data.schema is not None:
         cells = data.schema.decode(rows)
@@ -89,7 +133,7 @@ def _write_csv(out: Path, batches: Iterator[Tensor], data: Data) -> None:
 
 
 def _write_array(
-    out: Path, shape: tuple[int, ...], dtype: str, blocks: Iterator["np.ndarray[Any, Any]"]
+    out: Path, shape: tuple[int, ...], dtype: str, blocks: Iterator[np.ndarray[Any, Any]]
 ) -> None:
     """Write an .npy file a block at a time, under another name until it is whole."""
     with temporary_folder(out.absolute().parent) as folder:

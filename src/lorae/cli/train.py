@@ -10,7 +10,7 @@ import tyro
 from lorae.cli.output import Json, print_answer
 from lorae.data.registry import check_source
 from lorae.errors import InputError
-from lorae.training.options import Options
+from lorae.training.options import Options, options_of
 from lorae.utils.files import read_json
 
 
@@ -112,7 +112,7 @@ def resumed_options(run: Path, options: Options, given: frozenset[str]) -> Optio
     """
     from lorae.training.run_folder import Run
 
-    return _change(Options.from_dict(Run.open(run).options), options, given)
+    return _change(options_of(Run.open(run)), options, given)
 
 
 def _change(saved: Options, options: Options, given: frozenset[str]) -> Options:

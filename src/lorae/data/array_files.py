@@ -41,12 +41,7 @@ def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
     or ``x_val``, with labels ``y_train``, ``y_test`` and ``y_val``, or else a single array, with
     labels ``y``. Names may be in capitals.
     """
-    with (
-        _explain_read_errors(path),
-        path.open("rb") as file,
-        np.load(file, allow_pickle=False) as archive,
-    ):
-        arrays = {key.lower(): archive[key] for key in archive.files}
+    arrays = _read_npz(path)
     x, x_test, y = _select_keys(path, arrays)
     train = as_samples(arrays[x], f"{x} in {path}", options.layout)
     check_finite(train, f"{x} in {path}", missing=options.missing)
@@ -65,6 +60,31 @@ def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
     y_test = f"y_{x_test.removeprefix('x_')}"
     split = Split(whole, whole_test, labels, _labels(path, arrays, y_test, len(test)))
     return _with_type(split, arrays[x], train, options)
+
+
+def load_arrays(path: Path) -> tuple[Array, Array | None]:
+    """Return all samples of an .npy or .npz file as they are, and their labels if it has any."""
+    if path.suffix.lower() == ".npy":
+        with _explain_read_errors(path):
+            return open_npy(path), None
+    arrays = _read_npz(path)
+    x, x_test, y = _select_keys(path, arrays)
+    keys = {x: y} | ({} if x_test is None else {x_test: f"y_{x_test.removeprefix('x_')}"})
+    samples = [arrays[key] for key in keys]
+    if len({part.shape[1:] for part in samples}) > 1:
+        raise InputError(f"{path} must hold samples of one shape, got {x} and {x_test} of two")
+    labels = [_labels(path, arrays, keys[key], len(arrays[key])) for key in keys]
+    some = [part for part in labels if part is not None]
+    return np.concatenate(samples), np.concatenate(some) if len(some) == len(labels) else None
+
+
+def _read_npz(path: Path) -> dict[str, Array]:
+    with (
+        _explain_read_errors(path),
+        path.open("rb") as file,
+        np.load(file, allow_pickle=False) as archive,
+    ):
+        return {key.lower(): archive[key] for key in archive.files}
 
 
 def _with_type(split: Split, array: Array, samples: Array, options: ReadOptions) -> Split:

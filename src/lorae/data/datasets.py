@@ -191,7 +191,7 @@ def read(
     network = "conv"
     if named:
         split, network = DATASETS[name].load(count, test_fraction, seed), DATASETS[name].network
-    elif _holds_images(path):
+    elif is_image_source(path):
         split = images.load(path, options, test_fraction=test_fraction, seed=seed)
         name = path.resolve().stem
     elif path.is_dir():
@@ -199,7 +199,7 @@ def read(
         skip_bad = options.skip_bad
         split = celeba.load(path, skip_bad=skip_bad) if name == "celeba" else mnist.load(path)
     else:
-        reader = READERS[_suffix(path)]
+        reader = READERS[source_suffix(path)]
         split, name = reader(path, options, test_fraction, seed), path.name.partition(".")[0]
     if count is not None:
         split = split.subsample(count, seed)
@@ -208,8 +208,8 @@ def read(
 
 def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> None:
     """Check that the source is of a kind that can be read, and that the options suit it."""
-    of_images = not named and _holds_images(path)
-    suffix = "" if named or path.is_dir() else _suffix(path)
+    of_images = not named and is_image_source(path)
+    suffix = "" if named or path.is_dir() else source_suffix(path)
     if not (named or path.is_dir() or of_images):
         _check_file(path, suffix)
     is_table = READERS.get(suffix) is load_table
@@ -244,13 +244,14 @@ def _check_file(path: Path, suffix: str) -> None:
         raise InputError(f"data must be a file or a folder, got {path}, which is neither")
 
 
-def _suffix(path: Path) -> str:
+def source_suffix(path: Path) -> str:
     """Return the suffix of a file in small letters, without that of gzip after a table."""
     path = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     return path.suffix.lower()
 
 
-def _holds_images(path: Path) -> bool:
+def is_image_source(path: Path) -> bool:
+    """Return whether a path is a folder or zip of images, and none of a data set's own layout."""
     if path.is_dir():
         return not (holds_mnist(path) or holds_celeba(path))
     return path.is_file() and path.suffix.lower() == ".zip"

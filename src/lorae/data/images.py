@@ -32,6 +32,7 @@ from tqdm import tqdm
 from lorae.data.archives import Files, digest, open_files
 from lorae.data.arrays import Array, write_npy
 from lorae.data.cache import load_or_create, log
+from lorae.data.deep_colour import DeepColour, is_deep_colour, select_lower_bits
 from lorae.data.locations import cache_folder
 from lorae.data.options import SIDE, ReadOptions
 from lorae.data.splits import Split, split_at_random
@@ -52,7 +53,7 @@ VALIDATION = ("val", "valid", "validation", "dev", "eval")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its remarks are not for users
 LONG = 2000  # images; decoding this many or more shows a progress bar
 BATCH = 256  # images decoded at a time
-VERSION = 2  # of the decoding; increase it when results change, so that old ones are not used
+VERSION = 3  # of the decoding; increase it when results change, so that old ones are not used
 T = TypeVar("T")
 
 
@@ -232,6 +233,11 @@ def _decode_all(
         log.warning("skipped %d files of %s: %s", len(bad), files.path, _reasons(bad))
 
 
+def count_frames(files: Files, names: Sequence[str]) -> list[int]:
+    """Return how many images each of some files holds."""
+    return [_read_header(files, name).frames for name in names]
+
+
 def _apply(
     function: Callable[[str], T], names: Sequence[str], bad: dict[str, str], title: str
 ) -> Iterator[tuple[str, T]]:
@@ -356,7 +362,8 @@ def _page_header(image: Image.Image, page: int, frames: int) -> Header:
     width, height = image.size
     if _is_rotated(image):
         width, height = height, width
-    kind = "floats" if image.mode == "F" else "16 bits" if image.mode.startswith("I") else "bytes"
+    deep = image.mode.startswith("I") or is_deep_colour(image)
+    kind = "floats" if image.mode == "F" else "16 bits" if deep else "bytes"
     return Header(height, width, _is_gray(image), kind, frames)
 
 
@@ -383,12 +390,22 @@ def _is_gray(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
 
 
-def _read_frames(files: Files, name: str) -> Iterator[Image.Image]:
+def _read_frames(files: Files, name: str) -> Iterator[Image.Image | DeepColour]:
     with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
         for page in _pages(image):
             image.seek(page)
+            deep = is_deep_colour(image)
             image.load()
-            yield ImageOps.exif_transpose(image)
+            whole = ImageOps.exif_transpose(image)
+            yield DeepColour(whole, _lower_bits(files, name, page)) if deep else whole
+
+
+def _lower_bits(files: Files, name: str, page: int) -> Image.Image:
+    with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
+        image.seek(page)
+        select_lower_bits(image)
+        image.load()
+        return ImageOps.exif_transpose(image)
 
 
 def _check_pixels(files: Files, name: str) -> None:
@@ -405,8 +422,13 @@ def _decode(
     return np.stack(frames)
 
 
-def _pixels(image: Image.Image, channels: int, kind: str, transform: CropResize) -> Array:
+def _pixels(
+    image: Image.Image | DeepColour, channels: int, kind: str, transform: CropResize
+) -> Array:
     """Return an image as C x H x W bytes, values of 16 bits, or its own values."""
+    if isinstance(image, DeepColour):
+        bands = np.moveaxis(image.values(), -1, 0)
+        return np.stack([np.asarray(transform.apply(Image.fromarray(band))) for band in bands])
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image).astype(np.float32)
         if not np.isfinite(values).all():

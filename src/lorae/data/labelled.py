@@ -104,7 +104,14 @@ def sample_coords(array: "xarray.DataArray", dim: Any) -> dict[Any, Any]:
 
 
 def load_labelled(path: Path, options: ReadOptions, test_fraction: float, seed: int) -> Split:
-    """Read a NetCDF or HDF5 file and hold out a fraction of its samples at random.
+    """Read a NetCDF or HDF5 file and hold out a fraction of its samples at random."""
+    samples, notes = read_labelled(path, options)
+    split = split_at_random(samples, None, test_fraction, seed)
+    return dataclasses.replace(split, notes=tuple(notes))
+
+
+def read_labelled(path: Path, options: ReadOptions) -> tuple[Array, list[str]]:
+    """Return the samples of a NetCDF or HDF5 file, N x C x grid, and notes.
 
     All variables with the dimensions of the largest one are read, as channels, or those that
     `columns` names.
@@ -119,9 +126,7 @@ def load_labelled(path: Path, options: ReadOptions, test_fraction: float, seed: 
         raise InputError(f"{path} must be a NetCDF or HDF5 file, got another ({error})") from None
     samples = as_samples(array.values, str(path), options.layout or layout_of(array.dims))
     check_finite(samples, str(path), missing=options.missing)
-    return dataclasses.replace(
-        split_at_random(samples, None, test_fraction, seed), notes=tuple(notes)
-    )
+    return samples, notes
 
 
 def _stack(

@@ -53,16 +53,12 @@ class Table:
 
 def load_table(path: Path, options: ReadOptions, test_fraction: float, seed: int) -> Split:
     """Read a table and hold out a fraction of its rows at random."""
-    if path.suffix.lower() == ".parquet":
-        table = Table(path, _read_parquet(path))
-    else:
-        text = read_text_table(path, options)
-        table = Table(path, text.frame, text.decimal, text.first_line, text.notes)
+    table = read_table(path, options)
     frame, notes = select_columns(table.frame, options)
-    frame, kept, empty = _drop_empty(frame)
+    frame, kept, empty = drop_empty(frame)
     levels = find_categories(table, frame, options)
     numbers = frame.select(name for name in frame.columns if name not in levels)
-    values = _as_numbers(table, numbers, kept, options.missing)
+    values = to_matrix(table, numbers, kept, options.missing)
     notes = [*table.notes, *notes, *empty, *_point_at(numbers.columns, values)]
     names, schema = tuple(frame.columns), None
     if levels:
@@ -72,7 +68,7 @@ def load_table(path: Path, options: ReadOptions, test_fraction: float, seed: int
         )
         schema = Schema(tuple(columns))
         names = schema.value_names
-        one_hot = _as_one_hot(table, frame, kept, levels, options.missing)
+        one_hot = as_one_hot(table, frame, kept, levels, options.missing)
         values = np.concatenate([values, *one_hot], 1)
         notes.append(_describe_levels(levels))
     split = split_at_random(values, None, test_fraction, seed)
@@ -121,7 +117,7 @@ def _text_cells(column: pl.Series) -> pl.Series:
     return cells.zip_with(~missing, pl.repeat(None, len(cells), dtype=pl.String, eager=True))
 
 
-def _as_one_hot(
+def as_one_hot(
     table: Table, frame: pl.DataFrame, rows: Array, levels: dict[str, Column], missing: str
 ) -> list[Array]:
     """Return the values of each column of categories.
@@ -135,7 +131,12 @@ def _as_one_hot(
         if missing == "refuse" and (count := cells.null_count()):
             at = int(cells.is_null().arg_true()[0])
             _refuse_missing(table, {name: f"{count}, first in {table.row(int(rows[at]))}"})
-        found.append(column.encode(cells.to_list()))
+        levels_of = {str(level).lower(): level for level in column.levels or ()}
+        if set(levels_of) == {"true", "false"}:  # True in one file is true in another
+            found.append(column.encode([levels_of.get((x or "").lower(), x) for x in cells]))
+        else:
+            as_text = {str(level): level for level in column.levels or ()}
+            found.append(column.encode([as_text.get(x, x) for x in cells.to_list()]))
     return found
 
 
@@ -144,6 +145,14 @@ def _describe_levels(levels: dict[str, Column]) -> str:
     return (
         f"columns of categories (how many): {shorten_list(counts)}; to leave one out, give --drop"
     )
+
+
+def read_table(path: Path, options: ReadOptions) -> Table:
+    """Read the cells of a table."""
+    if path.suffix.lower() == ".parquet":
+        return Table(path, _read_parquet(path))
+    text = read_text_table(path, options)
+    return Table(path, text.frame, text.decimal, text.first_line, text.notes)
 
 
 def select_columns(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, list[str]]:
@@ -211,7 +220,7 @@ def _describe(name: str) -> str:
     return f"column {name!r}" if name else "the first column, which has no name"
 
 
-def _drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
+def drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
     """Drop rows without any value, and columns with neither name nor value."""
     blank = frame.select(
         (pl.col(n).is_null() if t != pl.String else pl.col(n).fill_null("") == "").alias(n)
@@ -229,7 +238,7 @@ def _drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
     return frame.filter(rows), kept, notes
 
 
-def _as_numbers(table: Table, frame: pl.DataFrame, rows: Array, missing: str) -> Array:
+def to_matrix(table: Table, frame: pl.DataFrame, rows: Array, missing: str) -> Array:
     """Return all columns as float64, missing values as NaN.
 
     Raises:

@@ -23,9 +23,17 @@ from lorae.estimator.imputation import ImputationMixin
 from lorae.estimator.inputs import check_gaps, label_samples, read_samples, to_array, to_float
 from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import build_model, scaling
+from lorae.estimator.plotting import PlotMixin
 from lorae.estimator.serialization import load_fitted, save_fitted
 from lorae.estimator.statistics import TINY, fit_statistics
-from lorae.estimator.validation import check_n_components, check_training, is_integer
+from lorae.estimator.validation import (
+    check_n_components,
+    check_training,
+    describe_components,
+    describe_samples,
+    is_integer,
+    warn_about_samples,
+)
 from lorae.nn.autoencoder import Autoencoder, clone
 from lorae.nn.inference import decode_all, encode_all, squared_errors
 from lorae.training.devices import single_process
@@ -39,6 +47,7 @@ class LowRankAutoencoder(
     AnomalyMixin,
     GenerationMixin,
     ImputationMixin,
+    PlotMixin,
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
@@ -177,6 +186,9 @@ class LowRankAutoencoder(
             Diverged: if the loss is not finite.
 
         Warns:
+            DataWarning: if there are fewer than 10 samples, one is held out, half of them are
+                copies, one column has 99 % of the variance, or there are more components than
+                directions with variance.
             ConvergenceWarning: if no number of components predicts the values of held-out samples,
                 or the largest one is chosen.
         """
@@ -192,6 +204,14 @@ class LowRankAutoencoder(
         check_n_components(self.n_components, n, values)
         self.history_: list[dict[str, Any]] = []
         setting = self._setting(n)
+        warn_about_samples(
+            describe_samples(
+                samples,
+                setting.held_out,
+                self.input_format_.columns,
+                standardize=self.standardize,
+            )
+        )
         with GENERATOR_LOCK, temporary_seed(setting.seed):
             trained, self.n_components_interval_, self.path_ = fit_components(
                 self.n_components,
@@ -204,6 +224,8 @@ class LowRankAutoencoder(
             self._set_model(NestedModel.from_objective(trained.objective), samples)
         self.best_step_, self.fill_weight_ = trained.best_step, trained.fill_weight.numpy()
         ratio = (trained.scale / self.model_.scale).double().square().mean()
+        if is_integer(self.n_components):
+            warn_about_samples(describe_components(self.explained_variance_ratio_))
         self.calibration_ = trained.held_out_errors.numpy() * float(ratio) * self.unit_**2
         return self
 

@@ -20,6 +20,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -30,6 +31,7 @@ from sklearn.model_selection import train_test_split
 
 from lorae.errors import InputError
 from lorae.estimator.estimator import LowRankAutoencoder
+from lorae.estimator.path_folder import PathFolder
 from lorae.nn.autoencoder import Autoencoder
 from lorae.utils.intervals import Interval
 from lorae.utils.plots import Curve, plot_curves
@@ -195,6 +197,7 @@ def lorae_path(
     validation_fraction: float = 0.1,
     distance: Callable[[Autoencoder], float] | None = None,
     random_state: int = 0,
+    folder: Path | None = None,
     **options: Any,
 ) -> RankPath:
     """Train a model of each rank, and return them with their held-out errors.
@@ -207,6 +210,8 @@ def lorae_path(
             most 0.5.
         distance: a distance between generated and real samples, stored with each point.
         random_state: seed of weights, batches and held-out samples.
+        folder: where to write each model and its figures as soon as it is trained. Those that an
+            earlier call with the same samples and arguments left there are not trained again.
         options: further arguments of :class:`lorae.LowRankAutoencoder`.
 
     Raises:
@@ -225,8 +230,13 @@ def lorae_path(
     held_out = max(2, round(validation_fraction * len(X)))
     kept, test = train_test_split(X, test_size=held_out, random_state=random_state)
     values, fewest = int(np.prod(np.shape(X)[1:])), len(kept)
+    asked = options | {"validation_fraction": validation_fraction, "random_state": random_state}
+    store = None if folder is None else PathFolder.of(folder, X, asked)
     points = []
     for rank in _check_ranks(ranks, min(values, fewest)):
+        if store is not None and (found := store.read(rank)) is not None:
+            points.append(PathPoint(**found))
+            continue
         start = time.perf_counter()
         reducer = LowRankAutoencoder(n_components=rank, random_state=random_state, **options)
         errors, deviations = reducer.fit(kept).squared_errors(test)
@@ -243,6 +253,8 @@ def lorae_path(
                 distance=None if distance is None else distance(reducer.model_),
             )
         )
+        if store is not None:
+            store.write(points[-1])
     return RankPath(tuple(points))
 
 
@@ -300,7 +312,12 @@ def _rank(point: PathPoint | None) -> int | None:
 
 
 def lorae_paths(
-    X: Any, *, seeds: Sequence[int] = (0, 1, 2), n_jobs: int | None = None, **options: Any
+    X: Any,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    n_jobs: int | None = None,
+    folder: Path | None = None,
+    **options: Any,
 ) -> SeededPath:
     """Return the paths of several seeds, with intervals over them.
 
@@ -310,6 +327,7 @@ def lorae_paths(
         n_jobs: number of processes, each with one thread; -1 for one on every core. The result
             does not depend on it. By default the paths are computed one after the other in this
             process, with all its threads.
+        folder: as of :func:`lorae_path`, with a folder `seed-N` for each seed.
         options: keyword arguments of :func:`lorae_path`, except `random_state`.
 
     Raises:
@@ -332,11 +350,13 @@ def lorae_paths(
     if "random_state" in options:
         raise InputError("random_state must not be given to lorae_paths: give seeds")
     start = time.perf_counter()
+    folders = [None if folder is None else folder / f"seed-{seed}" for seed in seeds]
+    jobs = [(seed, options | {"folder": one}) for seed, one in zip(seeds, folders, strict=True)]
     if n_jobs is None:
-        paths = [lorae_path(X, random_state=seed, **options) for seed in seeds]
+        paths = [lorae_path(X, random_state=seed, **one) for seed, one in jobs]
     else:
         run = joblib.Parallel(n_jobs=n_jobs, backend="loky")
-        found = run(joblib.delayed(_path_in_process)(X, seed, options) for seed in seeds)
+        found = run(joblib.delayed(_path_in_process)(X, *job) for job in jobs)
         paths = [path for path, _ in found]
         for warning in (one for _, caught in found for one in caught):
             warnings.warn(warning, stacklevel=2)

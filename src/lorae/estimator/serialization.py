@@ -18,7 +18,7 @@ from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import add_linear_layers
 from lorae.nn.autoencoder import Architecture, Autoencoder
 from lorae.nn.serialization import rebuild
-from lorae.utils.tensor_files import load_tensors, save_tensors
+from lorae.utils.tensor_files import load_tensors, read_description, save_tensors
 
 VERSION = 4
 _KIND = "LowRankAutoencoder"
@@ -74,6 +74,15 @@ def save_fitted(path: Path, arguments: dict[str, Any], attributes: dict[str, Any
     save_tensors(
         path, {k: t.clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}, about
     )
+
+
+def holds_estimator(path: Path) -> bool:
+    """Return whether a file was written by :func:`save_fitted`, by its header."""
+    try:
+        about = read_description(path)
+    except InputError:
+        return False
+    return isinstance(about, dict) and about.get("kind") == _KIND
 
 
 def load_fitted(

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lorae.data.columns import Schema
 from lorae.errors import InputError
 from lorae.linalg import spectral
 from lorae.nn import folding, networks
@@ -104,6 +105,9 @@ class Autoencoder(nn.Module):
         architecture: how encoder, bridge and decoder were built, by :func:`build` or
             :func:`lorae.wrap`; a model without one cannot be saved.
 
+    Attributes:
+        schema: the columns of a table; :func:`lorae.load` sets those of a run.
+
     Example:
         >>> model = build(Architecture("conv", (1, 8, 8), latent=4, bridge="low-rank"))
         >>> x = torch.rand(5, 1, 8, 8)
@@ -133,6 +137,7 @@ class Autoencoder(nn.Module):
         self.prior = prior
         self.inverts = inverts
         self.architecture = architecture
+        self.schema: Schema | None = None
         # A float64 shift keeps its digits, so that columns far from 0 are centred before they are
         # rounded to the type of the networks, which is that of the scale.
         wide = isinstance(shift, Tensor) and shift.dtype == torch.float64
@@ -156,19 +161,77 @@ class Autoencoder(nn.Module):
         """Return s(x), the samples in the units of the networks."""
         return (x.to(self.shift.dtype) - self.shift).to(self.scale.dtype) / self.scale
 
-    def encode(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n l"]:
-        """Return the codes z of samples in the units of the data."""
-        codes: Tensor = self.bridge(self.encoder(self.scaled(x)))
-        return codes
+    def encode(self, x: Any) -> Any:
+        """Return the codes z of samples in the units of the data.
 
-    def decode(self, z: Float[Tensor, "n l"]) -> Float[Tensor, "n *shape"]:
-        """Return the samples, in the units of the data, that codes decode to."""
+        Args:
+            x: a tensor of floats n x shape, through which gradients flow. Arrays, data frames and
+                tensors of bytes are read as the training data were, in batches and in evaluation
+                mode: columns are found by name, images may be n x h x w or have their channels
+                last, bytes are divided by 255.
+
+        Returns:
+            n x l: a tensor for a tensor, else an array.
+
+        Raises:
+            InputError: if an array or a frame does not suit the model.
+
+        Example:
+            >>> import numpy as np
+            >>> model = build(Architecture("conv", (1, 8, 8), latent=4))
+            >>> model.encode(np.zeros((5, 8, 8), np.uint8)).shape
+            (5, 4)
+        """
+        if not (isinstance(x, Tensor) and x.is_floating_point()):
+            from lorae.nn import arrays
+
+            return arrays.encode(self, x)
+        return self.bridge(self.encoder(self.scaled(x)))
+
+    def decode(self, z: Any) -> Any:
+        """Return the samples, in the units of the data, that codes decode to.
+
+        Args:
+            z: n x l, a tensor, through which gradients flow, or an array.
+
+        Returns:
+            n x shape: a tensor for a tensor, else an array.
+
+        Raises:
+            InputError: if an array has another shape or no finite numbers.
+        """
+        if not isinstance(z, Tensor):
+            from lorae.nn import arrays
+
+            return arrays.decode(self, z)
         samples: Tensor = self.decoder(z)
         return samples * self.scale + self.shift
 
+    def reconstruct(self, x: Any) -> Any:
+        """Return what is left of samples in their codes, as `decode(encode(x))`.
+
+        Args:
+            x: samples as in :meth:`encode`.
+
+        Returns:
+            The same container, layout and units as those of `x`; of a frame, the columns that the
+            model was trained on.
+
+        Example:
+            >>> import pandas as pd
+            >>> model = build(Architecture("mlp", (2,), latent=1, value_range=None))
+            >>> frame = pd.DataFrame({"b": [1.0, 2.0], "a": [3.0, 4.0]})
+            >>> list(model.reconstruct(frame).columns)
+            ['b', 'a']
+        """
+        from lorae.nn import arrays
+
+        return arrays.reconstruct(self, x)
+
     def forward(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Return the reconstruction, decode(encode(x))."""
-        return self.decode(self.encode(x))
+        reconstruction: Tensor = self.decode(self.encode(x))
+        return reconstruction
 
     def fold(self) -> "Autoencoder":
         """Return a copy whose encoder has absorbed the bridge, as the paper does for inference.

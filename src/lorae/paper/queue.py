@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NotRequired, Self, TypedDict, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -33,7 +33,8 @@ from lorae.data.datasets import Data
 from lorae.errors import Diverged, InputError
 from lorae.training.options import DataOptions, Options
 from lorae.training.run_folder import MACHINES, Run, environment
-from lorae.utils.files import read_json, write_json
+from lorae.utils.files import read_json
+from lorae.utils.records import check_json, unseal, write_record
 
 _PAUSE = 1.0  # seconds between two checks of the results of other workers
 
@@ -118,6 +119,14 @@ class Cell:
         return self.key if self.options is None else _digest(portable_options(self.options))
 
 
+class Record(TypedDict):
+    """The result of a cell, in its file."""
+
+    cell: dict[str, Any]
+    data: NotRequired[str | None]
+    result: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Queue:
     """A folder of results and trainings.
@@ -162,8 +171,7 @@ class Queue:
         path = self._path(cell)
         if not path.is_file():
             return None
-        record: dict[str, Any] = read_json(path)
-        return record
+        return _read(path)
 
     def done(self, cells: Iterable[Cell]) -> int:
         """Return how many of the cells have a result."""
@@ -257,7 +265,7 @@ class Queue:
             "commit": commit(),
             "environment": environment(),
         }
-        write_json(self._path(cell), record)
+        write_record(self._path(cell), record)
         return True
 
     def train(self, options: Options, data: Data) -> Run:
@@ -335,16 +343,30 @@ def portable_options(options: Options) -> dict[str, Any]:
     return {k: v for k, v in fields.items() if k not in MACHINES and k not in unset}
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """Return a record; those from before there were checksums have none.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    content = read_json(path)
+    if isinstance(content, dict) and "checksum" not in content:
+        check_json(content, Record, repr(str(path)))
+        return content
+    found: dict[str, Any] = unseal(content, repr(str(path)), Record)
+    return found
+
+
 def _convert(path: Path) -> None:
     """Name the measure of a record by its name instead of its function, and file it again."""
-    record = read_json(path)
+    record = _read(path)
     module, _, function = record["cell"]["measure"].rpartition(".")
     if not module:
         return
     cell = record["cell"] | {"measure": _RENAMED.get(function, function)}
     target = path.with_name(f"{_digest(cell)}.json")
     if not target.is_file():
-        write_json(target, record | {"cell": cell})
+        write_record(target, record | {"cell": cell})
     path.unlink()
 
 

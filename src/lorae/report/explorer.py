@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from sklearn.neighbors import NearestNeighbors
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.estimator.coordinates import Coordinates, principal_coordinates
-from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import encode_all
+from lorae.estimator.estimator import LowRankAutoencoder
+from lorae.estimator.inputs import read_samples, to_float
+from lorae.estimator.serialization import holds_estimator
+from lorae.nn.autoencoder import Autoencoder, clone
+from lorae.nn.inference import decode_all, encode_all
 from lorae.report import browser_decoder, explorer_page, explorer_views
 from lorae.report.browser_decoder import Unsupported, encode_floats
 from lorae.report.code_space import CodeSpace, metric_samples
@@ -25,7 +29,7 @@ from lorae.report.explorer_views import View
 from lorae.report.runs import printable
 from lorae.sampling.registry import fit_density
 from lorae.training.options import data_of
-from lorae.training.run_folder import Run
+from lorae.training.run_folder import Run, check_output_file
 from lorae.utils.files import write_atomic
 from lorae.utils.samples import as_float, subsample
 
@@ -138,6 +142,71 @@ def explore_run(run: Run, path: Path, *, density: str | None = None) -> Path:
         ),
         draws=found.sample(DRAWS, _generator()),
         title=f"{run.name} on {data.name}",
+    )
+
+
+def explore(
+    source: str | Path | Run | LowRankAutoencoder,
+    out: str | Path | None = None,
+    *,
+    samples: Any = None,
+    labels: Sequence[Any] | None = None,
+) -> Path:
+    """Write a page in which the decoder of a run or an estimator can be played with, offline.
+
+    Args:
+        source: a finished run, or its folder; or a fitted estimator, or the file it was saved to.
+        out: the HTML file, replaced if it exists; by default explorer.html in the run folder, or
+            in the working directory for an estimator.
+        samples: of an estimator, samples to show; by default decoded codes of training samples.
+        labels: of an estimator, a label for each of the samples.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: if the run has not ended, its data are missing or its model is a GAN; or if
+            the source has samples of its own.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> X = torch.randn(60, 4)
+        >>> reducer = LowRankAutoencoder(n_components=2, steps=5).fit(X)
+        >>> explore(reducer, Path(mkdtemp()) / "page.html", samples=X).name
+        'page.html'
+    """
+    if isinstance(source, str | Path) and holds_estimator(Path(source)):
+        source = LowRankAutoencoder.load(source)
+    if isinstance(source, LowRankAutoencoder):
+        return _explore_estimator(source, Path(out or "explorer.html"), samples, labels)
+    if samples is not None or labels is not None:
+        raise InputError("samples and labels must be left to a run, which has data of its own")
+    run = source if isinstance(source, Run) else Run.open(source)
+    return explore_run(run, check_output_file(Path(out or run.path / "explorer.html")))
+
+
+def _explore_estimator(
+    estimator: LowRankAutoencoder, path: Path, X: Any, labels: Sequence[Any] | None
+) -> Path:
+    """Write the explorer of an estimator, in the units of its samples."""
+    check_is_fitted(estimator)
+    model, layout = clone(estimator.model_).cpu(), estimator.input_format_
+    if estimator.offset_.any():
+        model.shift = model.shift.double() + torch.from_numpy(estimator.offset_)
+    if X is None:
+        shown = decode_all(model, estimator.codes_)
+    else:
+        shown = to_float(layout.to_tensor(read_samples(X)[0]))
+    names = layout.columns
+    return write_explorer(
+        path,
+        model,
+        shown,
+        labels=labels,
+        columns=names,
+        shares=estimator.explained_variance_ratio_.clip(0).tolist(),
+        errors_by_rank=[(point.rank, point.error) for point in estimator.path_],
+        title="LowRankAutoencoder" + (" (decoded codes of training samples)" if X is None else ""),
     )
 
 

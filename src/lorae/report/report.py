@@ -16,6 +16,7 @@ from lorae.linalg import spectral
 from lorae.report.explorer_page import templates
 from lorae.report.runs import MATRIX_THRESHOLDS, RunSummary, read_runs
 from lorae.report.sections import Section, image_side
+from lorae.report.sweeps import group_by_data
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run
@@ -57,12 +58,9 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
 
 
 def _sections(runs: Sequence[RunSummary]) -> list[Section]:
-    by_data: dict[str, list[RunSummary]] = {}
-    for run in runs:
-        by_data.setdefault(run.checksum, []).append(run)
     return [
         Section(f"s{number}", part, data_of(part[0].folder), image_side(runs))
-        for number, part in enumerate(by_data.values())
+        for number, part in enumerate(group_by_data(runs))
     ]
 
 

@@ -19,6 +19,7 @@ from lorae.report.code_space import CodeSpace, principal_space
 from lorae.report.figures import Figure
 from lorae.report.runs import Headline, RunSummary, printable
 from lorae.report.sample_grids import sample_grid
+from lorae.report.sweeps import Sweep
 from lorae.sampling.registry import density_for, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.utils.intervals import Interval
@@ -91,14 +92,29 @@ class Section:
         return f"{train:,} training and {test:,} test samples of {kind}"
 
     @cached_property
+    def shown(self) -> list[RunSummary]:
+        """The runs that were trained on the same samples as the first; only they have pictures."""
+        return [run for run in self.runs if run.checksum == self.runs[0].checksum]
+
+    @cached_property
     def reconstructing(self) -> list[RunSummary]:
-        """The runs whose models reconstruct."""
+        """Those of them whose models reconstruct."""
+        return [run for run in self.shown if run.reconstructs]
+
+    @cached_property
+    def compared(self) -> list[RunSummary]:
+        """All runs whose models reconstruct."""
         return [run for run in self.runs if run.reconstructs]
 
     @cached_property
     def headline(self) -> Headline | None:
         """The runs to name first, None if no model reconstructs."""
-        return Headline.of(self.reconstructing) if self.reconstructing else None
+        return Headline.of(self.compared) if self.compared else None
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """The runs by their settings, over seeds and weights."""
+        return Sweep.of(self.compared)
 
     @cached_property
     def spectra(self) -> list[Figure]:
@@ -122,15 +138,15 @@ class Section:
             Figure(linear, alt, "Singular values, linear scale"),
             Figure(log, alt, "Singular values, log scale"),
         ]
-        if len(self.reconstructing) > 2:
+        if len(self.compared) > 2:
             points = [
                 run.curve([run.rank], [run.error], (run.rank, run.error, run.name))
-                for run in self.reconstructing
+                for run in self.compared
             ]
             plot = plot_points(points, (f"rank at {RANK_THRESHOLD:g}", "test error"), integer="x")
             alt = "; ".join(
                 f"{run.name}: test error {run.error:.4g} at rank {run.rank}"
-                for run in self.reconstructing
+                for run in self.compared
             )
             figures.append(Figure(plot, alt, "Test error against rank"))
         return figures
@@ -225,7 +241,7 @@ class Section:
     @cached_property
     def interpolations(self) -> list[Figure]:
         """Grids of images between pairs of test images."""
-        return [self._interpolations(run) for run in self.runs]
+        return [self._interpolations(run) for run in self.shown]
 
     @torch.no_grad()
     def _interpolations(self, run: RunSummary) -> Figure:
@@ -254,7 +270,7 @@ class Section:
         alt = f"{self.kind.capitalize()} decoded from random codes by {{}}"
         return [
             self._picture(self._generate(run, _IMAGES), alt.format(run.name), run)
-            for run in self.runs
+            for run in self.shown
         ]
 
     @torch.no_grad()
@@ -262,7 +278,8 @@ class Section:
         """Return samples decoded from the prior, or from a Gaussian fitted to training codes."""
         size = max(1, min(500, 4_000_000 // self.fitted[0].numel()))
         density = fit_density(run.model, lambda: encode_all(run.model, self.fitted, size))
-        return run.model.decode(density.sample(n, _generator()))
+        samples: Tensor = run.model.decode(density.sample(n, _generator()))
+        return samples
 
     @cached_property
     def spaces(self) -> list[CodeSpace]:
@@ -316,7 +333,7 @@ class Section:
                 self.data,
                 self.side,
             )
-            for run in self.runs
+            for run in self.shown
         ]
 
     @cached_property
@@ -371,7 +388,7 @@ class Section:
         """A histogram of each of the first columns, in the test data and in generated samples."""
         samples = {
             run.style: self.data.round_categories(self._generate(run, _VECTORS))
-            for run in self.runs
+            for run in self.shown
         }
         figures = []
         for k, name in enumerate(self.columns[:_HISTOGRAMS]):

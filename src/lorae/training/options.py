@@ -307,6 +307,13 @@ def _settings(chosen: Method, paper: dict[str, int] | None, latent: int) -> dict
     return {name: value for name, value in defaults.items() if name in chosen.settings}
 
 
+def options_of(run: "Run") -> Options:
+    """Return the options that a run was started with, wherever its folder is now."""
+    options = Options.from_dict(run.options)
+    file = run.data_file
+    return options if file is None else dataclasses.replace(options, data=str(file.resolve()))
+
+
 def data_of(run: "Run") -> "Data":
     """Return the data that a run was trained on.
 
@@ -316,6 +323,6 @@ def data_of(run: "Run") -> "Data":
     Raises:
         InputError: if they are no longer there, or have changed.
     """
-    data = Options.from_dict(run.options).load()
+    data = options_of(run).load()
     run.check_data(data.checksum)
     return data

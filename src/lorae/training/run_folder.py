@@ -3,6 +3,7 @@
 ====================== =======================================================================
 `config.json`          the resolved options, the data's checksum and the environment
 `metrics.jsonl`        one JSON object per line: errors and spectra in the course of training
+`data.npy`             the samples, if they were given in memory; `data.parquet` for a data frame
 `model.safetensors`    the trained model, once training has ended
 `checkpoint/`          the state to resume from
 `report.html`          the report, if one was written
@@ -30,6 +31,7 @@ from lorae.utils.files import check_new_folder, remove_leftovers, write_atomic
 from lorae.utils.records import read_record, seal, unseal, write_record
 
 if TYPE_CHECKING:
+    from lorae.data.columns import Schema
     from lorae.nn.autoencoder import Autoencoder
 
 PARTS = {"config.json", "metrics.jsonl", "model.safetensors"}
@@ -46,6 +48,9 @@ class DataRecord(TypedDict):
     train: int
     test: int
     shape: list[int]
+    columns: NotRequired[list[str] | None]
+    schema: NotRequired[dict[str, Any] | None]
+    file: NotRequired[str | None]
 
 
 class Config(TypedDict):
@@ -114,6 +119,11 @@ class Run:
         """Whether the folder holds a run, finished or not."""
         return (self.path / "config.json").is_file()
 
+    def _repr_html_(self) -> str:
+        from lorae.training.notebook import run_html
+
+        return run_html(self)
+
     @property
     def finished(self) -> bool:
         """Whether training has ended and left a model."""
@@ -145,6 +155,24 @@ class Run:
         """The resolved options of training."""
         options: dict[str, Any] = self.about["options"]
         return options
+
+    @property
+    def data_file(self) -> Path | None:
+        """The file of samples that were given in memory."""
+        name = self.about["data"].get("file")
+        return None if name is None else self.path / name
+
+    @property
+    def schema(self) -> "Schema | None":
+        """The columns of a table."""
+        from lorae.data.columns import Schema
+        from lorae.data.frames import schema_of
+
+        data = self.about["data"]
+        if (fields := data.get("schema")) is not None:
+            return Schema.from_dict(fields)
+        columns = data.get("columns")
+        return None if columns is None else schema_of(columns)
 
     @cached_property
     def identity(self) -> str:
@@ -195,7 +223,8 @@ class Run:
                 if path.exists():
                     path.replace(path.with_stem(f"{path.stem}-{old}"))
         before = [*self.about.get("continued_from", []), old]
-        about = self.about | {"options": options, "continued_from": before}
+        kept = options | {"data": self.options["data"]}  # the folder may have moved
+        about = self.about | {"options": kept, "continued_from": before}
         write_record(self.path / "config.json", about)
 
     def _create(self, about: dict[str, Any]) -> None:
@@ -227,6 +256,7 @@ class Run:
     def _check_same(self, about: dict[str, Any]) -> None:
         then, now = self.options, json.loads(json.dumps(about["options"]))
         free = MACHINES | ({"steps"} if now["steps"] > then["steps"] else set())
+        free |= set() if self.data_file is None else {"data"}
         differing = [k for k in now if k not in free and then.get(k) != now[k]]
         if differing:
             changes = "; ".join(f"{k} was {then.get(k)} and is now {now[k]}" for k in differing)
@@ -336,6 +366,7 @@ class Run:
                 f"{str(self.path / 'model.safetensors')!r} is not the model that this run ended "
                 "with: its checksum differs from that in metrics.jsonl"
             )
+        model.schema = self.schema
         return model
 
 

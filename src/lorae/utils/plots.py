@@ -14,9 +14,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from lorae.utils.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,6 +54,27 @@ _STYLE = {
     "xtick.color": "#59626d",
     "ytick.color": "#59626d",
 }
+
+
+class Svg(bytes):
+    """The content of an SVG file, which a notebook shows as a picture.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> Svg(b"<svg/>").save(Path(mkdtemp()) / "a.svg").name
+        'a.svg'
+    """
+
+    def _repr_svg_(self) -> str:
+        return self.decode()
+
+    def __repr__(self) -> str:
+        return f"<plot of {len(self):,} bytes; save(path) writes it>"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, atomically, and return its path."""
+        write_atomic(Path(path), self)
+        return Path(path)
 
 
 @dataclass(frozen=True)
@@ -162,7 +186,7 @@ def plot_points(
 def plot_labelled(
     x: Sequence[float],
     y: Sequence[float],
-    groups: Sequence[int] | None,
+    groups: Sequence[Any] | None,
     labels: Sequence[str],
 ) -> bytes:
     """Return an SVG file with points coloured by group, up to 10 of which a legend names.
@@ -183,6 +207,37 @@ def plot_labelled(
                 u, v = [x[k] for k in rows], [y[k] for k in rows]
                 axes.plot(u, v, "o", color=colour, markersize=2.5, alpha=0.8, label=str(kind))
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), handletextpad=0, markerscale=2)
+    return content.getvalue()
+
+
+def plot_images(
+    images: "np.ndarray[Any, Any]", rows: Sequence[str], columns: Sequence[str]
+) -> bytes:
+    """Return an SVG file with a grid of images, all in one range of gray or of colours.
+
+    Args:
+        images: rows x columns x c x h x w; three or more channels are shown as colours.
+        rows: the name of each row.
+        columns: the name of each column.
+    """
+    channels = 3 if images.shape[2] >= 3 else 1
+    low, high = float(images.min()), float(images.max())
+    shown = ((images[:, :, :channels] - low) / max(high - low, 1e-30)).transpose(0, 1, 3, 4, 2)
+    gap = max(1, images.shape[-1] // 16)
+    padded = np.pad(shown, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
+    height, width = padded.shape[2:4]
+    grid = padded.swapaxes(1, 2).reshape(len(rows) * height, len(columns) * width, channels)
+    with _axes(("", ""), height=0.5 + 3.2 * len(grid) / grid.shape[1]) as (axes, content):
+        axes.imshow(grid.squeeze(-1) if channels == 1 else grid, cmap="gray", vmin=0, vmax=1)
+        axes.grid(visible=False)
+        centres = [
+            (np.arange(n) + 0.5) * size - gap / 2 - 0.5
+            for n, size in ((len(columns), width), (len(rows), height))
+        ]
+        axes.set_xticks(centres[0], columns)
+        axes.set_yticks(centres[1], rows)
+        axes.tick_params(length=0, labelsize=8 if len(columns) <= 6 else 6.5)
+        axes.spines[:].set_visible(False)
     return content.getvalue()
 
 

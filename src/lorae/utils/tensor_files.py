@@ -77,8 +77,25 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
 
 def read_checksum(path: Path) -> str:
     """Return the checksum in the header of a file that :func:`load_tensors` has read."""
+    return str(_read_header(path)["checksum"])
+
+
+def read_description(path: Path) -> Any:
+    """Return the description in a file of :func:`save_tensors`, and read no tensor.
+
+    Raises:
+        InputError: if it has none.
+    """
+    try:
+        return json.loads(_read_header(path)["about"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{str(path)!r} was not written by lorae, or is damaged") from None
+
+
+def _read_header(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
-        return str(json.loads(file.metadata()["lorae"])["checksum"])
+        header: dict[str, Any] = json.loads(file.metadata()["lorae"])
+        return header
 
 
 def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:

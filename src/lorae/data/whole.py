@@ -1,0 +1,92 @@
+"""All samples of a source in their order, without a split, for a model that is trained already."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lorae.data.archives import open_files
+from lorae.data.array_files import load_arrays
+from lorae.data.arrays import as_samples
+from lorae.data.columns import Schema
+from lorae.data.datasets import READERS, is_image_source, read, source_suffix
+from lorae.data.frames import schema_of, select_values
+from lorae.data.images import CropResize, count_frames, decode
+from lorae.data.labelled import load_labelled, read_labelled
+from lorae.data.options import ReadOptions
+from lorae.data.registry import DATASETS, check_source
+from lorae.data.tables import drop_empty, load_table, read_table
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples, and what the source says of each besides its values.
+
+    Attributes:
+        values: n x D numbers, or images in the layout and the units of the source.
+        about: n rows: the other columns of a table, the names of files, labels; without columns if
+            there is nothing to say.
+        notes: what was guessed, one sentence each.
+    """
+
+    values: Any
+    about: pl.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+def read_whole(source: str | Path, options: ReadOptions, schema: Schema | None = None) -> Samples:
+    """Return all samples of a named set or a path, in their order.
+
+    Args:
+        source: as of :func:`lorae.data.load`.
+        options: how it is read.
+        schema: the columns of a table that are values; by default all, as numbers.
+
+    Raises:
+        InputError: if the source is missing or damaged, or a column is missing or no number.
+    """
+    check_source(source)
+    name, path = str(source), Path(source).expanduser()
+    if name not in DATASETS and is_image_source(path):
+        return _read_images(path, options)
+    reader = None if name in DATASETS or path.is_dir() else READERS.get(source_suffix(path))
+    if reader is load_table:
+        return _read_table(path, options, schema)
+    if reader is load_labelled:
+        values, notes = read_labelled(path, options)
+        return Samples(values, pl.DataFrame(), tuple(notes))
+    if reader is not None:
+        values, labels = load_arrays(path)
+        values = as_samples(values, name, options.layout) if options.layout else values
+        return Samples(values, _labels(labels))
+    data = read(source)
+    both = (data.train_labels, data.test_labels)
+    labels = None if None in both else np.concatenate([np.asarray(part) for part in both])
+    parts = ["train"] * len(data.train) + ["test"] * len(data.test)
+    values = np.concatenate([data.train.numpy(), data.test.numpy()])
+    return Samples(values, pl.DataFrame({"part": parts}).hstack(_labels(labels)))
+
+
+def _labels(labels: Any) -> pl.DataFrame:
+    one = labels is not None and labels.ndim == 1
+    return pl.DataFrame({"label": labels} if one else {})
+
+
+def _read_table(path: Path, options: ReadOptions, schema: Schema | None) -> Samples:
+    table = read_table(path, options)
+    frame, rows, notes = drop_empty(table.frame)
+    schema = schema or schema_of(frame.columns)
+    values = select_values(table, frame, schema, rows, options.missing)
+    rest = frame.drop(column.name for column in schema.columns)
+    return Samples(values, rest, (*table.notes, *notes))
+
+
+def _read_images(path: Path, options: ReadOptions) -> Samples:
+    transform = CropResize(options.crop, options.size)
+    with open_files(path) as files:
+        names = {"train": list(files.names)}
+        arrays = decode(files, names, transform, skip_bad=False)[1]
+        counts = count_frames(files, names["train"])
+    return Samples(arrays["train"], pl.DataFrame({"file": np.repeat(names["train"], counts)}))
