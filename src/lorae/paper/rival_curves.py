@@ -102,6 +102,7 @@ ROWS = {
     "LoRAE, proximal, 0.3, 64 of 2,800": Row("lorae-proximal", 0.3, inner=HIDDEN),
     "LoRAE, proximal, 0.6, 64 of 2,800": Row("lorae-proximal", 0.6, inner=HIDDEN),
     "LoRAE, proximal, 1, 64 of 2,800": Row("lorae-proximal", 1.0, inner=HIDDEN),
+    "LoRAE, proximal, 1.5, 64 of 2,800": Row("lorae-proximal", 1.5, inner=HIDDEN),
     "LoRAE, data space, 3e-3, 64 of 2,800": Row("lorae-data-space", 3e-3, inner=HIDDEN),
 }
 
