@@ -62,10 +62,9 @@ class Report:
         """Write the report and print its path."""
         if not self.runs:
             raise InputError("runs must be at least one run folder, got none")
-        from lorae.estimator.serialization import holds_estimator
         from lorae.training.run_folder import check_output_file, find_runs
 
-        if len(self.runs) == 1 and holds_estimator(self.runs[0]):
+        if len(self.runs) == 1 and _is_estimator(self.runs[0]):
             out = check_output_file(self.out or self.runs[0].with_name("report.html"))
             self._report_estimator(self.runs[0], out)
             return
@@ -116,10 +115,9 @@ class Explore:
     def __call__(self) -> None:
         """Write the page and print its path."""
         check_density(self.density)
-        from lorae.estimator.serialization import holds_estimator
         from lorae.training.run_folder import Run, check_output_file
 
-        if holds_estimator(self.run):
+        if _is_estimator(self.run):
             self._explore_estimator()
             return
         if self.data is not None:
@@ -150,6 +148,15 @@ class Explore:
         print_answer(str(explore(estimator, out, samples=samples, labels=labels)))
         if self.open:
             open_page(out)
+
+
+def _is_estimator(path: Path) -> bool:
+    """Return whether a path is the file of a saved estimator."""
+    if not path.is_file():
+        return False
+    from lorae.estimator.serialization import holds_estimator
+
+    return holds_estimator(path)
 
 
 def open_page(path: Path) -> None:
