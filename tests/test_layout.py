@@ -62,6 +62,7 @@ TESTED_BY = {
 """Where modules, or all modules of a folder, are tested that have no test file of their own."""
 
 SPANNING = {
+    "cli/test_fuzz": "strange options through the command line",
     "cli/test_damage": "files of run folders that are damaged, and kills at every write",
     "nn/test_bridges": "laws that run through the list of bridges",
     "paper/test_slurm": "the command on a cluster",
