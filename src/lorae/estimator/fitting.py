@@ -62,9 +62,9 @@ def fit_components(
         return train_rank(count, refit=True), (count, count), []
     curve = _wide_curve(largest, build, samples, setting)
     if n_components == "auto":
-        held_out = split(samples, setting)[1]
+        parts = split(samples, setting)
         curve = refine(
-            curve, lambda rank: evaluate_model(train_rank(rank, refit=False).model, held_out)
+            curve, lambda rank: evaluate_model(train_rank(rank, refit=False).model, *parts)
         )
         count, interval = curve.select(), curve.interval(setting.seed)
     else:

@@ -11,11 +11,18 @@ are measured for k codes, as shares of the variance:
 
 More codes always reproduce more of the noise in a sample, so e_k falls up to the number of values.
 Noise in one value says nothing about the others, so p_k stops falling at the number of coordinates
-that the values have in common. The number of components is the smallest k with
+that the values have in common.
+
+Codes can be too few although both errors are small: two for a sphere, on which the encoder then
+cuts it open. So a third quantity is the share of *torn* pairs: for a sample and a neighbour of it,
+the decoder at the middle of their codes is further from both reconstructions than the samples are
+from each other.
+
+The number of components is the smallest k with at most one torn pair in 5,000 and
 
 .. math::
-    e_k \le 0.001 \quad \text{or} \quad
-    p_k \le p_* + \max(\mathrm{se}, 0.005 (1 - p_*)),
+    e_k \le 0.002 \quad \text{or} \quad
+    p_k \le p_* + \max(\mathrm{se}, 0.002 (1 - p_*)),
 
 where the star is the k of the smallest prediction error, and se the standard error of the mean of
 :math:`p_k - p_*` over held-out samples. Prediction is used for samples of 8 or more values, and for
@@ -33,16 +40,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.estimator.nested import NestedModel
-from lorae.estimator.training import EXACT
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import evaluation_mode, predict_by_rounds, squared_errors
+from lorae.nn.inference import (
+    decode_all,
+    encode_all,
+    evaluation_mode,
+    predict_by_rounds,
+    squared_errors,
+)
 
-MATTERS = 0.005
-"""Share of what can be predicted that the number of components may lose."""
+TOLERANCE = 0.002
+"""Share of the variance, or of what can be predicted, that the number of components may lose."""
+MAX_TORN = 1 / 5000
+"""Share of the pairs of neighbours that may be torn."""
+_NEIGHBOURS = 3
+_MAX_PAIRED = 2000  # samples
 _HIDDEN = 5  # parts of the values, of which one is hidden at a time
 _MAX_SAMPLES = 300
 _GIVE_UP = 5  # ranks in a row without a smaller prediction error
@@ -77,6 +94,7 @@ class Curve:
             values; empty if these are too few.
         pca_errors: mean error of principal components, for each rank.
         deviations: squared deviations of the samples from the mean.
+        torn: share of the pairs of neighbours that are torn, for each rank; 0 if not measured.
     """
 
     ranks: tuple[int, ...]
@@ -84,6 +102,7 @@ class Curve:
     predictions: Float[Tensor, "q n"]
     pca_errors: Float[Tensor, " r"]
     deviations: Float[Tensor, " n"]
+    torn: Float[Tensor, " r"]
 
     @property
     def points(self) -> list[Point]:
@@ -105,31 +124,25 @@ class Curve:
             part if rows is None else part[..., rows] for part in parts
         )
         total = deviations.mean()
-        exact = [k for k, e in zip(self.ranks, errors.mean(1), strict=True) if e <= EXACT * total]
-        choices = exact[:1]
+        enough = errors.mean(1) <= TOLERANCE * total
         if len(predictions):
-            choices.append(self._predicts(torch.cat([deviations[None], predictions])))
-        return min(choices) if choices else self.ranks[-1]
+            predicts = _predicts_as_well(torch.cat([deviations[None], predictions]))
+            if predicts[0]:
+                return 0
+            enough[: len(predictions)] |= predicts[1:]
+        found = (enough & (self.torn <= MAX_TORN)).nonzero()
+        return self.ranks[int(found[0])] if len(found) else self.ranks[-1]
 
-    def _predicts(self, errors: Float[Tensor, "q n"]) -> int:
-        means = errors.mean(1)
-        best = int(means.argmin())
-        allowed = MATTERS * (means[0] - means[best])
-        for k, row in zip((0, *self.ranks), errors, strict=False):
-            more = row - errors[best]
-            standard_error = more.std() / len(more) ** 0.5
-            if more.mean() <= max(allowed, standard_error):
-                return k
-        raise AssertionError
-
-    def replace_row(self, rank: int, errors: Tensor, predictions: Tensor | None) -> "Curve":
+    def replace_row(
+        self, rank: int, errors: Tensor, predictions: Tensor | None, torn: float
+    ) -> "Curve":
         """Return a curve with other errors at a rank, which is one of its ranks."""
         row = self.ranks.index(rank)
-        both = [self.errors.clone(), self.predictions.clone()]
-        both[0][row] = errors
-        if predictions is not None and row < len(both[1]):
-            both[1][row] = predictions
-        return replace(self, errors=both[0], predictions=both[1])
+        parts = [self.errors.clone(), self.predictions.clone(), self.torn.clone()]
+        parts[0][row], parts[2][row] = errors, torn
+        if predictions is not None and row < len(parts[1]):
+            parts[1][row] = predictions
+        return replace(self, errors=parts[0], predictions=parts[1], torn=parts[2])
 
     def share(self, share: float) -> int:
         """Return the smallest rank that keeps a share of what the best one explains."""
@@ -145,6 +158,14 @@ class Curve:
         found = [self.select(rows) for rows in index]
         low, high = np.quantile(found, (0.05, 0.95), method="nearest")
         return int(low), int(high)
+
+
+def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
+    """Return for each row whether its errors are as small as those of the best row."""
+    more = errors - errors[errors.mean(1).argmin()]
+    allowed = TOLERANCE * more[0].mean()
+    standard_error = more.std(1) / more.shape[1] ** 0.5
+    return more.mean(1) <= standard_error.clamp(min=float(allowed))
 
 
 def levels(largest: int) -> tuple[int, ...]:
@@ -193,10 +214,14 @@ def measure(
         predictions=torch.stack(hidden) if hidden else errors[0].new_empty(0, len(x)),
         pca_errors=unit * left / values,
         deviations=unit * energy / values,
+        torn=torch.zeros(len(ranks), dtype=torch.float64),
     )
 
 
-def refine(curve: Curve, evaluate: Callable[[int], tuple[Tensor, Tensor | None]]) -> Curve:
+Measured = tuple[Tensor, Tensor | None, float]
+
+
+def refine(curve: Curve, evaluate: Callable[[int], Measured]) -> Curve:
     """Return a curve with the errors of models of their own near the number of components.
 
     The first codes of a wide model lose more than a model of so few codes. Bisection finds the
@@ -205,7 +230,7 @@ def refine(curve: Curve, evaluate: Callable[[int], tuple[Tensor, Tensor | None]]
     Args:
         curve: of the wide model.
         evaluate: trains a model of a rank and returns its errors of reconstructions and of hidden
-            values.
+            values, and its share of torn pairs.
     """
     ranks = (0, *curve.ranks)
     low, high = 0, ranks.index(curve.select())
@@ -221,14 +246,50 @@ def refine(curve: Curve, evaluate: Callable[[int], tuple[Tensor, Tensor | None]]
     return curve
 
 
-def evaluate_model(model: Autoencoder, held_out: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return the errors of a model on held-out samples, in their units, as in :func:`measure`."""
+def evaluate_model(model: Autoencoder, kept: Tensor, held_out: Tensor) -> Measured:
+    """Return the errors of a model on held-out samples, in their units, and its torn share.
+
+    Args:
+        model: trained without the held-out samples.
+        kept: the samples that it was trained on.
+        held_out: the others.
+    """
     x = held_out[:_MAX_SAMPLES]
     unit = float(model.scale.double().square().mean())
     errors = unit * squared_errors(model, x, x[0])[0]
     values = x[0].numel()
     predicts = values >= _LEAST_VALUES and model.bridge.latent <= values // 2
-    return errors, unit * prediction_errors(model, x) if predicts else None
+    hidden = unit * prediction_errors(model, x) if predicts else None
+    return errors, hidden, torn_share(model, kept[:_MAX_PAIRED])
+
+
+@torch.no_grad()
+def torn_share(model: Autoencoder, samples: Tensor) -> float:
+    r"""Return the share of pairs of neighbours that the codes tear apart.
+
+    With codes z, reconstructions :math:`\hat x` and each of the three nearest neighbours
+    :math:`x_j` of :math:`x_i`, the pair is torn if
+
+    .. math::
+        \min_{r \in \{i, j\}} \Big\| D\Big(\frac{z_i + z_j}2\Big) - \hat x_r \Big\|
+        > 0.9 \, \| x_i - x_j \|.
+
+    For a decoder that is linear between the two, the left side is at most half of the right one.
+    """
+    z = encode_all(model, samples)
+    flat = model.scaled(samples.to(model.shift)).flatten(1).double().cpu()
+    count = min(_NEIGHBOURS, len(flat) - 1)
+    nearest = NearestNeighbors(n_neighbors=count).fit(flat.numpy())
+    lengths, index = map(torch.from_numpy, nearest.kneighbors())
+    decoded = decode_all(model, z)
+    torn = total = 0
+    for length, j in zip(lengths.mT, index.mT, strict=True):
+        middle = decode_all(model, (z + z[j]) / 2)
+        ends = torch.stack([middle - decoded, middle - decoded[j]]) / model.scale.cpu()
+        away = ends.flatten(2).double().norm(dim=2).amin(0)
+        torn += int((away > 0.9 * length)[length > 0].sum())
+        total += int((length > 0).sum())
+    return torn / max(1, total)
 
 
 @torch.no_grad()

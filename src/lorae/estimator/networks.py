@@ -29,8 +29,7 @@ def build_model(
 ) -> Autoencoder:
     """Return an untrained autoencoder, with weights from PyTorch's global generator.
 
-    Default networks are exactly PCA. Their samples are scaled by one more number, so that the codes
-    have variance 1 on average.
+    Default networks are exactly PCA.
 
     Args:
         samples: training samples, n x D or of any other shape, as floats.
@@ -58,7 +57,6 @@ def build_model(
     if filling is not None:
         centred = filling.fill(centred)
     axes, deviations = principal_axes(centred, latent)
-    unit = deviations.square().mean().sqrt().clamp(min=1e-30)
     architecture = Architecture(
         "residual",
         tuple(samples.shape[1:]),
@@ -68,13 +66,14 @@ def build_model(
         factors=0 if filling is None else filling.loadings.shape[1],
         categories=categories,
     )
-    model = build(architecture, shift.float(), (scale * unit).float())
+    model = build(architecture, shift.float(), scale.float())
     if filling is not None and model.gaps is not None:
-        model.gaps.set_factors(filling.divided(unit))
+        model.gaps.set_factors(filling)
     encoder, decoder = model.encoder, model.decoder
     assert isinstance(encoder, nn.Sequential)
     assert isinstance(decoder, nn.Sequential)
-    start_from_components(encoder, decoder, axes)
+    spread = float(deviations.square().mean().sqrt().clamp(min=1e-30))
+    start_from_components(encoder, decoder, axes, spread)
     return model
 
 

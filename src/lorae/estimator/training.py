@@ -1,13 +1,15 @@
 r"""Training of one model of a given number of codes, as long as held-out samples gain from it.
 
-1. The model starts as principal component analysis (:mod:`lorae.estimator.networks`).
+1. The model starts as principal component analysis (:mod:`lorae.estimator.networks`), or, if
+   two or three coordinates of a manifold are enough where as many principal components are not, as
+   Isomap (:mod:`lorae.estimator.unfolding`): the first quarter of the steps goes into that, and the
+   others are without noise.
 2. It is trained on a part of the samples by :class:`lorae.objectives.nested.NestedDenoising`, with
    one cycle of the learning rate. Every 25 steps its error on the rest is measured, and the
    weights of the smallest error are kept. Training stops when that error has not improved for two
    fifths of the steps.
-3. If the best model is the first one, the result is PCA of all samples. If it is one of the first
-   four fifths of training, the networks would overfit, and all samples are trained on anew in a
-   cycle that is as long as the best one was. Otherwise the best model is the result.
+3. All samples are trained on anew, in a cycle that ends at the step of the best model. If the best
+   model is the first one, the result is PCA of all samples.
 
 So the amount of nonlinearity follows the data, down to none.
 """
@@ -26,10 +28,11 @@ from torch import Tensor
 
 from lorae.estimator.imputation import fit_weights
 from lorae.estimator.nested import NestedModel
+from lorae.estimator.unfolding import start_unfolded
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import evaluation_mode, squared_errors
 from lorae.objectives.base import Objective
-from lorae.objectives.nested import NestedDenoising
+from lorae.objectives.nested import PREFIX_WEIGHT, NestedDenoising
 from lorae.training.loop import Stepper, optimize
 from lorae.training.options import OptimizerOptions
 from lorae.training.sampler import Sampler
@@ -37,10 +40,10 @@ from lorae.training.sampler import Sampler
 EVALUATE_EVERY = 25
 PATIENCE = 0.4
 """Share of the steps without improvement after which training stops."""
-OVERFITS = 0.8
-"""A best model before this share of the steps means that the rest of them overfits."""
 EXACT = 0.001
 """Share of the variance below which samples count as reproduced."""
+UNFOLD = 0.25
+"""Share of the steps in which coordinates of Isomap are learned."""
 _MAX_HELD_OUT = 1000
 
 Build = Callable[[Tensor], Autoencoder]
@@ -68,7 +71,7 @@ class Setting:
     held_out: float
     seed: int
     fabric: Fabric
-    prefix_weight: float = 0.1
+    prefix_weight: float = PREFIX_WEIGHT
     report: Callable[[dict[str, Any]], None] = field(default=lambda _: None, repr=False)
 
 
@@ -133,13 +136,18 @@ def train(
     """
 
     def begin(part: Tensor) -> NestedDenoising:
-        objective = NestedDenoising(build(part)) if start is None else start.to_objective()
+        if start is not None:
+            objective = start.to_objective()
+        else:
+            objective = NestedDenoising(build(part))
+            if start_unfolded(objective.model, part, round(UNFOLD * setting.steps)):
+                objective.noise = 0
         objective.prefix_weight = setting.prefix_weight
         return objective
 
     if found is None:
         found = _search(begin, samples, setting)
-    if not refit or found.best_step >= OVERFITS * setting.steps:
+    if not refit:
         return found
     objective = begin(samples)
     schedule = partial(one_cycle, steps=found.best_step)
@@ -158,16 +166,15 @@ def _search(
     objective = begin(kept)
     errors = {0: held_out_error(objective, held_out)}
     best, best_step = copy.deepcopy(objective.state_dict()), 0
-    schedule = partial(one_cycle, steps=setting.steps)
-    for step in _steps(
-        objective, kept, setting, steps=setting.steps, schedule=schedule, phase="training"
-    ):
-        if step % EVALUATE_EVERY and step != setting.steps:
+    steps = setting.steps if objective.noise else round((1 - UNFOLD) * setting.steps)
+    schedule = partial(one_cycle, steps=steps)
+    for step in _steps(objective, kept, setting, steps=steps, schedule=schedule, phase="training"):
+        if step % EVALUATE_EVERY and step != steps:
             continue
         errors[step] = held_out_error(objective, held_out)
         if errors[step] < errors[best_step]:
             best, best_step = copy.deepcopy(objective.state_dict()), step
-        if step - best_step > PATIENCE * setting.steps:
+        if step - best_step > PATIENCE * steps:
             break
     objective.load_state_dict(best)
     held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]

@@ -1,11 +1,13 @@
 r"""Fully connected networks with a linear path beside the layers, for samples of any shape.
 
 .. math::
-    E(x) = W x + V f(x) + c, \qquad D(z) = A z + g(B z + b) + a,
+    E(x) = W x + s V f(x) + c, \qquad D(z) = A z + g((B z + b) / s) + a,
 
-with f and g of two layers of h units with GELU. With V and the last layer of g at 0 the pair is
-linear, so training can start from principal components (:func:`start_from_components`) and adds to
-them what lowers the error.
+with f and g of two layers of h units with GELU, and a constant s, the standard deviation of the
+codes: samples of variance 1 with d values can have codes of variance d, and f and g are to take and
+to return values of about 1. With V and the last layer of g at 0 the pair is linear, so training can
+start from principal components (:func:`start_from_components`) and adds to them what lowers the
+error.
 
 The encoder ends in one linear layer, over x and f(x) together, and the decoder begins with one, so
 both absorb a linear map of the codes exactly.
@@ -23,38 +25,45 @@ from lorae.nn.blocks import Shape
 
 
 class AppendFeatures(nn.Module):
-    """x -> (x, f(x)).
+    """x -> (x, s f(x)).
 
     Example:
         >>> AppendFeatures(nn.Linear(3, 5))(torch.zeros(2, 3)).shape
         torch.Size([2, 8])
     """
 
+    scale: Tensor
+
     def __init__(self, features: nn.Module) -> None:
         super().__init__()
         self.features = features
+        self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Return (x, f(x))."""
-        return torch.cat([x, self.features(x)], 1)
+        """Return (x, s f(x))."""
+        return torch.cat([x, self.scale * self.features(x)], 1)
 
 
 class AddCorrection(nn.Module):
-    """(u, v) -> u + g(v), where u has d values.
+    """(u, v) -> u + g(v / s), where u has d values.
 
     Example:
         >>> AddCorrection(3, nn.Linear(5, 3))(torch.zeros(2, 8)).shape
         torch.Size([2, 3])
     """
 
+    scale: Tensor
+
     def __init__(self, values: int, correction: nn.Module) -> None:
         super().__init__()
         self.values = values
         self.correction = correction
+        self.register_buffer("scale", torch.ones(()))
 
     def forward(self, both: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
-        """Return u + g(v)."""
-        corrected: Tensor = both[:, : self.values] + self.correction(both[:, self.values :])
+        """Return u + g(v / s)."""
+        u, v = both[:, : self.values], both[:, self.values :]
+        corrected: Tensor = u + self.correction(v / self.scale)
         return corrected
 
 
@@ -82,7 +91,7 @@ def _dense(*sizes: int) -> list[nn.Module]:
 
 @torch.no_grad()
 def start_from_components(
-    encoder: nn.Sequential, decoder: nn.Sequential, axes: Float[Tensor, "l d"]
+    encoder: nn.Sequential, decoder: nn.Sequential, axes: Float[Tensor, "l d"], scale: float = 1
 ) -> None:
     """Make the pair, in place, the projection of centred samples on their principal axes.
 
@@ -90,6 +99,7 @@ def start_from_components(
         encoder: made by :func:`encoder`.
         decoder: made by :func:`decoder`, of the same latent dimension.
         axes: orthonormal rows, from :func:`principal_axes`.
+        scale: s, the standard deviation of the codes.
 
     Raises:
         InputError: if the networks have no linear path.
@@ -101,14 +111,17 @@ def start_from_components(
         >>> torch.allclose(pair[1](pair[0](x)), x, atol=1e-5)
         True
     """
-    last, first, added = encoder[-1], decoder[0], decoder[1]
+    features, last, first, added = encoder[-2], encoder[-1], decoder[0], decoder[1]
     if not (
-        isinstance(last, nn.Linear)
+        isinstance(features, AppendFeatures)
+        and isinstance(last, nn.Linear)
         and isinstance(first, nn.Linear)
         and isinstance(added, AddCorrection)
     ):
         raise InputError("encoder and decoder must have a linear path to start from components")
     values = added.values
+    features.scale.fill_(scale)
+    added.scale.fill_(scale)
     last.weight.zero_()
     last.weight[:, :values] = axes.to(last.weight)
     last.bias.zero_()

@@ -4,13 +4,16 @@ For a batch x in scaled units, noise :math:`\varepsilon \sim N(0, I)` and codes
 :math:`z = E(x + s \varepsilon)`,
 
 .. math::
-    L = \operatorname{mean} (D_l(z) - x)^2
-        + w \operatorname{mean} (D_m(z_1, \dots, z_m, 0, \dots, 0) - x)^2,
+    L = e_l + w \sqrt{\bar e_l / \bar e_m} \, e_m, \quad
+    e_l = \operatorname{mean} (D_l(z) - x)^2, \quad
+    e_m = \operatorname{mean} (D_m(z_1, \dots, z_m, 0, \dots, 0) - x)^2,
 
 where the length m is drawn for each sample, log-uniformly from 1 to l - 1 (in the second term, of
 half of the batch, for speed), and :math:`D_m` is the
 decoder with a bias :math:`b_m` of its own after its first linear layer. The second term orders the
-coordinates as in principal component analysis, and for linear networks its minimum is PCA.
+coordinates as in principal component analysis, and for linear networks its minimum is PCA. Bars
+are running means: their ratio, at most 1, keeps the second term from outweighing an error of all
+codes that is small.
 
 The encoder must not depend on the part of a sample that the codes cannot hold. So the standard
 deviation s of the noise is the root mean square of the present reconstruction error: it falls
@@ -35,6 +38,11 @@ from lorae.objectives.base import Objective, Terms
 PREFIX_WEIGHT = 0.1
 WEIGHT_DECAY = 0.01
 _MOMENTUM = 0.02  # weight of a batch in the running mean of the error
+_TINY = 1e-30
+
+
+def _running_mean(mean: Tensor | None, error: Tensor) -> Tensor:
+    return error.detach() if mean is None else mean.lerp(error.detach(), _MOMENTUM)
 
 
 class NestedDenoising(Objective):
@@ -48,6 +56,7 @@ class NestedDenoising(Objective):
     Attributes:
         prefix_biases: b_1 to b_l, l x h.
         error_: the running mean of the squared error; None before the first batch.
+        prefix_error_: likewise, of the error of the first codes.
 
     Raises:
         InputError: if the decoder does not begin with a linear layer.
@@ -71,6 +80,7 @@ class NestedDenoising(Objective):
             )
         self.prefix_biases = nn.Parameter(torch.zeros(first.in_features, first.out_features))
         self.error_: Tensor | None = None
+        self.prefix_error_: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return both errors."""
@@ -83,7 +93,7 @@ class NestedDenoising(Objective):
         noisy = target + self.noise * self.error_.sqrt() * torch.randn_like(target)
         z = self.model.encoder(self.hide(noisy))
         reconstruction = self.error(z, target)
-        self.error_ = self.error_.lerp(reconstruction.detach(), _MOMENTUM)
+        self.error_ = _running_mean(self.error_, reconstruction)
         latent = z.shape[1]
         if latent == 1 or self.prefix_weight == 0:
             return {"reconstruction": reconstruction}
@@ -92,7 +102,10 @@ class NestedDenoising(Objective):
         kept = torch.arange(latent, device=z.device) < length[:, None]
         hidden = decoder[0](half * kept) + self.prefix_biases[length - 1]
         prefix = self.mean_error(decoder[1:](hidden), target[: len(half)])
-        return {"reconstruction": reconstruction, "prefix": self.prefix_weight * prefix}
+        self.prefix_error_ = _running_mean(self.prefix_error_, prefix)
+        ratio = (self.error_ / self.prefix_error_.clamp(min=_TINY)).clamp(max=1)
+        weight = self.prefix_weight * ratio.sqrt()
+        return {"reconstruction": reconstruction, "prefix": weight * prefix}
 
     def prefix_errors(
         self, x: Float[Tensor, "n *shape"], lengths: list[int]
