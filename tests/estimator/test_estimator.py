@@ -114,7 +114,7 @@ def test_linear_networks_give_principal_component_analysis(standardize: bool):
     own = {"encoder": nn.Linear(5, 5), "decoder": nn.Linear(5, 5)}
     fitted = LowRankAutoencoder(
         n_components=3,
-        steps=1000,
+        steps=3000,
         learning_rate=2e-2,
         standardize=standardize,
         random_state=0,

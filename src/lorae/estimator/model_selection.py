@@ -53,6 +53,7 @@ from lorae.nn.inference import (
     predict_by_rounds,
     squared_errors,
 )
+from lorae.utils.samples import has_gaps
 
 TOLERANCE = 0.002
 """Share of the variance, or of what can be predicted, that the number of components may lose."""
@@ -165,7 +166,8 @@ def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
     more = errors - errors[errors.mean(1).argmin()]
     allowed = TOLERANCE * more[0].mean()
     standard_error = more.std(1) / more.shape[1] ** 0.5
-    return more.mean(1) <= standard_error.clamp(min=float(allowed))
+    accepted: Tensor = more.mean(1) <= standard_error.clamp(min=float(allowed))
+    return accepted
 
 
 def levels(largest: int) -> tuple[int, ...]:
@@ -275,7 +277,10 @@ def torn_share(model: Autoencoder, samples: Tensor) -> float:
         > 0.9 \, \| x_i - x_j \|.
 
     For a decoder that is linear between the two, the left side is at most half of the right one.
+    Samples with gaps have no distances, and a share of 0.
     """
+    if has_gaps(samples):
+        return 0.0
     z = encode_all(model, samples)
     flat = model.scaled(samples.to(model.shift)).flatten(1).double().cpu()
     count = min(_NEIGHBOURS, len(flat) - 1)

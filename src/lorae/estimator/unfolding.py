@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorae.nn.autoencoder import Autoencoder
+from lorae.utils.samples import has_gaps
 
 LATENT = (2, 3)
 """Numbers of codes for which this start is tried. One code can cut a closed curve at a gap."""
@@ -84,7 +85,8 @@ def unfold(model: Autoencoder, samples: Tensor) -> Tensor | None:
     best = min(found, key=lambda coordinates: neighbour_error(coordinates, flat))
     if neighbour_error(best, flat) > enough:
         return None
-    return best / best.std() * codes.std()
+    unit: Tensor = codes.std() / best.std()
+    return best * unit
 
 
 def _isomap(samples: Float[Tensor, "n d"], latent: int, neighbours: int) -> Float[Tensor, "n l"]:
@@ -103,9 +105,12 @@ def start_unfolded(model: Autoencoder, samples: Tensor, steps: int) -> bool:
         steps: of Adam.
 
     Returns:
-        Whether there are such coordinates; if not, the model is unchanged.
+        Whether there are such coordinates, and no gaps in the samples; if not, the model is
+        unchanged.
     """
     samples = samples[:_MAX_SAMPLES]
+    if has_gaps(samples):
+        return False
     coordinates = unfold(model, samples)
     if coordinates is None:
         return False
@@ -120,7 +125,7 @@ def start_unfolded(model: Autoencoder, samples: Tensor, steps: int) -> bool:
         z, x = codes[rows], target[rows]
         loss = _relative(model.encoder(x), z) + _relative(model.decoder(z), x)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     return True

@@ -60,10 +60,6 @@ class Factors:
         m, _ = posterior(x - mean, W, psi)
         return mean + m @ W.mT
 
-    def divided(self, unit: Tensor) -> "Factors":
-        """Return the model of samples divided by a number."""
-        return Factors(self.mean / unit, self.loadings / unit, self.noise / unit**2)
-
     def fill(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Return samples whose gaps are filled with their expectation."""
         return torch.where(x.isnan(), self.expect(x), x)

@@ -54,11 +54,11 @@ class AddCorrection(nn.Module):
 
     scale: Tensor
 
-    def __init__(self, values: int, correction: nn.Module) -> None:
+    def __init__(self, values: int, correction: nn.Module, scale: float = 1.0) -> None:
         super().__init__()
         self.values = values
         self.correction = correction
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, both: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
         """Return u + g(v / s)."""

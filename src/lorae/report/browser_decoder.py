@@ -92,7 +92,8 @@ def _leaves(network: nn.Module) -> list[nn.Module]:
     if type(network) is nn.Sequential:
         return [leaf for part in network for leaf in _leaves(part)]
     if type(network) is AddCorrection:
-        return [AddCorrection(network.values, nn.Sequential(*_leaves(network.correction)))]
+        inner = nn.Sequential(*_leaves(network.correction))
+        return [AddCorrection(network.values, inner, float(network.scale))]
     if parametrize.is_parametrized(network):
         plain: Any = network
         network = replace_weight(plain, plain.weight, plain.bias)
@@ -218,7 +219,9 @@ def _pack_layer(layer: nn.Module, x: Tensor, y: Tensor, packing: Packing) -> dic
         values = y.numel() // len(factor)
         return pack_affine(factor, offset, values, packing)
     if isinstance(layer, AddCorrection):
-        inner = _pack(layer.correction, x[:, layer.values :], packing)
+        v = x[:, layer.values :]
+        divide = pack_affine(1 / layer.scale[None], torch.zeros(1), v.shape[1], packing)
+        inner = [divide, *_pack(layer.correction, v / layer.scale, packing)]
         return {"kind": "correction", "values": layer.values, "layers": inner}
     slope = getattr(layer, "negative_slope", getattr(layer, "alpha", 0.0))
     return {"kind": _ACTIVATIONS[type(layer)], "slope": slope}
