@@ -6,10 +6,12 @@ r"""Training of one model of a given number of codes, as long as held-out sample
    others are without noise.
 2. It is trained on a part of the samples by :class:`lorae.objectives.nested.NestedDenoising`, with
    one cycle of the learning rate. Every 25 steps its error on the rest is measured, and the
-   weights of the smallest error are kept. Training stops when that error has not improved for two
-   fifths of the steps.
+   weights of the smallest error are kept, or the first ones if that error is not smaller by more
+   than the standard error of the difference. Training stops when it has not improved for two fifths
+   of the steps.
 3. All samples are trained on anew, in a cycle that ends at the step of the best model. If the best
-   model is the first one, the result is PCA of all samples.
+   model is the first one, or the new one reproduces the samples worse than that, the result is PCA
+   of all samples.
 
 So the amount of nonlinearity follows the data, down to none.
 """
@@ -150,11 +152,15 @@ def train(
     if not refit:
         return found
     objective = begin(samples)
+    some = samples[:_MAX_HELD_OUT]
+    before = held_out_error(objective, some)
     schedule = partial(one_cycle, steps=found.best_step)
     for _ in _steps(
         objective, samples, setting, steps=found.best_step, schedule=schedule, phase="all samples"
     ):
         pass
+    if held_out_error(objective, some) > before:
+        return replace(found, objective=begin(samples).eval(), best_step=0)
     return replace(found, objective=objective.eval())
 
 
@@ -165,6 +171,7 @@ def _search(
     kept, held_out = split(samples, setting)
     objective = begin(kept)
     errors = {0: held_out_error(objective, held_out)}
+    first_errors = squared_errors(objective.model, held_out, held_out[0])[0]
     best, best_step = copy.deepcopy(objective.state_dict()), 0
     steps = setting.steps if objective.noise else round((1 - UNFOLD) * setting.steps)
     schedule = partial(one_cycle, steps=steps)
@@ -178,6 +185,9 @@ def _search(
             break
     objective.load_state_dict(best)
     held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]
+    gain = first_errors - held_out_errors
+    if setting.prefix_weight < 1 and gain.mean() <= gain.std() / len(gain) ** 0.5:
+        objective, best_step, held_out_errors = begin(kept).eval(), 0, first_errors
     weight = fit_weights(objective.model, held_out)
     return Trained(objective, best_step, errors, held_out_errors, weight, objective.model.scale)
 
