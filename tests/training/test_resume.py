@@ -16,7 +16,7 @@ from small import SMALL, VARIANTS, outcome
 from lorae.errors import Interrupted
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.registry import METHODS
-from lorae.training import train as training
+from lorae.training import session as training
 from lorae.training.loop import Stepper
 from lorae.training.options import Options
 from lorae.training.run_folder import Run

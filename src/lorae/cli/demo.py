@@ -26,7 +26,7 @@ LENGTHS = {"lorae": 1.5}
 
 @dataclass(frozen=True)
 class Demo:
-    """Train a plain autoencoder and low-rank ones on MNIST, and write a report and an explorer."""
+    """Train an autoencoder and low-rank ones on MNIST, and write a report and an explorer."""
 
     out: Path | None = None
     """Folder of the runs, new or that of an interrupted demo; runs/demo by default."""

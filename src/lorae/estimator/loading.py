@@ -50,6 +50,8 @@ def load(
         return LowRankAutoencoder.load(place, encoder=encoder, decoder=decoder)
     model = serialization.load(path, encoder=encoder, decoder=decoder, revision=revision)
     run = Run(place if place.is_dir() else place.parent)
-    if run.exists:
+    if (
+        run.exists and (run.path / "metrics.jsonl").exists()
+    ):  # a folder for the hub has another config.json
         model.schema = run.schema
     return model

@@ -186,7 +186,7 @@ def _search(
     objective.load_state_dict(best)
     held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]
     gain = first_errors - held_out_errors
-    if setting.prefix_weight < 1 and gain.mean() <= gain.std() / len(gain) ** 0.5:
+    if setting.prefix_weight < 1 and gain.mean() <= gain.std(correction=0) / len(gain) ** 0.5:
         objective, best_step, held_out_errors = begin(kept).eval(), 0, first_errors
     weight = fit_weights(objective.model, held_out)
     return Trained(objective, best_step, errors, held_out_errors, weight, objective.model.scale)
