@@ -274,7 +274,9 @@ def torn_share(model: Autoencoder, samples: Tensor) -> float:
 
     .. math::
         \min_{r \in \{i, j\}} \Big\| D\Big(\frac{z_i + z_j}2\Big) - \hat x_r \Big\|
-        > 0.9 \, \| x_i - x_j \|.
+        > 0.9 \max(\| x_i - x_j \|, m / 2),
+
+    where m is the median distance of a sample to its nearest neighbour.
 
     For a decoder that is linear between the two, the left side is at most half of the right one.
     Samples with gaps have no distances, and a share of 0.
@@ -287,14 +289,14 @@ def torn_share(model: Autoencoder, samples: Tensor) -> float:
     nearest = NearestNeighbors(n_neighbors=count).fit(flat.numpy())
     lengths, index = map(torch.from_numpy, nearest.kneighbors())
     decoded = decode_all(model, z)
-    torn = total = 0
+    least = float(lengths[:, 0].median()) / 2
+    torn = 0
     for length, j in zip(lengths.mT, index.mT, strict=True):
         middle = decode_all(model, (z + z[j]) / 2)
         ends = torch.stack([middle - decoded, middle - decoded[j]]) / model.scale.cpu()
         away = ends.flatten(2).double().norm(dim=2).amin(0)
-        torn += int((away > 0.9 * length)[length > 0].sum())
-        total += int((length > 0).sum())
-    return torn / max(1, total)
+        torn += int(((away > 0.9 * length.clamp(min=least)) & (length > 0)).sum())
+    return torn / max(1, index.numel())
 
 
 @torch.no_grad()
