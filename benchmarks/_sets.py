@@ -2,8 +2,8 @@
 
 Settings of the estimator may be chosen on the sets of the half "tuning" only. The half "held" was
 fixed before any of its results existed, stratified by kind, and is reported separately. It is not
-untouched: the first prototypes had been tried on data like its diabetes, gaussians, tanh factors,
-torus, sphere, moving spot and Kuramoto-Sivashinsky sets.
+untouched: prototypes had been tried on data like its diabetes, gaussians, tanh factors, torus,
+sphere, moving spot, s-curve and Kuramoto-Sivashinsky sets.
 
 Tables are standardized with the statistics of the training samples for every method. Pixels,
 fields, manifolds and controls keep their units and are only centred.

@@ -496,7 +496,8 @@ def test_colours_follow_the_scheme(explorer: Callable[..., Explorer]) -> None:
     colours = page.evaluate("map.colours")
     page.emulate_media(color_scheme="light")
     assert page.evaluate(background) == "rgb(255, 255, 255)"
-    assert page.evaluate("map.colours") != colours
+    changed = "before => map.colours.some((colour, k) => colour !== before[k])"
+    page.wait_for_function(changed, arg=colours)  # the page listens to the change
 
 
 @pytest.mark.parametrize(
