@@ -116,7 +116,7 @@ def select_values(
 
 
 def write_samples(samples: Any, folder: Path) -> Path:
-    """Write samples in memory to a file that :func:`lorae.data.load` reads, and return its path.
+    """Write samples in memory to a file for :func:`lorae.data.datasets.load`, and return its path.
 
     Args:
         samples: a data frame, or an array or a tensor of vectors or images.

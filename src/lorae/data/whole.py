@@ -40,7 +40,7 @@ def read_whole(source: str | Path, options: ReadOptions, schema: Schema | None =
     """Return all samples of a named set or a path, in their order.
 
     Args:
-        source: as of :func:`lorae.data.load`.
+        source: as of :func:`lorae.data.datasets.load`.
         options: how it is read.
         schema: the columns of a table that are values; by default all, as numbers.
 
