@@ -75,6 +75,16 @@ def test_a_known_result_is_trained_anew_on_all_samples():
     assert again.objective is not found.objective
 
 
+def test_training_that_ends_above_its_start_is_undone():
+    samples = curved()
+    found = train(lambda part: build_model(part, 2), samples, setting(steps=25), refit=False)
+    late = dataclasses.replace(found, best_step=4)
+    wild = setting(steps=25, learning_rate=0.3)
+    undone = train(lambda part: build_model(part, 2), samples, wild, found=late)
+    assert undone.best_step == 0
+    torch.testing.assert_close(undone.model(samples), build_model(samples, 2)(samples))
+
+
 def test_one_pass_makes_one_pass():
     lines = []
     objective = NestedDenoising(build_model(curved(), 2))

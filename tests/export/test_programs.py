@@ -179,6 +179,6 @@ def test_a_model_must_know_the_shape_of_a_sample(tmp_path):
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"onnxruntime: pip install lorae\[onnx\]"):
+    with pytest.raises(InputError, match=r"onnxruntime: pip install 'lorae\[onnx\]'"):
         programs.export_onnx(trained(ARCHITECTURES[0]), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -146,10 +146,10 @@ def test_an_unreachable_hub_is_reported(hub, tmp_path, monkeypatch):
 def test_a_missing_package_is_reported_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert_refused(
-        lambda: lorae.load("a/b"), r"'a/b' is not a file or folder; .* pip install lorae\[hub\]"
+        lambda: lorae.load("a/b"), r"'a/b' is not a file or folder; .* pip install 'lorae\[hub\]'"
     )
     assert_refused(
-        lambda: ours.check_repository("a/b"), r"huggingface-hub: pip install lorae\[hub\]"
+        lambda: ours.check_repository("a/b"), r"huggingface-hub: pip install 'lorae\[hub\]'"
     )
     assert_refused(lambda: ours.check_repository("a"), "a repository must be OWNER/NAME.* got 'a'")
     assert_refused(lambda: lorae.load("a"), "there is no file 'a'")

@@ -164,6 +164,6 @@ def import_xarray() -> Any:
         import xarray
     except ImportError:
         raise InputError(
-            "named dimensions need the package xarray: pip install lorae[fields]"
+            "named dimensions need the package xarray: pip install 'lorae[fields]'"
         ) from None
     return xarray

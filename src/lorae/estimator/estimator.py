@@ -122,7 +122,7 @@ class LowRankAutoencoder(
         offset_: the mean of the samples if that is more than a thousand deviations from 0, in
             float64; otherwise 0.
         best_step_: the step after which held-out samples gained nothing more; 0 if the model is
-            PCA.
+            what training started from, which is PCA in most cases.
         fill_weight_: weight of the autoencoder in :meth:`impute` for each value.
         n_features_in_: number of values of a sample; of a data frame, its columns.
         feature_names_in_: names of the columns of a data frame.

@@ -26,7 +26,7 @@ def load(
     Args:
         path: the folder of a run, a file of a model or of :meth:`LowRankAutoencoder.save`, a folder
             of `lorae export --to hub`, or a repository OWNER/NAME of the Hugging Face hub, if there
-            is no such path (needs the package huggingface-hub: `pip install lorae[hub]`). Only
+            is no such path (needs the package huggingface-hub: `pip install 'lorae[hub]'`). Only
             safetensors are read.
         encoder: for a model of the user's own modules (:func:`lorae.wrap`), an encoder like the
             one that was wrapped; it is copied.

@@ -10,8 +10,8 @@ r"""Training of one model of a given number of codes, as long as held-out sample
    than the standard error of the difference. Training stops when it has not improved for two fifths
    of the steps.
 3. All samples are trained on anew, in a cycle that ends at the step of the best model. If the best
-   model is the first one, or the new one reproduces the samples worse than that, the result is PCA
-   of all samples.
+   model is the first one, or the new one reproduces the samples worse than the start, the result is
+   the start with all samples, which is PCA unless it was Isomap.
 
 So the amount of nonlinearity follows the data, down to none.
 """
@@ -83,7 +83,7 @@ class Trained:
 
     Attributes:
         objective: the model with its biases of the first codes.
-        best_step: the step of the smallest held-out error.
+        best_step: the step of the smallest held-out error; 0 if the model is the start.
         errors: held-out error by step, of the training with held-out samples.
         held_out_errors: squared error of each held-out sample, by a model that did not see it, in
             that model's scaled units.
@@ -152,16 +152,18 @@ def train(
     if not refit:
         return found
     objective = begin(samples)
-    some = samples[:_MAX_HELD_OUT]
+    start_state, some = copy.deepcopy(objective.state_dict()), samples[:_MAX_HELD_OUT]
     before = held_out_error(objective, some)
     schedule = partial(one_cycle, steps=found.best_step)
     for _ in _steps(
         objective, samples, setting, steps=found.best_step, schedule=schedule, phase="all samples"
     ):
         pass
+    best_step = found.best_step
     if held_out_error(objective, some) > before:
-        return replace(found, objective=begin(samples).eval(), best_step=0)
-    return replace(found, objective=objective.eval())
+        objective.load_state_dict(start_state)
+        best_step = 0
+    return replace(found, objective=objective.eval(), best_step=best_step)
 
 
 def _search(
@@ -172,7 +174,8 @@ def _search(
     objective = begin(kept)
     errors = {0: held_out_error(objective, held_out)}
     first_errors = squared_errors(objective.model, held_out, held_out[0])[0]
-    best, best_step = copy.deepcopy(objective.state_dict()), 0
+    first = best = copy.deepcopy(objective.state_dict())
+    best_step = 0
     steps = setting.steps if objective.noise else round((1 - UNFOLD) * setting.steps)
     schedule = partial(one_cycle, steps=steps)
     for step in _steps(objective, kept, setting, steps=steps, schedule=schedule, phase="training"):
@@ -187,7 +190,8 @@ def _search(
     held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]
     gain = first_errors - held_out_errors
     if setting.prefix_weight < 1 and gain.mean() <= gain.std(correction=0) / len(gain) ** 0.5:
-        objective, best_step, held_out_errors = begin(kept).eval(), 0, first_errors
+        objective.load_state_dict(first)
+        best_step, held_out_errors = 0, first_errors
     weight = fit_weights(objective.model, held_out)
     return Trained(objective, best_step, errors, held_out_errors, weight, objective.model.scale)
 

@@ -203,7 +203,7 @@ def _import_onnxruntime() -> Any:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"export to ONNX needs the package {error.name}: pip install lorae[onnx]"
+            f"export to ONNX needs the package {error.name}: pip install 'lorae[onnx]'"
         ) from None
     return onnxruntime
 

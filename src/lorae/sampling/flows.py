@@ -45,7 +45,7 @@ class Flow(Whitened):
         try:
             from zuko.flows import NSF
         except ImportError:
-            raise InputError("a flow needs the package zuko: pip install lorae[flows]") from None
+            raise InputError("a flow needs the package zuko: pip install 'lorae[flows]'") from None
         u = u.float().cpu()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

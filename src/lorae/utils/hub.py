@@ -73,7 +73,7 @@ def _import_package(purpose: str) -> Any:
         import huggingface_hub
     except ImportError:
         raise InputError(
-            f"{purpose} needs the package huggingface-hub: pip install lorae[hub]"
+            f"{purpose} needs the package huggingface-hub: pip install 'lorae[hub]'"
         ) from None
     return huggingface_hub
 

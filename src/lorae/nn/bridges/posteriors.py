@@ -143,7 +143,7 @@ class FlowPosterior(Posterior):
         try:
             from zuko.flows import NICE
         except ImportError:
-            raise InputError("a flow needs the package zuko: pip install lorae[flows]") from None
+            raise InputError("a flow needs the package zuko: pip install 'lorae[flows]'") from None
         self.flow = NICE(latent, latent, transforms=transforms, hidden_features=(hidden, hidden))
 
     def forward(self, e: Float[Tensor, "n k"]) -> Float[Tensor, "n l"]:
