@@ -87,9 +87,6 @@ def mmd(
         unbiased: whether to compute the U-statistic.
         scales: of the kernel.
 
-    Raises:
-        InputError: if there are too few samples.
-
     Example:
         >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
         >>> mmd(x, x, unbiased=False).abs().item() < 1e-5, mmd(x, x + 3).item() > 1

@@ -40,9 +40,6 @@ class Moments:
     Args:
         dimension: :math:`d \ge 1`.
 
-    Raises:
-        InputError: The dimension is not positive.
-
     Example:
         >>> moments = Moments(2)
         >>> for batch in torch.tensor([[[0.0, 1.0], [2.0, 1.0]], [[4.0, 1.0], [6.0, 1.0]]]):
@@ -78,11 +75,7 @@ class Moments:
 
     @property
     def covariance(self) -> Float[Tensor, "d d"]:
-        """The unbiased covariance :math:`C`.
-
-        Raises:
-            InputError: There are fewer than 2 samples, or one was not finite.
-        """
+        """The unbiased covariance :math:`C`."""
         self._require(2, "a covariance")
         check_finite("samples", self._scatter)
         return self._scatter / (self._count - 1)
@@ -91,19 +84,12 @@ class Moments:
         """Return the eigenvalues of the covariance, descending, none negative.
 
         They are also its singular values. Negative ones are rounding errors and become zero.
-
-        Raises:
-            InputError: There are fewer than 2 samples, or one was not finite.
         """
         ascending: Tensor = torch.linalg.eigvalsh(self.covariance)
         return ascending.flip(-1).clamp(min=0)
 
     def update(self, batch: Float[Tensor, "n d"]) -> "Moments":
-        """Add the rows of a batch, and return self.
-
-        Raises:
-            InputError: The batch is not a matrix with one column for each dimension.
-        """
+        """Add the rows of a batch, and return self."""
         if batch.ndim != 2 or batch.shape[1] != self.dimension:
             shape = tuple(batch.shape)
             raise InputError(f"batch must have shape (n, {self.dimension}), got {shape}")
@@ -117,11 +103,7 @@ class Moments:
         return self
 
     def merge(self, other: "Moments") -> "Moments":
-        """Add the samples of other moments, and return self; the other is not changed.
-
-        Raises:
-            InputError: The dimensions differ.
-        """
+        """Add the samples of other moments, and return self; the other is not changed."""
         if other.dimension != self.dimension:
             raise InputError(
                 f"other must have the dimension {self.dimension}, got {other.dimension}"

@@ -106,9 +106,6 @@ def soft_threshold(
         matrix: :math:`A`.
         threshold: :math:`t \ge 0`, in units of :math:`A`; one, or one for each matrix.
 
-    Raises:
-        InputError: A threshold is negative or not a number.
-
     Example:
         >>> soft_threshold(torch.diag(torch.tensor([3.0, 1.0])), 2.0)
         tensor([[1., 0.],
@@ -138,9 +135,6 @@ def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*
         matrix: :math:`A`.
         rank: :math:`r \ge 0`; from :math:`\min(m, n)` on, this is the identity map.
 
-    Raises:
-        InputError: The rank is negative.
-
     Example:
         >>> truncate(torch.diag(torch.tensor([3.0, 1.0])), rank=1)
         tensor([[3., 0.],
@@ -161,9 +155,6 @@ def rank(singular_values: Float[Tensor, "*batch k"], threshold: float) -> Int[Te
         singular_values: :math:`\sigma`, in any order. Its own rounding is about
             :math:`\epsilon \sigma_1`, so a :math:`\tau` near 1e-6 asks for float64.
         threshold: :math:`\tau`, relative, in [0, 1).
-
-    Raises:
-        InputError: The threshold is outside [0, 1), or a singular value is not finite.
 
     Example:
         >>> rank(torch.tensor([2.0, 1.0, 1e-3]), threshold=1e-2)

@@ -38,7 +38,6 @@ class Classifier(Extractor):
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Return the features of a batch."""
         features: Tensor = self.network[0](images.float() / 255)
         return features / self.scale
 
@@ -55,9 +54,6 @@ def fit_or_load_classifier(
         images: the training images.
         labels: their classes, 0 and up.
         steps: of Adam at 1e-3, with 100 images each.
-
-    Raises:
-        InputError: if there are fewer than two classes, or not one label per image.
     """
     classes = len(torch.bincount(labels).nonzero()) if labels.ndim == 1 else 0
     if len(labels) != len(images) or classes < 2:

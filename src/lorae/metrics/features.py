@@ -32,9 +32,6 @@ from lorae.utils.validation import check_finite
 def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     """Return images with values in [0, 1] as bytes, clipped and rounded as in a PNG.
 
-    Raises:
-        InputError: if a value is NaN or infinite.
-
     Example:
         >>> as_bytes(torch.tensor([-0.2, 0.5, 1.7]).view(1, 1, 1, 3)).flatten().tolist()
         [0, 128, 255]

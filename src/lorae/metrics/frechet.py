@@ -26,10 +26,6 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         a: moments of the first set, of at least 2 samples.
         b: moments of the second set, likewise.
 
-    Raises:
-        InputError: if the dimensions differ, or a set has fewer than 2 samples or one that is not
-            finite.
-
     Example:
         >>> a = Moments(2).update(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
         >>> b = Moments(2).update(torch.tensor([[0.0, 3.0], [2.0, 3.0]]))

@@ -98,7 +98,6 @@ class Inception(Extractor):
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:
-        """Return the features of a batch, float32, on the CPU."""
         if images.shape[1] not in (1, 3):
             raise InputError(f"images must have 1 or 3 channels, got {images.shape[1]}")
         x = functional.interpolate(

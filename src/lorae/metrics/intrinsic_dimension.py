@@ -25,10 +25,6 @@ def pca_dimension(samples: Float[Tensor, "n d"], share: float = 0.95) -> int:
         samples: n of them, at least 2.
         share: above 0 and at most 1.
 
-    Raises:
-        InputError: if the share is out of range, or the samples are too few, not finite or all the
-            same.
-
     Example:
         >>> pca_dimension(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.1], [0.0, -0.1]]))
         1
@@ -55,9 +51,6 @@ def two_nn(samples: Float[Tensor, "n d"], discard: float = 0.1) -> float:
     Args:
         samples: n of them, at least 10 distinct ones; duplicates are left out.
         discard: the share of the largest ratios to leave out, at least 0 and below 1.
-
-    Raises:
-        InputError: if an argument is out of range, or samples are too few or not finite.
 
     Example:
         >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
@@ -89,9 +82,6 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
         samples: n of them, more than k distinct ones; duplicates are left out.
         k: at least 3.
 
-    Raises:
-        InputError: if k is too small, or samples are too few or not finite.
-
     Example:
         >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
         >>> abs(maximum_likelihood(plane @ torch.randn(2, 10)) - 2) < 0.3
@@ -115,9 +105,6 @@ def scikit_dimension(samples: Float[Tensor, "n d"]) -> dict[str, float]:
 
     Args:
         samples: n of them, at least 101 distinct ones; duplicates are left out.
-
-    Raises:
-        InputError: if there are too few samples.
     """
     try:
         from skdim.id import MOM, CorrInt
@@ -146,9 +133,6 @@ def relative_contrast(
     Args:
         codes: n of them, at least 1.
         queries: m of them.
-
-    Raises:
-        InputError: if a query is at distance 0 from every code, or a code is not finite.
 
     Example:
         >>> relative_contrast(torch.tensor([[1.0], [2.0], [4.0]]), torch.zeros(1, 1))

@@ -38,9 +38,6 @@ def kernel_distance(
         y: m samples, likewise.
         blocks: number of blocks, at least 2; reduced so that each has two samples.
 
-    Raises:
-        InputError: if there are too few samples or blocks, or a sample is not finite.
-
     Example:
         >>> x, y = torch.randn(2, 100, 4, generator=torch.Generator().manual_seed(0))
         >>> same, other = kernel_distance(x, y), kernel_distance(x, y + 1)

@@ -27,9 +27,6 @@ def pairwise_distances(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Floa
         x: n samples.
         y: m samples.
 
-    Raises:
-        InputError: if a sample is not finite.
-
     Example:
         >>> pairwise_distances(torch.tensor([[1e6, 3.0]]), torch.tensor([[1e6, 3.0], [1e6, 7.0]]))
         tensor([[0., 4.]], dtype=torch.float64)
@@ -60,9 +57,6 @@ def neighbour_distances(samples: Float[Tensor, "n d"], k: int) -> Float[Tensor, 
     Args:
         samples: n of them, more than k.
         k: number of neighbours, at least 1.
-
-    Raises:
-        InputError: if a sample is not finite.
 
     Example:
         >>> neighbour_distances(torch.tensor([[0.0], [1.0], [3.0]]), 1).flatten()

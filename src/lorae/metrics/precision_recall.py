@@ -51,9 +51,6 @@ def precision_recall(
         k: the neighbour whose distance is the radius for precision and recall, at least 1.
         coverage_k: the same for density and coverage.
 
-    Raises:
-        InputError: if there are too few samples, one is not finite, or a k is below 1.
-
     Example:
         >>> real = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
         >>> found = precision_recall(real, real[:100])  # copies of one half

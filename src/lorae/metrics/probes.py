@@ -43,9 +43,6 @@ class LabelledCodes:
         test_labels: their classes.
         standardize: whether :meth:`draw` standardizes the codes; false for images.
 
-    Raises:
-        InputError: if the labels have fewer than two classes, or a code is not finite.
-
     Example:
         >>> labels = torch.arange(60) % 3
         >>> z = torch.eye(3)[labels] + 0.1 * torch.randn(60, 3)
@@ -77,9 +74,6 @@ class LabelledCodes:
         Args:
             n: number of training codes, at least one of each class.
             seed: of the draw.
-
-        Raises:
-            InputError: if there are fewer than n codes, or n is less than the number of classes.
         """
         return self._subset(balanced_subset(self.train_labels, n, seed))
 
@@ -112,9 +106,6 @@ def encode_labelled(
         data: with one label for each sample.
         inputs: "codes" (M E(x)) or "encoder" (E(x), of a posterior the mean).
         standardize: whether draws are standardized.
-
-    Raises:
-        InputError: if the data have no such labels.
     """
     train_labels, test_labels = _labels(data)
     encode = encode_all if inputs == "codes" else _encoder_outputs
@@ -123,11 +114,7 @@ def encode_labelled(
 
 
 def labelled_images(data: Data) -> LabelledCodes:
-    """Return labelled data themselves, scaled as an encoder takes them.
-
-    Raises:
-        InputError: if the data do not have one label for each sample.
-    """
+    """Return labelled data themselves, scaled as an encoder takes them."""
     train_labels, test_labels = _labels(data)
     train, test = (
         ((as_float(x) - data.shift) / data.scale).float() for x in (data.train, data.test)
@@ -158,9 +145,6 @@ def balanced_subset(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor,
         labels: classes, any integers.
         n: number of indices, at least the number of classes.
         seed: of the draw.
-
-    Raises:
-        InputError: if there are fewer than n samples, or n is less than the number of classes.
 
     Example:
         >>> balanced_subset(torch.tensor([0, 0, 0, 1, 1, 1]), 4, seed=0).numel()

@@ -20,11 +20,7 @@ PROBES = ("head", "logistic", "neighbours")
 
 
 def check_parts(parts: tuple[str, ...]) -> None:
-    """Check the names of parts of an evaluation.
-
-    Raises:
-        InputError: if one is unknown.
-    """
+    """Check the names of parts of an evaluation."""
     for part in parts:
         if part not in PARTS:
             raise unknown_name("part of an evaluation", part, PARTS)
@@ -43,9 +39,6 @@ class Protocol:
         labels: numbers of labelled training samples for the probes.
         probes: names in `PROBES`.
         fitted: number of training codes that densities are fitted to, at most.
-
-    Raises:
-        InputError: if a number is out of range or a name is unknown.
     """
 
     samples: int = 2000

@@ -99,10 +99,6 @@ def build_extractor(
         data: whose images they are.
         resize: to Inception's size, "bicubic" or "bilinear".
         trust: load a file that is not the original; see :class:`lorae.metrics.inception.Inception`.
-
-    Raises:
-        InputError: if the weights are missing, or a classifier is asked for and the data have no
-            classes.
     """
     labelled = data.train_labels is not None and data.train_labels.ndim == 1
     if kind == "auto":

@@ -22,11 +22,7 @@ def encode(model: Autoencoder, X: Any) -> Any:
 
 
 def decode(model: Autoencoder, codes: Any) -> Array:
-    """Return the samples that an array of codes decodes to, n x the shape of a sample.
-
-    Raises:
-        InputError: if the codes are not n x l finite numbers.
-    """
+    """Return the samples that an array of codes decodes to, n x the shape of a sample."""
     z, latent = np.asarray(codes), model.bridge.latent
     if z.dtype.kind not in "biuf" or z.ndim != 2 or z.shape[1] != latent:
         raise InputError(f"codes must be numbers, n x {latent}, got {z.dtype} of shape {z.shape}")
@@ -58,10 +54,6 @@ def read_samples(model: Autoencoder, X: Any) -> Tensor:
         model: with the shape, the columns and the value range of its data.
         X: a data frame, whose columns are found by name, or an array or a tensor n x D, n x grid,
             n x grid x c or n x c x grid.
-
-    Raises:
-        InputError: if columns are missing, the shape differs, a value is not a finite number, or
-            images have another range.
     """
     shape = () if model.architecture is None else model.architecture.shape
     missing = "refuse" if model.gaps is None else "keep"
@@ -92,11 +84,7 @@ _Map = Callable[[Array], Array]
 
 
 def _layout(given: tuple[int, ...], shape: tuple[int, ...]) -> tuple[_Map, _Map]:
-    """Return the maps from the layout of an array to that of a model, and back.
-
-    Raises:
-        InputError: if its samples have another shape.
-    """
+    """Return the maps from the layout of an array to that of a model, and back."""
     if given[1:] == shape:
         return (lambda x: x), (lambda x: x)
     if (1, *given[1:]) == shape:

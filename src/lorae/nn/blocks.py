@@ -130,11 +130,7 @@ def _circular_padding(padding: Sequence[int]) -> nn.Module:
 
 
 def check_sizes(latent: int, width: float) -> None:
-    """Check the latent dimension and the width of networks.
-
-    Raises:
-        InputError: if one is out of range.
-    """
+    """Check the latent dimension and the width of networks."""
     check_range("latent", latent, 1)
     check_range("width", width, 0, open_low=True)
 

@@ -32,11 +32,7 @@ _TRANSPARENT = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # in evaluat
 
 
 def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
-    """Return the name and the module of the layer in which a network ends.
-
-    Raises:
-        InputError: if it is neither a Linear layer nor a convolution (before a Flatten).
-    """
+    """Return the name and the module of the layer in which a network ends."""
     for name, module in reversed(list(_leaves(network))):
         if isinstance(module, OutputLayer) and _groups(module) == 1:
             return name, module
@@ -49,12 +45,7 @@ def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
 
 
 def input_layer(network: nn.Module) -> tuple[str, InputLayer]:
-    """Return the name and the module of the layer with which a decoder begins.
-
-    Raises:
-        InputError: if it is neither a Linear layer nor a transposed convolution (after an
-            Unflatten).
-    """
+    """Return the name and the module of the layer with which a decoder begins."""
     for name, module in _leaves(network):
         if isinstance(module, InputLayer) and _groups(module) == 1:
             return name, module
@@ -113,9 +104,6 @@ def fold_output(
         A: the matrix.
         b: the offset.
         samples: inputs on which to check a network whose last layer is uncertain.
-
-    Raises:
-        InputError: if the network does not end in a layer of k outputs, or this is uncertain.
     """
     name, layer = output_layer(network)
     if len(layer.weight) != A.shape[1]:
@@ -159,10 +147,6 @@ def fold_input(
         network: with l inputs, in evaluation mode.
         U: the matrix.
         d: the offset, none by default.
-
-    Raises:
-        InputError: if the network does not begin with a layer of l inputs, or with a convolution
-            where there is an offset, or uses its codes elsewhere too.
     """
     name, layer = input_layer(network)
     if _inputs(layer) != len(U):

@@ -75,9 +75,6 @@ def convolutional(
             every axis. A shift of the input by a multiple of all strides then shifts what the last
             convolution of the encoder returns, if the sides are such multiples, too.
 
-    Raises:
-        InputError: if an argument is out of range.
-
     Example:
         >>> import torch
         >>> encoder, decoder = convolutional((3, 37, 64), 16, width=0.25)
@@ -126,9 +123,6 @@ def fully_connected(
         value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
             None if unbounded.
 
-    Raises:
-        InputError: if an argument is out of range.
-
     Example:
         >>> import torch
         >>> encoder, decoder = fully_connected((13,), 4)
@@ -158,9 +152,6 @@ def residual(shape: Shape, latent: int, width: float = 1.0, value_range: ValueRa
         width: factor on the hidden numbers of units, positive.
         value_range: the range of the decoder's outputs: (0, 1) by a sigmoid, (-1, 1) by tanh, or
             None if unbounded.
-
-    Raises:
-        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -210,10 +201,6 @@ def build(
         value_range: the range of the decoder's outputs, (0, 1), (-1, 1) or None if unbounded. The
             paper's networks always end in tanh, as published.
         padding: what lies beyond the grid, zeros or circular; only "conv" takes the latter.
-
-    Raises:
-        InputError: if the name is unknown, the network does not take this shape, or an argument
-            is out of range.
 
     Example:
         >>> encoder, decoder = build("conv", (1, 28, 28), 16, width=0.25, value_range=(0.0, 1.0))

@@ -30,9 +30,6 @@ def mnist(latent: int, width: float = 1.0) -> Pair:
         latent: number l of latent dimensions, 1 to 1024; the paper's is 128.
         width: factor on the hidden numbers of channels, positive; the paper's is 1.
 
-    Raises:
-        InputError: if an argument is out of range.
-
     Example:
         >>> import torch
         >>> encoder, decoder = mnist(128, width=0.25)
@@ -66,9 +63,6 @@ def celeba(latent: int, width: float = 1.0) -> Pair:
     Args:
         latent: number l of latent dimensions, 1 to 12288; the paper's is 128.
         width: factor on the hidden numbers of channels, positive; the paper's is 1.
-
-    Raises:
-        InputError: if an argument is out of range.
 
     Example:
         >>> import torch
@@ -104,9 +98,6 @@ def shapes(latent: int, width: float = 1.0) -> Pair:
     Args:
         latent: number l of latent dimensions, 1 to 3072; the paper's is 32.
         width: factor on the hidden numbers of channels, positive; the paper's is 1.
-
-    Raises:
-        InputError: if an argument is out of range.
 
     Example:
         >>> import torch

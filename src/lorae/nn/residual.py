@@ -40,7 +40,6 @@ class AppendFeatures(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
-        """Return (x, s f(x))."""
         return torch.cat([x, self.scale * self.features(x)], 1)
 
 
@@ -61,7 +60,6 @@ class AddCorrection(nn.Module):
         self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, both: Float[Tensor, "n k"]) -> Float[Tensor, "n d"]:
-        """Return u + g(v / s)."""
         u, v = both[:, : self.values], both[:, self.values :]
         corrected: Tensor = u + self.correction(v / self.scale)
         return corrected
@@ -100,9 +98,6 @@ def start_from_components(
         decoder: made by :func:`decoder`, of the same latent dimension.
         axes: orthonormal rows, from :func:`principal_axes`.
         scale: s, the standard deviation of the codes.
-
-    Raises:
-        InputError: if the networks have no linear path.
 
     Example:
         >>> pair = encoder((3,), 8, 2), decoder(2, 8, (3,))

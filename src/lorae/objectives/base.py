@@ -101,9 +101,6 @@ class Penalized(Objective):
     Args:
         model: the autoencoder to train.
         weight: lambda, at least 0.
-
-    Raises:
-        InputError: if the weight is out of range.
     """
 
     def __init__(self, model: Autoencoder, weight: float) -> None:
@@ -126,7 +123,6 @@ class AE(Objective):
     """
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error."""
         target, z = self.codes(x)
         return {"reconstruction": self.error(z, target)}
 
@@ -153,13 +149,11 @@ class DecayedAE(Penalized):
         super().__init__(model, weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error."""
         target, z = self.codes(x)
         return {"reconstruction": self.error(z, target)}
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:
-        """Shrink all parameters."""
         torch._foreach_mul_(list(self.parameters()), 1 - learning_rate * self.current_weight)
 
 
@@ -179,7 +173,6 @@ class SquaredNormAE(Penalized):
         super().__init__(model, weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error and the squared norm of all parameters."""
         target, z = self.codes(x)
         return {
             "reconstruction": self.error(z, target),

@@ -64,9 +64,6 @@ class DataSpaceLoRAE(ProximalStep):
         gamma: a standard deviation of gamma tau or more is not shrunk, at least 1. With a large
             gamma the penalty is the nuclear norm, which shrinks all of them by tau.
 
-    Raises:
-        InputError: if the bridge is another or a number out of range.
-
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
         >>> model = build(Architecture("mlp", (6,), 3, "data-space"))
@@ -107,7 +104,6 @@ class DataSpaceLoRAE(ProximalStep):
 
     @property
     def matrix(self) -> nn.Parameter:
-        """The parameter M of the bridge."""
         return self.bridge.weight
 
     @property
@@ -117,7 +113,6 @@ class DataSpaceLoRAE(ProximalStep):
         return rise * math.sqrt(self.current_weight) * self.statistics.deviation
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error; the penalty acts in the step."""
         target = self.model.scaled(x)
         e = self.model.encoder(self.hide(target))
         z = self.bridge(e)
@@ -129,7 +124,6 @@ class DataSpaceLoRAE(ProximalStep):
         return {"reconstruction": self.error(z, target)}
 
     def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
-        """Bring the statistics up to date, and make a proximal step."""
         if not len(self.probes):  # no batch was seen
             return
         seen, count = self.statistics, self.steps // self.every

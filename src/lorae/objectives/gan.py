@@ -62,7 +62,6 @@ class Adversarial(Objective):
         """Return the generator's loss, given the critic's scores of its samples."""
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the loss of each player."""
         noise = distributed.normal(x.new_empty(len(x), self.model.bridge.latent))
         generated = self.model.decoder(noise)
         encoder, head = self.model.encoder, self.head
@@ -74,7 +73,6 @@ class Adversarial(Objective):
         }
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return the parameters of each player, with its learning rate and momentum."""
         critic = [*self.model.encoder.parameters(), *self.head.parameters()]
         both = {"betas": (self.momentum, 0.999)}
         return [
@@ -83,7 +81,6 @@ class Adversarial(Objective):
         ]
 
     def warnings(self, means: dict[str, float]) -> list[str]:
-        """Return a warning if the critic has won."""
         if means["critic"] >= WON:
             return []
         warning = (
@@ -108,11 +105,9 @@ class GAN(Adversarial):
     def critic_loss(
         self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """Return the cross-entropy."""
         return _cross_entropy(real, fake)
 
     def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the mean of log(1 - sigma(C(D(z))))."""
         return -functional.softplus(fake).mean()
 
 
@@ -130,11 +125,9 @@ class NSGAN(Adversarial):
     def critic_loss(
         self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """Return the cross-entropy."""
         return _cross_entropy(real, fake)
 
     def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the mean of -log sigma(C(D(z)))."""
         return functional.softplus(-fake).mean()
 
 
@@ -151,11 +144,9 @@ class LSGAN(Adversarial):
     def critic_loss(
         self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        """Return the squared distances from the critic's targets."""
         return (real - 1).square().mean() / 2 + fake.square().mean() / 2
 
     def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the squared distance from the critic's target for real samples."""
         return (fake - 1).square().mean() / 2
 
 

@@ -61,7 +61,6 @@ class LoRAE(Penalized):
             self.register_buffer("polar", polar.polar_factor(model.bridge.matrix()))
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error and weight * ||M||_* or its lower bound."""
         target, z = self.codes(x)
         M = self.model.bridge.matrix()
         norm = polar.nuclear_norm(M) if self.every == 1 else (self.polar * M).sum()
@@ -72,17 +71,14 @@ class LoRAE(Penalized):
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:  # noqa: ARG002 - the penalty is a term
-        """Update the subgradient every k steps."""
         self.age = (self.age + 1) % self.every
         if self.every > 1 and self.age == 0:
             self.polar.copy_(polar.polar_factor(self.model.bridge.matrix()))
 
     def get_extra_state(self) -> Tensor:
-        """Return the age of the subgradient in steps, for a checkpoint."""
         return torch.tensor(self.age)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore the age from a checkpoint."""
         self.age = int(state)
 
 
@@ -123,18 +119,15 @@ class ProximalStep(Penalized, ABC):
         """Change M, given the mean gradient over the last k steps."""
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error; the penalty acts in the step."""
         target, z = self.codes(x)
         return {"reconstruction": self.error(z, target)}
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return all parameters but M."""
         others = [p for p in self.parameters() if p is not self.matrix]
         return [{"params": others, "lr": learning_rate}]
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:
-        """Add the gradient by M to the sum, and change M every k steps."""
         if self.matrix.grad is not None:
             self.gradient.add_(self.matrix.grad)
             self.matrix.grad = None
@@ -148,11 +141,9 @@ class ProximalStep(Penalized, ABC):
             self.rate = 0.0
 
     def get_extra_state(self) -> Tensor:
-        """Return the number of steps, and the learning rates since the last step of M."""
         return torch.tensor([self.steps, self.rate], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore both from a checkpoint."""
         self.steps, self.rate = int(state[0]), float(state[1])
 
 
@@ -173,9 +164,6 @@ class ProximalLoRAE(ProximalStep):
         model: an autoencoder over the bridge :class:`lorae.nn.bridges.low_rank.LowRank`.
         weight: lambda, at least 0, on the scale of :class:`LoRAE`.
         every: k, at least 1; by default :func:`lorae.linalg.polar.update_interval`.
-
-    Raises:
-        InputError: if the bridge is another or a number out of range.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
@@ -201,11 +189,9 @@ class ProximalLoRAE(ProximalStep):
 
     @property
     def matrix(self) -> nn.Parameter:
-        """The parameter M of the bridge."""
         return self.model.bridge.get_parameter("weight")
 
     def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
-        """Make a proximal step along the bias-corrected running mean of the gradient."""
         count = self.steps // self.every
         self.momentum.lerp_(gradient, 1 - _BETAS[0])
         self.square.lerp_(gradient.square().mean(), 1 - _BETAS[1])
@@ -237,7 +223,6 @@ class FactoredLoRAE(Penalized):
         super().__init__(model, weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error and half the weighted sum of squares of the factors."""
         bridge = self.model.bridge
         if not isinstance(bridge, Factored):
             raise InputError(

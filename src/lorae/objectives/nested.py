@@ -58,9 +58,6 @@ class NestedDenoising(Objective):
         error_: the running mean of the squared error; None before the first batch.
         prefix_error_: likewise, of the error of the first codes.
 
-    Raises:
-        InputError: if the decoder does not begin with a linear layer.
-
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
         >>> objective = NestedDenoising(build(Architecture("residual", (6,), 3)))
@@ -83,7 +80,6 @@ class NestedDenoising(Objective):
         self.prefix_error_: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return both errors."""
         decoder = self.model.decoder
         assert isinstance(decoder, nn.Sequential)
         target = self.model.scaled(x)
@@ -129,6 +125,5 @@ class NestedDenoising(Objective):
         return torch.stack(errors)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Return all parameters, with the decoupled weight decay of AdamW."""
         decay = {"weight_decay": WEIGHT_DECAY, "decoupled_weight_decay": True}
         return [{"params": list(self.parameters()), "lr": learning_rate} | decay]

@@ -40,11 +40,7 @@ class Setting:
     integer: bool = False
 
     def read(self, name: str, value: Number) -> Number:
-        """Return a value in the type of the setting.
-
-        Raises:
-            InputError: if it is out of range, or not whole where it must be.
-        """
+        """Return a value in the type of the setting."""
         check_range(
             name, value, self.low, self.high, open_low=self.open_low, open_high=self.open_high
         )
@@ -127,9 +123,6 @@ class Method:
         """Return the settings that were given, and the defaults of the others.
 
         Settings whose default depends on the network or the latent dimension are left out.
-
-        Raises:
-            InputError: if there is no such setting, or its value is not allowed.
         """
         settings = self.settings
         for name in given:
@@ -154,9 +147,6 @@ class Method:
             model: the autoencoder to train.
             weight: of the penalty.
             settings: of the method; those of the bridge are ignored.
-
-        Raises:
-            InputError: if a weight is given to a method that has none, or a value is out of range.
         """
         own: dict[str, Any] = {n: v for n, v in settings.items() if n in self.objective_settings}
         if weight is not None:
@@ -389,11 +379,7 @@ METHODS: dict[str, Method] = {
 
 
 def method(name: str) -> Method:
-    """Return the method of that name.
-
-    Raises:
-        InputError: if there is none, with the closest name.
-    """
+    """Return the method of that name."""
     if name not in METHODS:
         raise unknown_name("model", name, METHODS)
     return METHODS[name]

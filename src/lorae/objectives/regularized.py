@@ -44,7 +44,6 @@ class WAE(Penalized):
         super().__init__(model, weight)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error and the discrepancy of codes and prior."""
         target, z = self.codes(x)
         codes = _global_codes(z)
         prior = distributed.gather(distributed.normal(z)).to(codes.dtype)
@@ -83,7 +82,6 @@ class RAE(Penalized):
         """Return R(D) for the codes of a batch."""
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error and the two penalties."""
         target, z = self.codes(x)
         return {
             "reconstruction": self.error(z, target),
@@ -96,7 +94,6 @@ class RAEL2(RAE):
     """RAE-L2: R is the sum of the squares of the decoder's parameters."""
 
     def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:  # noqa: ARG002
-        """Return the sum of squares."""
         return squared_norm(self.model.decoder)
 
 
@@ -115,7 +112,6 @@ class RAEGP(RAE):
         super().__init__(model, weight, smoothness)
 
     def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
-        """Return the estimate."""
         if not z.requires_grad:  # evaluated without a gradient, which the derivative needs
             z = z.detach().requires_grad_()
         with torch.enable_grad():
@@ -145,7 +141,6 @@ class RAESN(Penalized):
         check_lipschitz(model)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error and the penalty on the codes."""
         target, z = self.codes(x)
         return {
             "reconstruction": self.error(z, target),
@@ -181,7 +176,6 @@ class LeastVolume(Penalized):
         self.eta = eta
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error and the volume."""
         target, z = self.codes(x)
         weight = self.current_weight
         return {"reconstruction": self.error(z, target), "volume": weight * self.volume(z)}
@@ -220,7 +214,6 @@ class NestedDropout(Objective):
         self.rho = rho
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the error of the decoded truncated codes."""
         target, z = self.codes(x)
         u = 1 - distributed.uniform(z[:, :1])  # in (0, 1]
         lengths = 1 + (u.log() / math.log(self.rho)).floor()
@@ -229,11 +222,7 @@ class NestedDropout(Objective):
 
 
 def check_lipschitz(model: Autoencoder) -> None:
-    """Check that the layers of a decoder are normalised.
-
-    Raises:
-        InputError: if none is.
-    """
+    """Check that the layers of a decoder are normalised."""
     parametrized = nn.utils.parametrize.is_parametrized
     if not any(parametrized(module, "weight") for module in model.decoder.modules()):
         raise InputError(

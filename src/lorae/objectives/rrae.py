@@ -35,9 +35,6 @@ class AdaptiveRRAE(Objective):
         model: an autoencoder over a truncated bridge, whose rank is the initial one.
         patience: steps, at least 1.
         tolerance: at least 0 and below 1.
-
-    Raises:
-        InputError: if the bridge is another or a number out of range.
     """
 
     running: Tensor  # the running error
@@ -58,7 +55,6 @@ class AdaptiveRRAE(Objective):
             self.register_buffer(name, torch.tensor(value))
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the reconstruction error."""
         target, z = self.codes(x)
         error = self.error(z, target)
         if self.training:

@@ -33,9 +33,6 @@ class Variational(Penalized):
     Args:
         model: an autoencoder over a posterior.
         weight: beta, at least 0.
-
-    Raises:
-        InputError: if the bridge is no posterior.
     """
 
     def __init__(self, model: Autoencoder, weight: float = 1.0) -> None:
@@ -51,7 +48,6 @@ class Variational(Penalized):
         """Return the mean of -log p(x | z) / d over a batch, as a named term."""
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the likelihood of drawn codes, and the divergence."""
         bridge = self.model.bridge
         assert isinstance(bridge, Posterior)
         target = self.model.scaled(x)
@@ -72,7 +68,6 @@ class VAE(Variational):
     """
 
     def likelihood(self, z: Float[Tensor, "n l"], target: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the mean squared error."""
         return {"reconstruction": self.error(z, target)}
 
 
@@ -98,7 +93,6 @@ class BernoulliVAE(Variational):
             )
 
     def likelihood(self, z: Float[Tensor, "n l"], target: Float[Tensor, "n *shape"]) -> Terms:
-        """Return the cross-entropy."""
         output = self.model.decoder(z)
         with torch.autocast(target.device.type, enabled=False):
             entropy = functional.binary_cross_entropy(output.to(target.dtype), target)

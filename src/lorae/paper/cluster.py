@@ -28,11 +28,7 @@ class Command:
     words: Sequence[str]
 
     def __call__(self) -> None:
-        """Run the command to its end.
-
-        Raises:
-            CalledProcessError: It failed.
-        """
+        """Run the command to its end."""
         subprocess.run(self.words, check=True)  # noqa: S603 - this package's own command
 
     def checkpoint(self) -> Any:
@@ -81,9 +77,6 @@ def submit(
         cluster: slurm, or local for processes of this machine.
         parameters: further ones of submitit, such as timeout_min, slurm_partition or
             gpus_per_node.
-
-    Raises:
-        InputError: submitit is not installed, there is no such cluster, or it refuses a parameter.
     """
     check_choice("cluster", cluster, CLUSTERS)
     try:

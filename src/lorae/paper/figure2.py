@@ -30,7 +30,6 @@ class Figure2(Recipe):
     )
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the spectrum of each model, data set and seed."""
         return {
             (row, data, seed): Cell(spectrum, {}, plan.options(data, MODELS[row], seed))
             for data in plan.scale.sets
@@ -39,7 +38,6 @@ class Figure2(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Plot the spectra of the first seed, and show the ranks over all seeds."""
         shown, tables = [], []
         for data in plan.scale.sets:
             curves = [

@@ -26,7 +26,6 @@ class Figure3(Recipe):
     claim = "LoRAE's paths are smoother than AE's, and as good as VAE's."
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return a picture for each model, of the first seed."""
         return {
             (row, seed): Cell(
                 measures.interpolation,
@@ -38,6 +37,5 @@ class Figure3(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show the pictures side by side, all of the same pairs."""
         shown = images(found, {row: (row, plan.seeds[0]) for row in _ROWS}, self.name)
         return Page(images=[shown] if shown else [], words=() if shown else ("Not run.",))

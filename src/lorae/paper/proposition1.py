@@ -37,7 +37,6 @@ class Proposition1(Recipe):
     claim = "The rank of the latent space is O(1/weight)."
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the spectra along the training of each form, weight and seed."""
         return {
             (form, weight, seed): Cell(
                 spectra, {}, plan.options(_DATA, MODELS[form], seed, weight=weight)
@@ -48,7 +47,6 @@ class Proposition1(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show an exponent for each form, training length and threshold."""
         tables, words = [], []
         for form in _FORMS:
             rows: dict[str, dict[str, Entry]] = {}

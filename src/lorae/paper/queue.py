@@ -344,11 +344,7 @@ def portable_options(options: Options) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return a record; those from before there were checksums have none.
-
-    Raises:
-        InputError: if it is damaged.
-    """
+    """Return a record; those from before there were checksums have none."""
     content = read_json(path)
     if isinstance(content, dict) and "checksum" not in content:
         check_json(content, Record, repr(str(path)))

@@ -118,7 +118,6 @@ class RivalCurves(Recipe):
     )
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the measurement of each family, row and seed; square M come last."""
         small = plan.scale.name == "smoke"
         size = {"latent": 40, "steps": 12} if small else {"latent": LATENT, "steps": STEPS}
         return {
@@ -131,7 +130,6 @@ class RivalCurves(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show a table for each family."""
         tables = []
         for family in FAMILIES:
             rows = {name: _entries(found, family, name, plan) for name in ROWS}

@@ -64,7 +64,6 @@ class RivalDynamics(Recipe):
     claim = "The rivals': IRMAE with weight decay finds the dimension 8 at L = 22."
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the measurement of each method and seed."""
         return {
             (name, seed): Cell(
                 dimensions,
@@ -85,7 +84,6 @@ class RivalDynamics(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show ranks and errors, the spectra, and a snapshot with its reconstruction."""
         rows = {}
         for name in ROWS:
             place = (name,)

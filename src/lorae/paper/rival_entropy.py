@@ -60,7 +60,6 @@ class RivalEntropy(Recipe):
     claim = "The rivals': RRAEs of rank 5 and 8 have the lowest entropy, 0.50 (LoRAE 0.51)."
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the measurement of each model and seed."""
         settings = {"pairs": _PAIRS, "between": _BETWEEN}
         return {
             (name, seed): Cell(interpolation_entropy, settings, _options(plan, row, seed))
@@ -69,7 +68,6 @@ class RivalEntropy(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show entropies and errors."""
         seeds, rows = plan.seeds_of(_DATA), {}
         for name, row in ROWS.items():
             rows[name] = {

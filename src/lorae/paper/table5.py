@@ -29,7 +29,6 @@ class Table5(Recipe):
     claim = "LoRAE's FID (under N) is between that of LS-GAN, which is lower, and the others'."
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return a training for each model and seed."""
         cells: dict[Key, Cell] = {}
         for seed in plan.seeds_of(_DATA):
             for row, model in _PRIORS.items():
@@ -38,7 +37,6 @@ class Table5(Recipe):
         return cells
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Compare LoRAE with each of the others."""
         setting = plan.scale.sets[_DATA]
         rows = {}
         for row, figure in _PUBLISHED.items():

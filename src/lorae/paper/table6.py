@@ -45,7 +45,6 @@ class Table6(Recipe):
     protocols = ("lorae", "authors")
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the head on each model's codes, and the supervised network, for each seed."""
         return {
             (row, seed): self._supervised(plan, seed)
             if row == _SUPERVISED
@@ -69,7 +68,6 @@ class Table6(Recipe):
         return Cell(measures.supervised_classification, settings)
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Compare LoRAE with each of the others, at the numbers of labels of the scale."""
         labels = [n for n in _LABELS if n in plan.scale.labels]
         rows = {
             row: {

@@ -35,7 +35,6 @@ class Table7(Recipe):
     protocols = ("lorae", "authors")
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return a training, its spectrum and its images, for each weight and seed."""
         cells: dict[Key, Cell] = {}
         for seed in plan.seeds:
             for weight in plan.scale.weights:
@@ -47,7 +46,6 @@ class Table7(Recipe):
         return cells
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show ranks and distances, and whether they follow the claim."""
         setting = plan.scale.sets[_DATA]
         distance = f"{setting.distance}, GMM"
         rows = {}

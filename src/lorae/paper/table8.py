@@ -35,7 +35,6 @@ class Table8(Recipe):
     protocols = ("lorae", "authors")
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return a training for each model, latent dimension and seed."""
         return {
             (row, latent, seed): generation(
                 plan, _DATA, seed, MODELS[row], **_options(plan, latent)
@@ -46,7 +45,6 @@ class Table8(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Compare the two at each dimension."""
         setting = plan.scale.sets[_DATA]
         latents = plan.scale.latents
         density = setting.densities["MVG"]

@@ -28,7 +28,6 @@ class Table1(Recipe):
     density: ClassVar[str] = "GMM"
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return a picture for each model and data set, of the first seed."""
         return {
             (row, data, seed): Cell(
                 measures.sample_images,
@@ -41,7 +40,6 @@ class Table1(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show the pictures side by side, a row for each data set."""
         shown = [
             images(
                 found,

@@ -44,7 +44,6 @@ class Table3(Recipe):
     )
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the scores of each model, data set and seed."""
         return {
             (row, data, seed): generation(plan, data, seed, MODELS[row])
             for data in plan.scale.sets
@@ -53,7 +52,6 @@ class Table3(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Compare LoRAE with each of the others."""
         columns = {
             f"{data}, {density}": (data, name)
             for data, setting in plan.scale.sets.items()

@@ -120,7 +120,6 @@ class Theorem1(Recipe):
     claim = "At the theorem's learning rate the gradient's norm is O(T^(-1/4)) in the steps T."
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the runs of each seed."""
         samples, steps = _SIZES[plan.scale.name]
         return {
             ("LoRAE", seed): Cell(
@@ -136,7 +135,6 @@ class Theorem1(Recipe):
         }
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show the least gradients over T, their exponents, and the constants."""
         samples, steps = _SIZES[plan.scale.name]
         seeds, place = plan.seeds_of(_DATA), ("LoRAE",)
         rows: dict[str, dict[str, Entry]] = {}

@@ -34,7 +34,6 @@ class Theorem2(Recipe):
     )
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        """Return the ratios of the plain autoencoder, and of LoRAE at each weight."""
         settings = {"codes": _CODES, "queries": _QUERIES, "levels": list(_LEVELS.values())}
         cells: dict[Key, Cell] = {}
         for seed in plan.seeds_of(_DATA):
@@ -45,7 +44,6 @@ class Theorem2(Recipe):
         return cells
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        """Show quantiles of the ratio over test codes."""
         seeds = plan.seeds_of(_DATA)
         rows = {
             row: {

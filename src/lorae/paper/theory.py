@@ -239,9 +239,6 @@ def fit_exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
         x: positive numbers, at least two of them distinct.
         y: positive numbers, as many as `x`.
 
-    Raises:
-        InputError: if there are fewer distinct values, or the numbers are not positive.
-
     Example:
         >>> str(fit_exponent([1.0, 4.0], [8.0, 2.0]))
         '-1'

@@ -30,11 +30,7 @@ class Density(ABC):
 
     @abstractmethod
     def fit(self, codes: Float[Tensor, "n l"]) -> Self:
-        """Fit to codes, and return self.
-
-        Raises:
-            InputError: if the codes are too few, not finite or not a matrix.
-        """
+        """Fit to codes, and return self."""
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
@@ -43,9 +39,6 @@ class Density(ABC):
         Args:
             n: number of codes, at least 0.
             generator: source of randomness; PyTorch's global generator by default.
-
-        Raises:
-            InputError: if n is negative or the density has not been fitted.
         """
 
     @abstractmethod
@@ -53,9 +46,6 @@ class Density(ABC):
         """Return the log-density at each code, in nats, float64; -inf off the support.
 
         It is NaN at a code that is NaN.
-
-        Raises:
-            InputError: if the codes have another dimension or the density has not been fitted.
         """
 
 
@@ -86,9 +76,6 @@ class Whitened(Density):
         mean_: :math:`\mu`, float64.
         variances_: :math:`\lambda`, float64, descending; 0 for dropped directions.
         directions_: :math:`V`, one direction per column, float64.
-
-    Raises:
-        InputError: if the threshold or the tolerance is out of range.
     """
 
     mean_: Float[Tensor, " l"]
@@ -121,7 +108,6 @@ class Whitened(Density):
         return int((self.variances_ > 0).sum())
 
     def fit(self, codes: Float[Tensor, "n l"]) -> Self:
-        """Fit to n >= 2 codes, and return self."""
         if codes.ndim != 2 or codes.shape[1] < 1:
             raise InputError(f"codes must have shape (n, l), got {tuple(codes.shape)}")
         check_finite("codes", codes)
@@ -141,7 +127,6 @@ class Whitened(Density):
         return self
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
-        """Return n independent codes, of the type and device of the fitted ones."""
         self._check_fitted()
         check_range("n", n, 0)
         u = self._sample(n, generator) if n and self.rank else self.mean_.new_empty(n, self.rank)
@@ -149,7 +134,6 @@ class Whitened(Density):
         return (self.mean_ + u.to(self.mean_) @ spread.mT).to(self._like)
 
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
-        """Return the log-density at each code, in nats, float64; -inf off the support."""
         self._check_fitted()
         if codes.ndim != 2 or codes.shape[1] != len(self.mean_):
             shape = tuple(codes.shape)
@@ -239,13 +223,11 @@ class Prior(Density):
         return self
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
-        """Return n independent codes, of the type and device of the directions."""
         check_range("n", n, 0)
         V = self.directions
         return standard_normal((n, V.shape[1]), generator, V.dtype).to(V.device) @ V.mT
 
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:
-        """Return the log-density at each code, in nats, float64; -inf off the span."""
         V = self.directions.double().to(codes.device)
         along = codes.double() @ V
         off = (codes.double() - along @ V.mT).norm(dim=1)

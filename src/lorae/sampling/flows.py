@@ -24,9 +24,6 @@ class Flow(Whitened):
         epochs: passes over the codes, at most; fitting stops after three without improvement on
             a held-out tenth of the codes.
         seed: of the weights and the batches.
-
-    Raises:
-        InputError: if a number is out of range or zuko is missing.
     """
 
     def __init__(

@@ -38,9 +38,6 @@ def interpolate(
         kind: "linear" or "spherical".
         centre: the mean that a great circle goes around; 0 by default.
 
-    Raises:
-        InputError: if the kind is unknown or there are too few steps.
-
     Example:
         >>> ends = torch.eye(2)
         >>> interpolate(ends[:1], ends[1:], 3, "spherical")[0, 1]
@@ -73,9 +70,6 @@ def traverse_axes(
         axes: how many axes, of the largest variance, 1 to l.
         steps: codes on each path, at least 2.
         reach: how far it goes to both sides, in standard deviations of the axis.
-
-    Raises:
-        InputError: if a number is out of range or a code is not finite.
 
     Example:
         >>> codes = torch.tensor([[-2.0, 1.0], [2.0, 1.0], [0.0, 0.9], [0.0, 1.1]])

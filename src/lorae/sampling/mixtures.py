@@ -54,9 +54,6 @@ class GaussianMixture(Whitened):
         means_: of the components, in whitened coordinates, float64.
         covariances_: likewise.
 
-    Raises:
-        InputError: if a number is out of range.
-
     Example:
         >>> draw = torch.Generator().manual_seed(0)
         >>> ends = torch.randn(400, 1, generator=draw)

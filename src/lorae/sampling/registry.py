@@ -31,11 +31,7 @@ FITTED = 20_000
 
 
 def check_density(name: str | None) -> None:
-    """Check the name of a density; None is the default one.
-
-    Raises:
-        InputError: if it is unknown.
-    """
+    """Check the name of a density; None is the default one."""
     if name is not None and name not in DENSITIES:
         raise unknown_name("density", name, DENSITIES)
 
@@ -47,9 +43,6 @@ def density_for(model: "Autoencoder", name: str | None = None) -> "Density":
         model: whose codes it is for.
         name: in `DENSITIES`; by default the prior of a model that was trained to one, else a
             Gaussian.
-
-    Raises:
-        InputError: if the name is unknown, or is "prior" and the model was not trained to one.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
@@ -84,9 +77,6 @@ def fit_density(
         model: whose codes they are.
         codes: called for the codes, unless the density is the prior, which needs none.
         name: as of :func:`density_for`.
-
-    Raises:
-        InputError: if the name is as :func:`density_for` refuses, or the codes cannot be fitted.
 
     Example:
         >>> import torch

@@ -72,9 +72,6 @@ def load_checkpoint(
     """Restore what :func:`save_checkpoint` wrote, bit for bit, and return its `about`.
 
     Everything is checked before anything is restored: `check` may refuse the `about`, by an error.
-
-    Raises:
-        InputError: if the file is missing, truncated, altered, or of another model.
     """
     tensors, about = load_tensors(path)
     check_json(about, Header, repr(str(path)))
@@ -121,11 +118,7 @@ def _expected(
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check names, shapes and types of tensors, and that weights and moments are finite.
-
-    Raises:
-        ValueError: if one does not fit.
-    """
+    """Check names, shapes and types of tensors, and that weights and moments are finite."""
     known = {name.partition(".")[0] for name in expected if name.endswith(".steps")}
     for name in expected.keys() - tensors.keys():
         raise ValueError(f"{name} is missing")
@@ -150,11 +143,7 @@ def _describe(shape: torch.Size, dtype: torch.dtype) -> str:
 
 
 def _check_generators(tensors: Mapping[str, Tensor]) -> None:
-    """Check the states of the random number generators.
-
-    Raises:
-        ValueError: if that of the CPU is missing, or one is no state.
-    """
+    """Check the states of the random number generators."""
     for name in {"generator.cpu"} | {name for name in tensors if name.startswith("generator.")}:
         device = name.removeprefix("generator.")
         if name not in tensors or device not in ("cpu", "cuda"):

@@ -28,11 +28,7 @@ class Launch(NamedTuple):
 
 
 def create_fabric(options: LaunchOptions) -> Fabric:
-    """Return the Fabric of the processes that the options or a launcher ask for, not launched yet.
-
-    Raises:
-        InputError: if the device cannot be used, or the other machines are unknown.
-    """
+    """Return the Fabric that the options or a launcher ask for, not launched yet."""
     launch = detect_launch(options)
     return _fabric(
         options.device,
@@ -45,11 +41,7 @@ def create_fabric(options: LaunchOptions) -> Fabric:
 
 
 def single_process(device: str) -> Fabric:
-    """Return a Fabric of this process alone, whatever cluster it may be part of.
-
-    Raises:
-        InputError: if the device cannot be used.
-    """
+    """Return a Fabric of this process alone, whatever cluster it may be part of."""
     return _fabric(device, devices=1, plugins=[LightningEnvironment()])
 
 
@@ -64,12 +56,7 @@ def _fabric(device: str, **settings: Any) -> Fabric:
 
 
 def detect_launch(options: LaunchOptions) -> Launch:
-    """Return how many processes there are, and who starts them.
-
-    Raises:
-        InputError: if srun starts unequal numbers of processes on its machines, there are several
-            machines without a launcher, or a variable of a launcher is no positive integer.
-    """
+    """Return how many processes there are, and who starts them."""
     given = os.environ
     if TorchElasticEnvironment.detect():
         devices = _count("LOCAL_WORLD_SIZE", options.devices)

@@ -44,11 +44,7 @@ class DataOptions(ReadOptions):
     """Seed of the weights, the order of the samples and the split."""
 
     def load(self) -> "Data":
-        """Return the data set.
-
-        Raises:
-            InputError: if it cannot be read.
-        """
+        """Return the data set."""
         from lorae.data.datasets import load
 
         return load(
@@ -180,12 +176,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Self:
-        """Return the options that `dataclasses.asdict` turned into `fields`.
-
-        Raises:
-            InputError: if a field is not an option of this version, or has another type or a value
-                out of range.
-        """
+        """Return the options that `dataclasses.asdict` turned into `fields`."""
         unknown = set(fields) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise InputError(
@@ -201,11 +192,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         return options
 
     def check(self) -> None:
-        """Check everything that can be checked without the data.
-
-        Raises:
-            InputError: naming the first option that is out of range.
-        """
+        """Check everything that can be checked without the data."""
         chosen = method(self.model)
         chosen.resolve_settings(self.settings)
         if self.validation and not chosen.traits.get("inverts", True):
@@ -239,11 +226,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         check_range("seed", self.seed, 0, 2**31 - 1)
 
     def resolve(self, data: "Data") -> Self:
-        """Return the options with every default filled in that depends on the data.
-
-        Raises:
-            InputError: if an option does not suit the data.
-        """
+        """Return the options with every default filled in that depends on the data."""
         from lorae.data.registry import DATASETS
 
         self.check()
@@ -319,9 +302,6 @@ def data_of(run: "Run") -> "Data":
 
     Args:
         run: a run folder, finished or not.
-
-    Raises:
-        InputError: if they are no longer there, or have changed.
     """
     data = options_of(run).load()
     run.check_data(data.checksum)

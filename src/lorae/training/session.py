@@ -254,11 +254,7 @@ class Session:
         self.fabric.barrier()
 
     def _check_header(self, about: dict[str, Any]) -> None:
-        """Check that a checkpoint is one of this run.
-
-        Raises:
-            InputError: if it is not.
-        """
+        """Check that a checkpoint is one of this run."""
         name = str(self.run.checkpoint)
         check_json(about, CheckpointHeader, repr(name))
         if about["run"] != self.run.identity:

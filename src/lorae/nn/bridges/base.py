@@ -47,11 +47,7 @@ class Bridge(nn.Module, ABC):
         """Return M, differentiable."""
 
     def affine(self) -> tuple[Float[Tensor, "l k"], Float[Tensor, " l"]]:
-        """Return A and b of the map in evaluation mode; M and 0 for most bridges.
-
-        Raises:
-            InputError: if the map is not affine.
-        """
+        """Return A and b of the map in evaluation mode; M and 0 for most bridges."""
         matrix = self.matrix()
         return matrix, matrix.new_zeros(self.latent)
 
@@ -83,9 +79,7 @@ class NoBridge(Bridge):
         self.register_buffer("identity", torch.eye(latent), persistent=False)
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return e."""
         return e
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        """Return the identity."""
         return self.identity

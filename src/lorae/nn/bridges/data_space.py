@@ -58,22 +58,18 @@ class DataSpace(Bridge):
         self.register_buffer("offset", torch.zeros(latent))
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return c + T M W (e - m), in float32 or wider."""
         with torch.autocast(e.device.type, enabled=False):
             y = functional.linear(e.to(self.weight.dtype) - self.mean, self.whiten)
             return functional.linear(functional.linear(y, self.weight), self.scale, self.offset)
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        """Return M, whose singular values are standard deviations in data space."""
         return self.weight
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
-        """Return A = T M W and b = c - A m."""
         A = self.scale @ self.weight @ self.whiten
         return A, self.offset - A @ self.mean
 
     def code_basis(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
-        """Return T and c."""
         return self.scale, self.offset
 
     @torch.no_grad()

@@ -26,9 +26,6 @@ class LinearChain(Bridge):
         depth: the number k of matrices, at least 1 (in the paper 8 for MNIST, 4 for CelebA, 2 for
             Shapes).
 
-    Raises:
-        InputError: if the depth is below 1.
-
     Example:
         >>> import torch
         >>> bridge = LinearChain(3, depth=2)
@@ -45,12 +42,10 @@ class LinearChain(Bridge):
         self.layers = nn.ModuleList(nn.Linear(latent, latent, bias=False) for _ in range(depth))
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return M_k ... M_1 e."""
         for layer in self.layers:
             e = layer(e)
         return e
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        """Return the product M_k ... M_1."""
         weights: list[Tensor] = [layer.get_parameter("weight") for layer in self.layers]
         return reduce(lambda product, weight: weight @ product, weights)

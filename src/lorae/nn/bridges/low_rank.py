@@ -41,11 +41,9 @@ class LowRank(Bridge):
         self.weight = nn.Parameter(initial_matrix(latent))
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return M e."""
         return functional.linear(e, self.weight)
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        """Return M."""
         return self.weight
 
     @torch.no_grad()
@@ -85,9 +83,6 @@ class Factored(Bridge):
         latent: the dimension l of the codes.
         inner: the number r of columns, 1 to l; l by default.
 
-    Raises:
-        InputError: if `inner` is out of range.
-
     Example:
         >>> bridge = Factored(5, inner=2)
         >>> spectral.rank(spectral.singular_values(bridge.matrix()), 1e-4)
@@ -104,11 +99,9 @@ class Factored(Bridge):
         self.right = nn.Parameter(Vh.mT[:, :inner] * sigma[:inner].sqrt())
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return A B^T e."""
         return functional.linear(e @ self.right, self.left)
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        """Return A B^T."""
         return self.left @ self.right.mT
 
     def penalty(self) -> Float[Tensor, ""]:

@@ -60,16 +60,13 @@ class GaussianPosterior(Posterior):
         self.register_buffer("projection", torch.eye(latent, 2 * latent), persistent=False)
 
     def forward(self, e: Float[Tensor, "n k"]) -> Float[Tensor, "n l"]:
-        """Return mu."""
         return e[:, : self.latent]
 
     def draw(self, e: Float[Tensor, "n k"]) -> Draw:
-        """Return mu + sigma g with standard normal g, and the divergence."""
         mean, log_variance = _wide(e).chunk(2, dim=1)
         return _sample(mean, log_variance), _divergence(mean, log_variance)
 
     def matrix(self) -> Float[Tensor, "l k"]:
-        """Return (I, 0)."""
         return self.projection
 
 
@@ -95,11 +92,9 @@ class TruncatedPosterior(Truncated, Posterior):
         self.log_variance = nn.Linear(self.rank, self.rank)
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return the projection of e on the running directions."""
         return e @ self.matrix()
 
     def draw(self, e: Float[Tensor, "n l"]) -> Draw:
-        """Return V_r a and the divergence of the coefficients a."""
         e = _wide(e)
         V = batch_directions(self.update_moment(e), self.rank)
         mean = e @ V
@@ -127,9 +122,6 @@ class FlowPosterior(Posterior):
         latent: the dimension l of the codes, at least 2; the encoder has 3 l outputs.
         transforms: the number of coupling layers, at least 1.
         hidden: the width of the two hidden layers of each coupling network, at least 1.
-
-    Raises:
-        InputError: if a number is out of range, or zuko is not installed.
     """
 
     def __init__(self, latent: int, transforms: int = 4, hidden: int = 64) -> None:
@@ -147,13 +139,11 @@ class FlowPosterior(Posterior):
         self.flow = NICE(latent, latent, transforms=transforms, hidden_features=(hidden, hidden))
 
     def forward(self, e: Float[Tensor, "n k"]) -> Float[Tensor, "n l"]:
-        """Return f(mu; h)."""
         mean, _, context = e.chunk(3, dim=1)
         code: Tensor = self._transform(context)(mean)
         return code
 
     def draw(self, e: Float[Tensor, "n k"]) -> Draw:
-        """Return f(mu + sigma g; h) and log q - log p there."""
         mean, log_variance, context = _wide(e).chunk(3, dim=1)
         start = _sample(mean, log_variance)
         z, log_det = self._transform(context).call_and_ladj(start)
@@ -161,7 +151,6 @@ class FlowPosterior(Posterior):
         return z, log_q - _log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        """Return the identity, since there is no matrix."""
         return torch.eye(self.latent)
 
     def affine(self) -> tuple[Float[Tensor, "l k"], Float[Tensor, " l"]]:

@@ -32,10 +32,6 @@ def build_bridge(name: str, latent: int, settings: Mapping[str, Any]) -> Bridge:
         name: a key of `BRIDGES`.
         latent: the dimension l of the codes.
         settings: further arguments of the bridge.
-
-    Raises:
-        InputError: if the name is unknown or a setting is out of range.
-        TypeError: if the bridge has no such setting.
     """
     if name not in BRIDGES:
         raise unknown_name("bridge", name, BRIDGES)

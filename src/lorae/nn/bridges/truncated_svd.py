@@ -31,9 +31,6 @@ class Truncated(Bridge):
         latent: the dimension l of the codes.
         rank: the number r of directions kept, 1 to l; min(32, l) by default.
         momentum: the weight of the newest batch in the running average, in (0, 1].
-
-    Raises:
-        InputError: if a number is out of range.
     """
 
     learns_matrix = True
@@ -57,7 +54,6 @@ class Truncated(Bridge):
         return int(self.kept)
 
     def matrix(self) -> Float[Tensor, "l l"]:
-        """Return the projection V_r V_r^T onto the directions of the running average."""
         V = self.directions()
         return V @ V.mT
 
@@ -93,7 +89,6 @@ class TruncatedSVD(Truncated):
     """
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
-        """Return the codes, of rank at most r."""
         if not self.training:
             return e @ self.matrix()
         with torch.autocast(e.device.type, enabled=False):
