@@ -36,8 +36,11 @@ def curve(errors: list[float], predictions: list[float], spread: float = 0.0) ->
     ("errors", "predictions", "count"),
     [
         ([0.5, 0.2, 0.1, 0.05], [0.6, 0.3, 0.31, 0.33], 2),  # the smallest prediction error
-        ([0.5, 0.2, 0.1, 0.05], [0.6, 0.301, 0.3, 0.33], 2),  # up to 0.2 %
-        ([0.5, 0.2, 0.1, 0.05], [0.6, 0.31, 0.3, 0.33], 3),
+        ([0.5, 0.2, 0.1, 0.05], [0.6, 0.314, 0.3, 0.33], 2),  # up to a twentieth of it
+        ([0.5, 0.2, 0.1, 0.05], [0.6, 0.316, 0.3, 0.33], 3),
+        ([0.5, 0.2, 0.1, 0.05], [0.6, 0.0019, 0.0, 0.0], 2),  # up to 0.2 % of the variance
+        ([0.5, 0.2, 0.1, 0.05], [0.6, 0.0021, 0.0, 0.0], 3),
+        ([0.9, 0.8, 0.7, 0.6], [0.9, 0.896, 0.89, 0.889], 3),  # or of what can be predicted
         ([0.5, 0.0019, 0.0, 0.0], [0.6, 0.3, 0.1, 0.0], 2),  # samples are reproduced
         ([0.5, 0.2, 0.1, 0.0], [], 4),  # too few values to predict
         ([0.9, 0.8, 0.7, 0.6], [1.1, 1.2, 1.3, 1.4], 0),  # noise
@@ -71,6 +74,19 @@ def test_refinement_finds_the_smallest_rank_whose_own_model_passes():
     wide = curve([0.9 - 0.1 * k for k in range(9)], [0.9 - 0.1 * k for k in range(9)])
     assert refine(wide, evaluate).select() == 4, "codes of rank 3 tear neighbours apart"
     assert len(asked) == len(set(asked)) <= 5
+
+
+def test_refinement_tries_first_where_the_curve_flattens():
+    asked = []
+
+    def evaluate(rank):
+        asked.append(rank)
+        row = torch.full((100,), 0.0 if rank >= 4 else 0.5, dtype=torch.float64)
+        return row, row, 0.0
+
+    errors = [0.5, 0.3, 0.1, 0.009, 0.008, 0.006, 0.004, 0.003, 0.001]
+    assert refine(curve(errors, errors), evaluate).select() == 4
+    assert asked == [8, 4, 3]
 
 
 def test_hidden_values_of_a_plane_are_predicted_by_its_model_and_not_by_a_wider_one():

@@ -1,5 +1,6 @@
 """Training: as long as held-out samples gain, from PCA and back to it."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -60,29 +61,39 @@ def test_one_seed_gives_one_model():
         assert torch.equal(a, b)
 
 
-def test_a_known_result_is_trained_anew_on_all_samples():
+@pytest.mark.parametrize(("unsaturated", "built_from"), [(False, [320, 400]), (True, [320])])
+def test_a_known_result_is_trained_anew_or_on_with_all_samples(unsaturated, built_from):
     built = []
 
     def build(part: torch.Tensor) -> Autoencoder:
         built.append(len(part))
         return build_model(part, 2)
 
+    lines = []
     found = train(build, curved(), setting(steps=25), refit=False)
-    assert built == [320]
-    found = dataclasses.replace(found, best_step=20)
-    again = train(build, curved(), setting(steps=25), found=found)
-    assert built == [320, 400]
-    assert again.objective is not found.objective
+    found = dataclasses.replace(found, best_step=20, unsaturated=unsaturated)
+    again = train(build, curved(), setting(steps=25, report=lines.append), found=found)
+    assert built == built_from
+    assert [line["steps"] for line in lines] == [25 if unsaturated else 20]
+    assert again.best_step == 20
 
 
-def test_training_that_ends_above_its_start_is_undone():
+def test_training_is_continued_where_held_out_samples_lose_no_more_than_others():
+    smooth, noisy = fit(curved()), fit(noise(), steps=400)
+    assert smooth.unsaturated
+    assert not noisy.unsaturated
+
+
+@pytest.mark.parametrize("unsaturated", [False, True])
+def test_training_that_ends_above_its_start_is_undone(unsaturated):
     samples = curved()
     found = train(lambda part: build_model(part, 2), samples, setting(steps=25), refit=False)
-    late = dataclasses.replace(found, best_step=4)
+    before = copy.deepcopy(found.model) if unsaturated else build_model(samples, 2)
+    late = dataclasses.replace(found, best_step=4, unsaturated=unsaturated)
     wild = setting(steps=25, learning_rate=0.3)
     undone = train(lambda part: build_model(part, 2), samples, wild, found=late)
-    assert undone.best_step == 0
-    torch.testing.assert_close(undone.model(samples), build_model(samples, 2)(samples))
+    assert undone.best_step == (4 if unsaturated else 0)
+    torch.testing.assert_close(undone.model(samples), before(samples))
 
 
 def test_one_pass_makes_one_pass():

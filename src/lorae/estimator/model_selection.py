@@ -22,7 +22,7 @@ The number of components is the smallest k with at most one torn pair in 5,000 a
 
 .. math::
     e_k \le 0.002 \quad \text{or} \quad
-    p_k \le p_* + \max(\mathrm{se}, 0.002 (1 - p_*)),
+    p_k \le p_* + \max(\mathrm{se}, 0.002, 0.05 \min(p_*, 1 - p_*)),
 
 where the star is the k of the smallest prediction error, and se the standard error of the mean of
 :math:`p_k - p_*` over held-out samples. Prediction is used for samples of 8 or more values, and for
@@ -56,7 +56,9 @@ from lorae.nn.inference import (
 from lorae.utils.samples import has_gaps
 
 TOLERANCE = 0.002
-"""Share of the variance, or of what can be predicted, that the number of components may lose."""
+"""Share of the variance that the number of components may lose."""
+RELATIVE = 0.05
+"""Share of the smallest prediction error, or of what can be predicted, that it may lose."""
 MAX_TORN = 1 / 5000
 """Share of the pairs of neighbours that may be torn."""
 _NEIGHBOURS = 3
@@ -114,20 +116,22 @@ class Curve:
         hidden += [None] * (len(self.ranks) - len(hidden))
         return list(map(Point, self.ranks, errors, hidden, pca_errors.tolist()))
 
-    def select(self, rows: Tensor | None = None) -> int:
+    def select(self, rows: Tensor | None = None, tolerance: float = TOLERANCE) -> int:
         """Return the number of components, 0 if no code predicts a hidden value.
 
         Args:
             rows: indices of the held-out samples that are used; all by default.
+            tolerance: share of the variance that may be lost.
         """
         parts = (self.errors, self.predictions, self.deviations)
         errors, predictions, deviations = (
             part if rows is None else part[..., rows] for part in parts
         )
         total = deviations.mean()
-        enough = errors.mean(1) <= TOLERANCE * total
+        enough = errors.mean(1) <= tolerance * total
         if len(predictions):
-            predicts = _predicts_as_well(torch.cat([deviations[None], predictions]))
+            with_none = torch.cat([deviations[None], predictions])
+            predicts = _predicts_as_well(with_none, tolerance)
             if predicts[0]:
                 return 0
             enough[: len(predictions)] |= predicts[1:]
@@ -161,12 +165,17 @@ class Curve:
         return int(low), int(high)
 
 
-def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
-    """Return for each row whether its errors are as small as those of the best row."""
-    more = errors - errors[errors.mean(1).argmin()]
-    allowed = TOLERANCE * more[0].mean()
+def _predicts_as_well(errors: Float[Tensor, "q n"], tolerance: float) -> Tensor:
+    """Return for each row whether its errors are as small as those of the best row.
+
+    The first row has the errors of the mean.
+    """
+    best = errors[errors.mean(1).argmin()]
+    total, least = float(errors[0].mean()), float(best.mean())
+    allowed = max(tolerance * total, RELATIVE * min(least, total - least))
+    more = errors - best
     standard_error = more.std(1) / more.shape[1] ** 0.5
-    accepted: Tensor = more.mean(1) <= standard_error.clamp(min=float(allowed))
+    accepted: Tensor = more.mean(1) <= standard_error.clamp(min=allowed)
     return accepted
 
 
@@ -226,8 +235,10 @@ Measured = tuple[Tensor, Tensor | None, float]
 def refine(curve: Curve, evaluate: Callable[[int], Measured]) -> Curve:
     """Return a curve with the errors of models of their own near the number of components.
 
-    The first codes of a wide model lose more than a model of so few codes. Bisection finds the
-    smallest rank whose own model is as good as the own model of the rank that the curve selects.
+    The first codes of a wide model lose more than a model of so few codes, so the rank that the
+    curve selects is an upper limit. The search finds the smallest rank whose own model is as good
+    as that of the limit. It tries the rank that the curve would select with five times the
+    tolerance, and the one below, and then bisects.
 
     Args:
         curve: of the wide model.
@@ -236,10 +247,12 @@ def refine(curve: Curve, evaluate: Callable[[int], Measured]) -> Curve:
     """
     ranks = (0, *curve.ranks)
     low, high = 0, ranks.index(curve.select())
+    guess = ranks.index(curve.select(tolerance=5 * TOLERANCE))
+    probes = iter((guess, guess - 1))
     if high:
         curve = curve.replace_row(ranks[high], *evaluate(ranks[high]))
     while high - low > 1:
-        middle = (low + high) // 2
+        middle = next((rank for rank in probes if low < rank < high), (low + high) // 2)
         curve = curve.replace_row(ranks[middle], *evaluate(ranks[middle]))
         if curve.select() <= ranks[middle]:
             high = middle

@@ -9,9 +9,10 @@ r"""Training of one model of a given number of codes, as long as held-out sample
    weights of the smallest error are kept, or the first ones if that error is not smaller by more
    than the standard error of the difference. Training stops when it has not improved for two fifths
    of the steps.
-3. All samples are trained on anew, in a cycle that ends at the step of the best model. If the best
-   model is the first one, or the new one reproduces the samples worse than the start, the result is
-   the start with all samples, which is PCA unless it was Isomap.
+3. If that model came late, and loses hardly more on held-out samples than on its own, it is trained
+   on with all samples, for as many steps in a second cycle. Otherwise a new one is trained with
+   all samples, in a cycle that ends at the step of the best model: none if that was the first one.
+   If this model reproduces the samples worse than the one that step 3 began with, it is dropped.
 
 So the amount of nonlinearity follows the data, down to none.
 """
@@ -42,8 +43,12 @@ from lorae.training.sampler import Sampler
 EVALUATE_EVERY = 25
 PATIENCE = 0.4
 """Share of the steps without improvement after which training stops."""
-EXACT = 0.001
-"""Share of the variance below which samples count as reproduced."""
+EXACT = 0.01
+"""Share of the variance below which samples count as reproduced by a model of many codes."""
+LATE = 0.75
+"""Share of the steps after which the best model is one that could be trained for longer."""
+GAP = 1.5
+"""Ratio of the errors of held-out and of training samples above which it could not."""
 UNFOLD = 0.25
 """Share of the steps in which coordinates of Isomap are learned."""
 _MAX_HELD_OUT = 1000
@@ -84,6 +89,7 @@ class Trained:
     Attributes:
         objective: the model with its biases of the first codes.
         best_step: the step of the smallest held-out error; 0 if the model is the start.
+        unsaturated: whether it came late and without overfitting.
         errors: held-out error by step, of the training with held-out samples.
         held_out_errors: squared error of each held-out sample, by a model that did not see it, in
             that model's scaled units.
@@ -94,6 +100,7 @@ class Trained:
 
     objective: NestedDenoising
     best_step: int
+    unsaturated: bool
     errors: dict[int, float]
     held_out_errors: Float[Tensor, " n"]
     fill_weight: Float[Tensor, " d"]
@@ -151,18 +158,18 @@ def train(
         found = _search(begin, samples, setting)
     if not refit:
         return found
-    objective = begin(samples)
-    start_state, some = copy.deepcopy(objective.state_dict()), samples[:_MAX_HELD_OUT]
-    before = held_out_error(objective, some)
-    schedule = partial(one_cycle, steps=found.best_step)
+    objective = found.objective if found.unsaturated else begin(samples)
+    steps = setting.steps if found.unsaturated else found.best_step
+    first, some = copy.deepcopy(objective.state_dict()), samples[:_MAX_HELD_OUT]
+    before, best_step = held_out_error(objective, some), found.best_step
+    schedule = partial(one_cycle, steps=steps)
     for _ in _steps(
-        objective, samples, setting, steps=found.best_step, schedule=schedule, phase="all samples"
+        objective, samples, setting, steps=steps, schedule=schedule, phase="all samples"
     ):
         pass
-    best_step = found.best_step
     if held_out_error(objective, some) > before:
-        objective.load_state_dict(start_state)
-        best_step = 0
+        objective.load_state_dict(first)
+        best_step = best_step if found.unsaturated else 0
     return replace(found, objective=objective.eval(), best_step=best_step)
 
 
@@ -192,8 +199,16 @@ def _search(
     if setting.prefix_weight < 1 and gain.mean() <= gain.std(correction=0) / len(gain) ** 0.5:
         objective.load_state_dict(first)
         best_step, held_out_errors = 0, first_errors
-    weight = fit_weights(objective.model, held_out)
-    return Trained(objective, best_step, errors, held_out_errors, weight, objective.model.scale)
+    own = held_out_error(objective, kept[:_MAX_HELD_OUT])
+    return Trained(
+        objective=objective.eval(),
+        best_step=best_step,
+        unsaturated=best_step >= LATE * steps and errors[best_step] < GAP * own,
+        errors=errors,
+        held_out_errors=held_out_errors,
+        fill_weight=fit_weights(objective.model, held_out),
+        scale=objective.model.scale,
+    )
 
 
 def one_pass(objective: NestedDenoising, samples: Tensor, setting: Setting) -> None:

@@ -13,7 +13,8 @@ half of the batch, for speed), and :math:`D_m` is the
 decoder with a bias :math:`b_m` of its own after its first linear layer. The second term orders the
 coordinates as in principal component analysis, and for linear networks its minimum is PCA. Bars
 are running means: their ratio, at most 1, keeps the second term from outweighing an error of all
-codes that is small.
+codes that is small. If w is 1 or more, the model is meant for its first codes as much as for all
+of them, and the ratio is left out.
 
 The encoder must not depend on the part of a sample that the codes cannot hold. So the standard
 deviation s of the noise is the root mean square of the present reconstruction error: it falls
@@ -37,6 +38,7 @@ from lorae.objectives.base import Objective, Terms
 
 PREFIX_WEIGHT = 0.1
 WEIGHT_DECAY = 0.01
+BETAS = 0.9, 0.99
 _MOMENTUM = 0.02  # weight of a batch in the running mean of the error
 _TINY = 1e-30
 
@@ -88,17 +90,23 @@ class NestedDenoising(Objective):
                 self.error_ = self.error(self.model.encoder(target), target)
         noisy = target + self.noise * self.error_.sqrt() * torch.randn_like(target)
         z = self.model.encoder(self.hide(noisy))
-        reconstruction = self.error(z, target)
-        self.error_ = _running_mean(self.error_, reconstruction)
-        latent = z.shape[1]
+        n, latent = z.shape
         if latent == 1 or self.prefix_weight == 0:
+            reconstruction = self.error(z, target)
+            self.error_ = _running_mean(self.error_, reconstruction)
             return {"reconstruction": reconstruction}
-        half = z[: (len(z) + 1) // 2]
-        length = (latent ** torch.rand(len(half), device=z.device)).long().clamp(1, latent - 1)
+        half = (n + 1) // 2
+        length = (latent ** torch.rand(half, device=z.device)).long().clamp(1, latent - 1)
         kept = torch.arange(latent, device=z.device) < length[:, None]
-        hidden = decoder[0](half * kept) + self.prefix_biases[length - 1]
-        prefix = self.mean_error(decoder[1:](hidden), target[: len(half)])
+        hidden = decoder[0](torch.cat([z, z[:half] * kept]))
+        biases = torch.cat([hidden.new_zeros(n, hidden.shape[1]), self.prefix_biases[length - 1]])
+        decoded = decoder[1:](hidden + biases)
+        reconstruction = self.mean_error(decoded[:n], target)
+        prefix = self.mean_error(decoded[n:], target[:half])
+        self.error_ = _running_mean(self.error_, reconstruction)
         self.prefix_error_ = _running_mean(self.prefix_error_, prefix)
+        if self.prefix_weight >= 1:
+            return {"reconstruction": reconstruction, "prefix": self.prefix_weight * prefix}
         ratio = (self.error_ / self.prefix_error_.clamp(min=_TINY)).clamp(max=1)
         weight = self.prefix_weight * ratio.sqrt()
         return {"reconstruction": reconstruction, "prefix": weight * prefix}
@@ -125,5 +133,5 @@ class NestedDenoising(Objective):
         return torch.stack(errors)
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        decay = {"weight_decay": WEIGHT_DECAY, "decoupled_weight_decay": True}
-        return [{"params": list(self.parameters()), "lr": learning_rate} | decay]
+        adam = {"betas": BETAS, "weight_decay": WEIGHT_DECAY, "decoupled_weight_decay": True}
+        return [{"params": list(self.parameters()), "lr": learning_rate} | adam]
