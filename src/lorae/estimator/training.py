@@ -45,7 +45,7 @@ PATIENCE = 0.4
 """Share of the steps without improvement after which training stops."""
 EXACT = 0.01
 """Share of the variance below which samples count as reproduced by a model of many codes."""
-LATE = 0.75
+LATE = 0.5
 """Share of the steps after which the best model is one that could be trained for longer."""
 GAP = 1.5
 """Ratio of the errors of held-out and of training samples above which it could not."""
