@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from lorae.cli.output import Json, print_answer
+from lorae.cli.output import print_answer
+from lorae.cli.parsing import Json
 from lorae.errors import InputError
 from lorae.utils.text import format_table
 
@@ -40,29 +41,21 @@ class List:
     """List the named data sets."""
 
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Print one line per data set."""
         from lorae.data.registry import DATASETS, cached
 
-        rows = [
-            {
-                "name": name,
-                "about": row.description,
-                "source": row.source,
-                "download_bytes": row.download,
-                "ready": cached(name),
-            }
-            for name, row in DATASETS.items()
-        ]
+        rows = []
+        for name, row in DATASETS.items():
+            about = {"name": name, "about": row.description, "source": row.source}
+            rows.append(about | {"download_bytes": row.download, "ready": cached(name)})
+            size = f"{row.download} bytes to download" if row.download else "missing"
+            if not self.as_json:
+                state = "ready" if rows[-1]["ready"] else size
+                print_answer(f"{name:8} {row.description} ({row.source}; {state})")
         if self.as_json:
             print_answer(rows)
-            return
-        for row in rows:
-            size = row["download_bytes"]
-            state = "ready" if row["ready"] else f"{size} bytes to download" if size else "missing"
-            print_answer(f"{row['name']:8} {row['about']} ({row['source']}; {state})")
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,6 @@ class Runs:
     folder: tyro.conf.Positional[Path] = Path("runs")
     """Where to look, at any depth."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Print one line per run, in the order of their paths."""

@@ -3,16 +3,18 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
 from lorae.cli.output import print_answer
+from lorae.cli.parsing import Given
 from lorae.data.options import READ_OPTIONS, ReadOptions
 from lorae.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
 
 _DECIDED = {"columns", "drop", "index", "drop_constant", "value_range", "skip_bad"}
 _SUFFIXES = (".csv", ".parquet", ".npy")
@@ -34,8 +36,7 @@ class Encode(ReadOptions):
     out: Path = tyro.MISSING
     """File to write: .csv or .parquet with the kept columns and code_1, code_2, ..., or .npy with
     the codes alone."""
-    given: tyro.conf.Suppress[frozenset[str]] = frozenset()
-    """Names of the options that were written out."""
+    given: Given = frozenset()
 
     def __call__(self) -> None:
         """Read, encode and write."""
@@ -76,7 +77,7 @@ class Encode(ReadOptions):
         return dataclasses.replace(ReadOptions.from_keywords(saved), **given)
 
 
-def _write(out: Path, about: Any, codes: "np.ndarray[Any, Any]") -> None:
+def _write(out: Path, about: "pl.DataFrame", codes: "np.ndarray") -> None:
     """Write codes, atomically, beside what is known of each sample."""
     import io
 

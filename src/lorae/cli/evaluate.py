@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from lorae.cli.output import Json, print_answer, print_warning
+from lorae.cli.output import print_answer, print_warning
+from lorae.cli.parsing import Json, RunFolder
 from lorae.errors import InputError, unknown_name
 from lorae.metrics.protocol import PROBES, Protocol, check_parts
 from lorae.sampling.registry import check_density
@@ -37,8 +38,7 @@ PAIRS = 20_000
 class Evaluate:
     """Compute the scores of a run with 95% intervals, and write them to its folder."""
 
-    run: tyro.conf.Positional[Path]
-    """Run folder of a finished training."""
+    run: RunFolder
     only: tuple[str, ...] = ()
     """Parts to evaluate: reconstruction, generation, interpolation, dimension, classification; by
     default all that apply."""
@@ -64,7 +64,6 @@ class Evaluate:
     probes: tuple[str, ...] = ("logistic", "neighbours")
     """Probes on the codes: head (the paper's), logistic, neighbours."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Evaluate, write evaluation.json and print the scores."""
@@ -100,8 +99,8 @@ class Evaluate:
         if self.as_json:
             print_answer(found)
             return
-        shown = [s for s in read_scores(run) if not self.only or s.part in self.only]
-        print_answer(format_scores(shown))
+        scores = [s for s in read_scores(run) if not self.only or s.part in self.only]
+        print_answer(format_scores(scores))
         print_answer(format_protocols(run, self.only))
         print_answer(f"written to {run.path / FILE}")
 
@@ -125,7 +124,6 @@ class Classify:
     seed: int = 0
     """Seed of the first draw."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Print a table of test accuracies, with 95% intervals over the draws."""
@@ -221,7 +219,6 @@ class Fid:
     seed: int = 0
     """Seed of all random draws."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Print the distances."""

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from lorae.cli.output import Json, print_answer, print_warning
+from lorae.cli.output import print_answer, print_warning
+from lorae.cli.parsing import Json, RunFolder
 from lorae.errors import InputError, unknown_name
 from lorae.utils.text import format_table
 
@@ -32,7 +33,6 @@ class Fold:
     seconds: float = 1.0
     """How long to time each call, about; 0 leaves speed out."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Fold, cut, write, and compare with the whole model on the test samples."""
@@ -54,8 +54,7 @@ class Fold:
 class Export:
     """Export a run's model to ONNX, to a PyTorch program, or for the Hugging Face hub."""
 
-    run: tyro.conf.Positional[Path]
-    """Run folder of a finished training."""
+    run: RunFolder
     to: str
     """onnx (encoder.onnx, decoder.onnx), torch (encoder.pt2, decoder.pt2 of torch.export), or hub
     (a model repository of the Hugging Face hub, with a model card)."""
@@ -73,7 +72,6 @@ class Export:
     license: str | None = None
     """With --to hub: license of the model, by its name on the hub, such as apache-2.0."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Export, compare with the model, and print what was written."""

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from lorae.cli.output import Json, print_answer, print_warning
+from lorae.cli.output import print_answer, print_warning
+from lorae.cli.parsing import Json, RunFolder
 from lorae.errors import InputError
 from lorae.sampling.registry import check_density
 from lorae.utils.text import format_table
 
 if TYPE_CHECKING:
+    from lorae.estimator.estimator import LowRankAutoencoder
     from lorae.training.evaluation import Evaluation
 
 
@@ -20,10 +22,8 @@ if TYPE_CHECKING:
 class Spectrum:
     """Print the rank of a run's latent space by every definition."""
 
-    run: tyro.conf.Positional[Path]
-    """Run folder of a finished training."""
+    run: RunFolder
     as_json: Json = False
-    """Print the answer as JSON, singular values included."""
 
     def __call__(self) -> None:
         """Evaluate the model on the test samples of its data."""
@@ -65,35 +65,22 @@ class Report:
         from lorae.training.run_folder import check_output_file, find_runs
 
         if len(self.runs) == 1 and _is_estimator(self.runs[0]):
-            out = check_output_file(self.out or self.runs[0].with_name("report.html"))
-            self._report_estimator(self.runs[0], out)
-            return
-        if self.data is not None:
-            raise InputError("data must be left to the runs, which have their own")
-        runs, skipped = find_runs(self.runs)
-        for reason in skipped:
-            print_warning(reason)
-        out = check_output_file(self.out or runs[0].path / "report.html")
+            (file,) = self.runs
+            out = check_output_file(self.out or file.with_name("report.html"))
+            from lorae.report.estimator_report import write_estimator_report
 
-        from lorae.report.report import write_report
+            estimator, samples, labels = _load_estimator(file, self.data)
+            write_estimator_report(estimator, out, samples, labels, file.stem)
+        else:
+            _check_no_data(self.data)
+            runs, skipped = find_runs(self.runs)
+            for reason in skipped:
+                print_warning(reason)
+            out = check_output_file(self.out or runs[0].path / "report.html")
+            from lorae.report.report import write_report
 
-        print_answer(str(write_report(runs, out)))
-        if self.open:
-            open_page(out)
-
-    def _report_estimator(self, file: Path, out: Path) -> None:
-        from lorae.cli.samples import read_for
-        from lorae.data.options import ReadOptions
-        from lorae.estimator.estimator import LowRankAutoencoder
-        from lorae.report.estimator_report import write_estimator_report
-
-        estimator, X, labels = LowRankAutoencoder.load(file), None, None
-        if self.data is not None:
-            X, about, _ = read_for(estimator, self.data, ReadOptions())
-            labels = about["label"].to_list() if "label" in about.columns else None
-        print_answer(str(write_estimator_report(estimator, out, X, labels, file.stem)))
-        if self.open:
-            open_page(out)
+            write_report(runs, out)
+        _print_page(out, open_it=self.open)
 
 
 @dataclass(frozen=True)
@@ -118,40 +105,24 @@ class Explore:
         from lorae.training.run_folder import Run, check_output_file
 
         if _is_estimator(self.run):
-            self._explore_estimator()
-            return
-        if self.data is not None:
-            raise InputError("data must be left to the run, which has its own")
-        run = Run.open(self.run)
-        out = check_output_file(self.out or run.path / "explorer.html")
+            if self.density is not None:
+                raise InputError("density must be left to the estimator, which has its own")
+            from lorae.report.explorer import explore
 
-        from lorae.report.explorer import explore_run
+            estimator, samples, labels = _load_estimator(self.run, self.data)
+            out = self.out or self.run.with_name("explorer.html")
+            explore(estimator, out, samples=samples, labels=labels)
+        else:
+            _check_no_data(self.data)
+            run = Run.open(self.run)
+            out = check_output_file(self.out or run.path / "explorer.html")
+            from lorae.report.explorer import explore_run
 
-        explore_run(run, out, density=self.density)
-        print_answer(str(out))
-        if self.open:
-            open_page(out)
-
-    def _explore_estimator(self) -> None:
-        from lorae.cli.samples import read_for
-        from lorae.data.options import ReadOptions
-        from lorae.estimator.estimator import LowRankAutoencoder
-        from lorae.report.explorer import explore
-
-        if self.density is not None:
-            raise InputError("density must be left to the estimator, which has its own")
-        estimator, samples, labels = LowRankAutoencoder.load(self.run), None, None
-        if self.data is not None:
-            samples, about, _ = read_for(estimator, self.data, ReadOptions())
-            labels = about["label"].to_list() if "label" in about.columns else None
-        out = self.out or self.run.with_name("explorer.html")
-        print_answer(str(explore(estimator, out, samples=samples, labels=labels)))
-        if self.open:
-            open_page(out)
+            explore_run(run, out, density=self.density)
+        _print_page(out, open_it=self.open)
 
 
 def _is_estimator(path: Path) -> bool:
-    """Return whether a path is the file of a saved estimator."""
     if not path.is_file():
         return False
     from lorae.estimator.serialization import holds_estimator
@@ -159,9 +130,29 @@ def _is_estimator(path: Path) -> bool:
     return holds_estimator(path)
 
 
-def open_page(path: Path) -> None:
-    """Open a page in the browser, or warn that there is none."""
-    if not webbrowser.open(path.resolve().as_uri()):
+def _load_estimator(
+    file: Path, source: str | None
+) -> "tuple[LowRankAutoencoder, Any, list[Any] | None]":
+    """Return a saved estimator, the samples of a source and their labels, None without any."""
+    from lorae.cli.samples import read_for
+    from lorae.data.options import ReadOptions
+    from lorae.estimator.estimator import LowRankAutoencoder
+
+    estimator = LowRankAutoencoder.load(file)
+    if source is None:
+        return estimator, None, None
+    samples, about, _ = read_for(estimator, source, ReadOptions())
+    return estimator, samples, about["label"].to_list() if "label" in about.columns else None
+
+
+def _check_no_data(data: str | None) -> None:
+    if data is not None:
+        raise InputError("data must be left to the runs, which have their own")
+
+
+def _print_page(path: Path, *, open_it: bool) -> None:
+    print_answer(str(path))
+    if open_it and not webbrowser.open(path.resolve().as_uri()):
         print_warning(f"no browser found to open {path}")
 
 

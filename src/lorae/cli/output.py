@@ -5,12 +5,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
-
-import tyro
-
-Json = Annotated[bool, tyro.conf.arg(name="json")]
-"""The option that asks for the answer as JSON."""
 
 
 def print_answer(answer: object) -> None:

@@ -7,6 +7,7 @@ import io
 import re
 import types
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
@@ -23,6 +24,12 @@ from tyro.constructors import (
 from lorae.errors import InputError
 
 Command = Callable[[], None]
+Json = Annotated[bool, tyro.conf.arg(name="json", help="Print the answer as JSON.")]
+RunFolder = Annotated[
+    Path, tyro.conf.Positional, tyro.conf.arg(help="Run folder of a finished training.")
+]
+Given = tyro.conf.Suppress[frozenset[str]]
+"""Names of the options that were written out, which :func:`parse` sets."""
 _CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
 _REGISTRY = ConstructorRegistry()
 

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-import tyro
-
-from lorae.cli.output import Json, print_answer, show_warnings
-from lorae.data.options import READ_OPTIONS, ReadOptions
+from lorae.cli.output import print_answer, show_warnings
+from lorae.cli.parsing import Given, Json
 from lorae.data.registry import DATASETS, check_source
 from lorae.errors import InputError
-from lorae.training.options import Options
+from lorae.training.options import DataOptions
 from lorae.utils.validation import check_range
 
 if TYPE_CHECKING:
@@ -27,16 +25,14 @@ _FREE = {"out", "resume", "as_json", "given", "processes"}
 
 
 @dataclass(frozen=True)
-class PathCommand(ReadOptions):
+class PathCommand(DataOptions):
     """Train a model of each rank, and write the models and their errors beside those of PCA.
 
-    With several seeds, errors have intervals, and each seed has a folder of models. A path that
-    was stopped goes on with --resume; the ranks that it had finished are not trained again.
+    Only the training samples are used. With several seeds, errors have intervals, and each seed has
+    a folder of models. --resume continues a path that was stopped; the ranks that it had finished
+    are not trained again.
     """
 
-    data: str = "mnist"
-    """Data set: a name (see `lorae data list`), a folder or zip of images, or a .npy, .npz, .csv
-    or .parquet file. Only its training samples are used."""
     out: Path | None = None
     """New folder for path.json, path.svg and a model for each rank; runs/DATA-path by default."""
     ranks: tuple[int, ...] = ()
@@ -56,8 +52,6 @@ class PathCommand(ReadOptions):
     inception or classifier; off by default."""
     samples: int = 1000
     """Number of images generated for that distance."""
-    seed: int = 0
-    """Seed of the weights, the batches and the held-out samples."""
     seeds: tuple[int, ...] = ()
     """Several seeds, for intervals of the errors."""
     device: str = "auto"
@@ -68,24 +62,18 @@ class PathCommand(ReadOptions):
     resume: Path | None = None
     """Resume the stopped path in this folder with the options that it was started with."""
     as_json: Json = False
-    """Print the answer as JSON."""
-    given: tyro.conf.Suppress[frozenset[str]] = frozenset()
-    """Names of the options that were written out."""
+    given: Given = frozenset()
 
     def __call__(self) -> None:
         """Compute, write and print the path or paths."""
-        if self.given & {"resume"}:
+        if "resume" in self.given:
             _resumed(self)()
             return
         if self.seeds and self.features:
             raise InputError("give seeds or features, not both")
+        self.check_reading()
+        check_range("seed", self.seed, 0)
         check_range("processes", self.processes, 1)
-        given = Options(
-            data=self.data,
-            seed=self.seed,
-            **{name: getattr(self, name) for name in READ_OPTIONS},
-        )
-        given.check()
         check_source(self.data)
 
         from sklearn.exceptions import ConvergenceWarning
@@ -95,7 +83,7 @@ class PathCommand(ReadOptions):
         from lorae.utils.files import check_new_folder, write_atomic
         from lorae.utils.records import write_record
 
-        data = given.load()
+        data = self.load()
         out = self.resume or self.out or free_folder(f"{data.name}-path")
         if self.resume is None:
             check_new_folder(out)
@@ -103,61 +91,44 @@ class PathCommand(ReadOptions):
         print_notes(data.name, data.notes)
         with show_warnings(ConvergenceWarning):
             try:
-                path = self._one(data, out) if not self.seeds else self._several(data, out)
+                path = self._compute(data, out)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"continue with: lorae path --resume {out}") from None
         about = path.to_dict() | {"data": data.checksum, "notes": data.notes}
         write_atomic(out / "path.svg", path.plot())
-        write_record(out / "path.json", {"seed": self.seed} | about if not self.seeds else about)
+        write_record(out / "path.json", about if self.seeds else {"seed": self.seed} | about)
         if self.as_json:
             print_answer(path.to_dict() | {"folder": str(out)})
         else:
             print_answer(path.table())
             print_answer(f"models, path.json and path.svg in {out}")
 
-    def _one(self, data: "Data", out: Path) -> "RankPath":
-        """Walk the path of one seed, and keep its models."""
-        from lorae.estimator.path import lorae_path
-
-        return lorae_path(
-            data.train,
-            distance=self._distance(data),
-            random_state=self.seed,
-            folder=out,
-            **self._common(data),
-        )
-
-    def _several(self, data: "Data", out: Path) -> "SeededPath":
-        """Walk the paths of several seeds, and keep the models of each."""
-        from lorae.estimator.path import lorae_paths
+    def _compute(self, data: "Data", out: Path) -> "RankPath | SeededPath":
+        """Compute the path of one seed or the paths of several, and keep their models."""
+        from lorae.estimator.path import lorae_path, lorae_paths
         from lorae.training.sweep import process_count
 
-        count = process_count(self.processes, len(self.seeds))
-        return lorae_paths(
-            data.train,
-            seeds=self.seeds,
-            n_jobs=count if count > 1 else None,
-            folder=out,
-            **self._common(data),
-        )
+        common: dict[str, Any] = {
+            "folder": out,
+            "standardize": data.is_table,  # columns have units of their own
+            "ranks": self.ranks or None,
+            "validation_fraction": self.validation,
+        } | {
+            name: getattr(self, name)
+            for name in ("width", "steps", "batch_size", "learning_rate", "device")
+        }
+        if self.seeds:
+            count = process_count(self.processes, len(self.seeds))
+            jobs = count if count > 1 else None
+            return lorae_paths(data.train, seeds=self.seeds, n_jobs=jobs, **common)
+        distance = self._distance(data)
+        return lorae_path(data.train, distance=distance, random_state=self.seed, **common)
 
     def _saved(self) -> dict[str, Any]:
         """Return the options that a resumed path takes over."""
         fields = {k: v for k, v in dataclasses.asdict(self).items() if k not in _FREE}
         data = self.data if self.data in DATASETS else str(Path(self.data).expanduser().resolve())
         return fields | {"data": data}
-
-    def _common(self, data: "Data") -> dict[str, Any]:
-        return {
-            "standardize": data.is_table,  # columns have units of their own
-            "ranks": self.ranks or None,
-            "width": self.width,
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "learning_rate": self.learning_rate,
-            "validation_fraction": self.validation,
-            "device": self.device,
-        }
 
     def _distance(self, data: "Data") -> "Callable[[Autoencoder], float] | None":
         """Return what measures a model's samples, drawn from a Gaussian of its training codes."""
@@ -174,19 +145,15 @@ class PathCommand(ReadOptions):
         )
         extractor = build_extractor(self.features, data)
 
-        def measured(model: "Autoencoder") -> float:
+        def measure(model: "Autoencoder") -> float:
             subject = Subject(model.cpu().eval(), data, protocol, extractor)
             return next(iter(generation(subject))).values[0]
 
-        return measured
+        return measure
 
 
 def _resumed(command: PathCommand) -> PathCommand:
-    """Return the command that started the path in a folder.
-
-    Raises:
-        InputError: if there is none, or options were given that may not change.
-    """
+    """Return the command that started the path in a folder."""
     from lorae.utils.records import check_json, read_record
 
     folder = command.resume
@@ -197,8 +164,8 @@ def _resumed(command: PathCommand) -> PathCommand:
         raise InputError(f"there is no path at {str(folder)!r}: it holds no {FILE}")
     saved = read_record(folder / FILE, dict[str, Any])
     hints = {k: v for k, v in get_type_hints(PathCommand).items() if k not in _FREE}
+    options: dict[str, Any] = {}
     for name, hint in hints.items():
         check_json({name: saved.get(name)}, dict[str, hint], str(folder / FILE))  # type: ignore[valid-type]
-    lists = {name: tuple(v) for name, v in saved.items() if isinstance(v, list)}
-    options = {k: (saved | lists)[k] for k in hints}
+        options[name] = tuple(x) if isinstance(x := saved[name], list) else x
     return dataclasses.replace(command, given=frozenset(), **options)

@@ -5,16 +5,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from lorae.cli.output import Json, print_answer, print_warning
+from lorae.cli.output import print_answer, print_warning
+from lorae.cli.parsing import Json
 from lorae.errors import InputError, Interrupted, unknown_name
-from lorae.utils.validation import check_choice
+from lorae.utils.validation import check_choice, check_range
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -58,7 +58,6 @@ class Reproduce:
     list_all: Annotated[bool, tyro.conf.arg(name="list")] = False
     """List the recipes with the paper's claims."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Measure the missing cells, and write the results."""
@@ -95,10 +94,8 @@ class Reproduce:
         from lorae.paper.recipes import RECIPES
 
         if self.as_json:
-            rows = [vars(type(one)) for one in RECIPES.values()]
-            print_answer(
-                [{k: row[k] for k in ("name", "title", "claim") if k in row} for row in rows]
-            )
+            keys = ("name", "title", "claim")
+            print_answer([{key: getattr(one, key) for key in keys} for one in RECIPES.values()])
             return
         width = max(map(len, RECIPES))
         for name, recipe in RECIPES.items():
@@ -108,9 +105,8 @@ class Reproduce:
         if self.scale not in scales:
             raise unknown_name("scale", self.scale, scales)
         check_choice("protocol", self.protocol, ("lorae", "authors"))
-        for name, value in {"seeds": self.seeds, "processes": self.processes}.items():
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+        check_range("seeds", self.seeds, 1)
+        check_range("processes", self.processes, 1)
         if self.cluster is not None:
             from lorae.paper.cluster import CLUSTERS
 
@@ -128,17 +124,14 @@ class Reproduce:
         """Measure the cells, with worker processes if there are any, and show progress."""
         from tqdm import tqdm
 
-        with ExitStack() as stack:
-            bar = stack.enter_context(
-                tqdm(
-                    total=len(cells),
-                    initial=queue.done(cells),
-                    unit="cell",
-                    desc=f"{self.scale} scale",
-                    disable=self.only_work,
-                    mininterval=_INTERVAL,
-                )
-            )
+        with tqdm(
+            total=len(cells),
+            initial=queue.done(cells),
+            unit="cell",
+            desc=f"{self.scale} scale",
+            disable=self.only_work,
+            mininterval=_INTERVAL,
+        ) as bar:
             if self.processes > 1 or self.cluster is not None:
                 self._watch(queue, cells, bar)
             try:
@@ -169,37 +162,31 @@ class Reproduce:
         command = [sys.executable, "-m", "lorae", "reproduce", *self.names, "--only-work"]
         command += ["--scale", self.scale, "--seeds", str(self.seeds)]
         command += ["--work", str(self.work.absolute()), "--protocol", self.protocol]
-        if self.cluster is None:
-            return [self._worker(command, number) for number in range(self.processes)]
-        from lorae.paper.cluster import submit
+        if self.cluster is not None:
+            from lorae.paper.cluster import submit
 
-        options = {k: int(v) if v.isdecimal() else v for k, v in self.cluster_options.items()}
-        jobs = self.work / "jobs"
-        return submit(command, self.processes, jobs, cluster=self.cluster, parameters=options)
-
-    def _worker(self, command: Sequence[str], number: int) -> "subprocess.Popen[bytes]":
-        """Start a worker with its share of the available cores."""
+            options = {k: int(v) if v.isdecimal() else v for k, v in self.cluster_options.items()}
+            jobs = self.work / "jobs"
+            return submit(command, self.processes, jobs, cluster=self.cluster, parameters=options)
         import joblib
+        import torch
 
         threads = max(1, joblib.cpu_count() // self.processes)
-        shares = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
-        environment = {**os.environ, **shares, **_gpu(number)}
-        log = self.work / "logs" / f"worker-{number}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as file:
-            return subprocess.Popen(  # noqa: S603 - this Python, and options that were checked
-                command, env=environment, stdout=file, stderr=file
-            )
-
-
-def _gpu(number: int) -> dict[str, str]:
-    """Return the environment variables that assign one of the GPUs to a worker."""
-    import torch
-
-    count = torch.cuda.device_count()
-    if not count or "CUDA_VISIBLE_DEVICES" in os.environ:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": str(number % count)}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        gpus = 0 if "CUDA_VISIBLE_DEVICES" in os.environ else torch.cuda.device_count()
+        logs = self.work / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        workers = []
+        for number in range(self.processes):
+            if gpus:
+                environment["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+            with (logs / f"worker-{number}.log").open("ab") as file:
+                workers.append(
+                    subprocess.Popen(  # noqa: S603 - this Python, and options that were checked
+                        command, env=environment, stdout=file, stderr=file
+                    )
+                )
+        return workers
 
 
 def _show(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from lorae.cli.output import Json, print_answer
+from lorae.cli.output import print_answer
+from lorae.cli.parsing import Json, RunFolder
 from lorae.errors import InputError
 from lorae.sampling.registry import KINDS, check_density
 from lorae.utils.validation import check_choice, check_memory, check_range
@@ -17,8 +18,7 @@ from lorae.utils.validation import check_choice, check_memory, check_range
 class Sample:
     """Draw samples from a run, and write them to a folder or a file."""
 
-    run: tyro.conf.Positional[Path]
-    """Run folder of a finished training."""
+    run: RunFolder
     out: Path
     """New folder for PNG images, or a file: .npy in the units of the data (images n x h x w x c,
     bytes if the data are; or rows; or signals, fields and volumes with channels first), or .csv
@@ -72,7 +72,6 @@ class Interpolate:
     seed: int = 0
     """Seed of the pairs."""
     as_json: Json = False
-    """Print the answer as JSON."""
 
     def __call__(self) -> None:
         """Write the picture, and print the length of the decoded paths relative to their chords."""
@@ -117,8 +116,6 @@ class Interpolate:
         if self.as_json:
             summary = {"mean": ratio.mean, "values": ratio.values}
             print_answer({"picture": str(out), "detour": summary})
-            return
-        print_answer(f"{out}")
-        print_answer(
-            f"detour (length of a decoded path / distance of its ends, in pixels): {ratio}"
-        )
+        else:
+            what = "detour (length of a decoded path / distance of its ends, in pixels)"
+            print_answer(f"{out}\n{what}: {ratio}")

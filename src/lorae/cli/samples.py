@@ -31,11 +31,7 @@ from lorae.utils.samples import subsample
 def read_for(
     model: Autoencoder | LowRankAutoencoder, source: str, options: ReadOptions
 ) -> tuple[Any, pl.DataFrame, tuple[str, ...]]:
-    """Return the samples of a source as a model takes them, what else is known of each, and notes.
-
-    Raises:
-        InputError: if the source is missing or damaged, or lacks a column.
-    """
+    """Return the samples of a source as a model takes them, what is known of each, and notes."""
     if not isinstance(model, LowRankAutoencoder):
         samples = read_whole(source, options, model.schema)
         return samples.values, samples.about, samples.notes
@@ -65,18 +61,14 @@ def sample_run(
     model = run.model()
     density = fit_density(model, lambda: encode_all(model, subsample(data.train, FITTED)), name)
     codes = density.sample(n, torch.Generator().manual_seed(seed))
-    pictures = data.is_image and (as_pictures or data.train.dtype == torch.uint8)
-    return (_decoded(model, part, data, pictures=pictures) for part in torch.split(codes, 500))
-
-
-def _decoded(model: Autoencoder, codes: Tensor, data: Data, *, pictures: bool) -> Tensor:
-    made = decode_all(model, codes)
-    if pictures:
-        return as_bytes(data.unit(made))
-    if data.value_range is None:
-        return made
-    low, high = (limit * data.scale + data.shift for limit in data.value_range)
-    return torch.maximum(torch.minimum(made, high), low)
+    for part in torch.split(codes, 500):
+        samples = decode_all(model, part)
+        if data.is_image and (as_pictures or data.train.dtype == torch.uint8):
+            samples = as_bytes(data.unit(samples))
+        elif data.value_range is not None:
+            low, high = (limit * data.scale + data.shift for limit in data.value_range)
+            samples = torch.maximum(torch.minimum(samples, high), low)
+        yield samples
 
 
 def show_progress(batches: Iterator[Tensor], bar: ProgressBar) -> Iterator[Tensor]:
@@ -87,55 +79,34 @@ def show_progress(batches: Iterator[Tensor], bar: ProgressBar) -> Iterator[Tenso
 
 
 def write_samples(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
-    """Write n samples: images to a folder, rows to a .csv file, and any to an .npy file.
-
-    Raises:
-        InputError: if `out` does not suit them.
-    """
-    if data.is_image:
-        _write_images(out, batches, n, data)
-    elif out.suffix == ".npy":
-        _write_array(out, (n, *data.shape), _dtype(data), (part.numpy() for part in batches))
+    """Write n samples: images to a folder, rows to a .csv file, and any to an .npy file."""
+    if out.suffix == ".npy":
+        _write_array(out, batches, n, data)
+    elif data.is_image and not out.suffix:
+        with whole_folder(out) as folder:
+            for k, image in enumerate(one for part in batches for one in part):
+                (folder / f"{k:06}.png").write_bytes(encode_png(image.permute(1, 2, 0).numpy()))
     elif data.is_table and out.suffix == ".csv":
-        _write_csv(out, batches, data)
+        rows = torch.cat(list(batches)).numpy()
+        if data.schema is None:
+            table = pl.DataFrame(rows, schema=list(data.columns or ()))
+        else:
+            names = [column.name for column in data.schema.columns]
+            table = pl.DataFrame(dict(zip(names, data.schema.decode(rows), strict=True)))
+        write_atomic(out, table.write_csv().encode())
     else:
-        allowed = "a .csv or .npy file for a table" if data.is_table else "an .npy file"
+        kinds = "a folder or an .npy file for images" if data.is_image else "an .npy file"
+        allowed = "a .csv or .npy file for a table" if data.is_table else kinds
         raise InputError(f"out must be {allowed}, got {str(out)!r}")
 
 
-def _write_images(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
-    if out.suffix == ".npy":
-        channels, height, width = data.shape
-        blocks = (part.permute(0, 2, 3, 1).numpy() for part in batches)
-        _write_array(out, (n, height, width, channels), _dtype(data), blocks)
-        return
-    if out.suffix:
-        raise InputError(f"out must be a folder or an .npy file for images, got {str(out)!r}")
-    with whole_folder(out) as folder:
-        for k, image in enumerate(one for part in batches for one in part):
-            (folder / f"{k:06}.png").write_bytes(encode_png(image.permute(1, 2, 0).numpy()))
-
-
-def _dtype(data: Data) -> str:
-    return str(data.train.dtype).removeprefix("torch.")
-
-
-def _write_csv(out: Path, batches: Iterator[Tensor], data: Data) -> None:
-    rows = torch.cat(list(batches)).numpy()
-    if data.schema is not None:
-        cells = data.schema.decode(rows)
-        names = [column.name for column in data.schema.columns]
-        table = pl.DataFrame(dict(zip(names, cells, strict=True)))
-    else:
-        numbered = tuple(f"column_{k + 1}" for k in range(data.shape[0]))
-        table = pl.DataFrame(rows, schema=list(data.columns or numbered))
-    write_atomic(out, table.write_csv().encode())
-
-
-def _write_array(
-    out: Path, shape: tuple[int, ...], dtype: str, blocks: Iterator[np.ndarray[Any, Any]]
-) -> None:
-    """Write an .npy file a block at a time, under another name until it is whole."""
+def _write_array(out: Path, batches: Iterator[Tensor], n: int, data: Data) -> None:
+    """Write an .npy file a batch at a time, under another name until it is whole."""
+    shape = data.shape
+    if data.is_image:  # channels last, as most programs have them
+        shape = (*shape[1:], shape[0])
+        batches = (part.permute(0, 2, 3, 1) for part in batches)
+    dtype = str(data.train.dtype).removeprefix("torch.")
     with temporary_folder(out.absolute().parent) as folder:
-        write_npy(folder / "array.npy", shape, dtype, blocks)
+        write_npy(folder / "array.npy", (n, *shape), dtype, (part.numpy() for part in batches))
         (folder / "array.npy").replace(out)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from lorae.cli.output import Json, print_answer
+from lorae.cli.output import print_answer
+from lorae.cli.parsing import Given, Json
 from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options
@@ -31,18 +32,16 @@ class Sweep:
     """Number of processes, which share the cores; by default one for each core, or a single one
     with a GPU."""
     as_json: Json = False
-    """Print the answer as JSON."""
-    given: tyro.conf.Suppress[frozenset[str]] = frozenset()
-    """Names of the options that were written out."""
+    given: Given = frozenset()
 
     def __call__(self) -> None:
         """Train, then print error and ranks of each run on the test samples."""
         self.options.check()
         check_range("processes", self.processes, 1)
-        if self.resume is None:
+        resume = self.resume is not None
+        if not resume:
             check_source(self.options.data)
-        elif self.given - {"resume", "json", "processes"}:
-            given = ", ".join(sorted(self.given - {"resume", "json", "processes"}))
+        elif given := ", ".join(sorted(self.given - {"resume", "json", "processes"})):
             raise InputError(f"a sweep is resumed with its own options: do not give {given}")
 
         from lorae.training.evaluation import summary
@@ -55,7 +54,6 @@ class Sweep:
             out = self.out or free_folder(name)
         else:
             members, out = read_sweep(self.resume), self.resume
-        resume = self.resume is not None
         runs = train_sweep(members, out, resume=resume, processes=self.processes)
         if self.as_json:
             print_answer([{"run": str(run.path)} | run.last["test"] for run in runs])

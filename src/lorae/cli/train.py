@@ -7,7 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from lorae.cli.output import Json, print_answer
+from lorae.cli.output import print_answer
+from lorae.cli.parsing import Given, Json
 from lorae.data.registry import check_source
 from lorae.errors import InputError
 from lorae.training.options import Options, options_of
@@ -30,22 +31,11 @@ class Train:
     dry_run: bool = False
     """Print the resolved options and how long training will take here, and train nothing."""
     as_json: Json = False
-    """Print the answer as JSON."""
-    given: tyro.conf.Suppress[frozenset[str]] = frozenset()
-    """Names of the options that were written out."""
+    given: Given = frozenset()
 
     def __call__(self) -> None:
         """Train, then print error and ranks on the test samples."""
-        options = saved_options(self.config, self.options, self.given)
-        options.check()
-        if self.config is not None and self.resume is not None:
-            raise InputError("give config or resume, not both: a run has its own config.json")
-        if self.resume is None:
-            check_source(options.data)
-        elif self.out is None:
-            options = resumed_options(self.resume, options, self.given)
-        else:
-            raise InputError(f"give out or resume, not both (got {self.out} and {self.resume})")
+        options = self._resolve()
 
         from lorae.training.evaluation import summary
         from lorae.training.train import train
@@ -64,6 +54,43 @@ class Train:
             print_answer(summary([run]))
             print_answer(f"run folder: {run.path} (next: lorae report {run.path})")
 
+    def _resolve(self) -> Options:
+        """Return the options that were given, or saved ones changed by those.
+
+        Training compares those of a resumed run with the saved ones, and refuses a change that
+        would make another run.
+        """
+        options = self.options if self.config is None else self._saved(self.config)
+        options.check()
+        if self.resume is None:
+            check_source(options.data)
+            return options
+        if self.config is not None:
+            raise InputError("give config or resume, not both: a run has its own config.json")
+        if self.out is not None:
+            raise InputError(f"give out or resume, not both (got {self.out} and {self.resume})")
+        from lorae.training.run_folder import Run
+
+        return self._change(options_of(Run.open(self.resume)))
+
+    def _saved(self, file: Path) -> Options:
+        content = read_json(file)
+        if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
+            raise InputError(f"config must be the config.json of a run, got {str(file)!r}")
+        try:
+            return self._change(Options.from_dict(content["options"]))
+        except InputError as error:
+            raise InputError(f"config {str(file)!r} does not fit: {error}") from None
+
+    def _change(self, saved: Options) -> Options:
+        names = {f.name for f in dataclasses.fields(Options)} & self.given
+        changed = {name: getattr(self.options, name) for name in names}
+        if "epochs" in changed:  # a run only saves its steps
+            changed["steps"] = None
+        if "model" in changed:  # weight and settings of another model do not apply
+            changed = {"weight": None, "settings": {}} | changed
+        return dataclasses.replace(saved, **changed)
+
     def _estimate(self, options: Options) -> None:
         """Print the resolved options and the time that training would take."""
         from lorae.training.train import notes, time_step
@@ -73,10 +100,9 @@ class Train:
         resolved = options.resolve(data)
         assert resolved.steps is not None
         each = time_step(resolved, data)
-        fields = dataclasses.asdict(resolved)
+        seconds, fields = resolved.steps * each, dataclasses.asdict(resolved)
         if self.as_json:
-            times = {"seconds_per_step": each, "seconds": resolved.steps * each}
-            print_answer({"options": fields} | times)
+            print_answer({"options": fields, "seconds_per_step": each, "seconds": seconds})
             return
         rows = [(name, value) for name, value in fields.items() if value not in (None, {})]
         print_answer(format_table(rows, align="l"))
@@ -84,42 +110,5 @@ class Train:
             print_answer(f"note: {note}")
         print_answer(
             f"{resolved.steps:,} steps of {1000 * each:.3g} ms take about "
-            f"{format_duration(resolved.steps * each)} here, evaluations not counted"
+            f"{format_duration(seconds)} here, evaluations not counted"
         )
-
-
-def saved_options(file: Path | None, options: Options, given: frozenset[str]) -> Options:
-    """Return the options of a saved `config.json`, changed by those that were given.
-
-    Raises:
-        InputError: if the file is missing or holds no options.
-    """
-    if file is None:
-        return options
-    content = read_json(file)
-    if not isinstance(content, dict) or not isinstance(content.get("options"), dict):
-        raise InputError(f"config must be the config.json of a run, got {str(file)!r}")
-    try:
-        return _change(Options.from_dict(content["options"]), options, given)
-    except InputError as error:
-        raise InputError(f"config {str(file)!r} does not fit: {error}") from None
-
-
-def resumed_options(run: Path, options: Options, given: frozenset[str]) -> Options:
-    """Return the saved options of a run, changed by those that were given with `--resume`.
-
-    Training compares them with the saved ones and refuses a change that would make another run.
-    """
-    from lorae.training.run_folder import Run
-
-    return _change(options_of(Run.open(run)), options, given)
-
-
-def _change(saved: Options, options: Options, given: frozenset[str]) -> Options:
-    fields = {f.name for f in dataclasses.fields(Options)}
-    changed = {name: getattr(options, name) for name in fields & given}
-    if "epochs" in changed:  # a run only saves its steps
-        changed["steps"] = None
-    if "model" in changed:  # weight and settings of another model do not apply
-        changed = {"weight": None, "settings": {}} | changed
-    return dataclasses.replace(saved, **changed)
