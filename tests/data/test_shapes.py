@@ -58,5 +58,5 @@ def test_shapes_are_seeded_and_longer_draws_continue_shorter_ones() -> None:
     other, _ = shapes.generate(10, seed=6)
     assert np.array_equal(few, many[:10])
     assert not np.array_equal(few, other)
-    split = shapes.load(10, 10, seed=5)
+    split = shapes.load((10, 10), seed=5)
     assert not np.array_equal(split.train, split.test)

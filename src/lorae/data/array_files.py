@@ -27,8 +27,7 @@ def load_npy(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
     with _explain_read_errors(path):
         array = open_npy(path)
     stat = path.stat()
-    samples = as_samples(array, str(path), options.layout)
-    check_finite(samples, str(path), missing=options.missing)
+    samples = as_finite_samples(array, str(path), options)
     origin = repr((str(path.resolve()), stat.st_size, stat.st_mtime_ns, samples.strides))
     split = split_at_random(samples, None, test_fraction, seed, origin)
     return _with_type(split, array, samples, options)
@@ -43,14 +42,12 @@ def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
     """
     arrays = _read_npz(path)
     x, x_test, y = _select_keys(path, arrays)
-    train = as_samples(arrays[x], f"{x} in {path}", options.layout)
-    check_finite(train, f"{x} in {path}", missing=options.missing)
+    train = as_finite_samples(arrays[x], f"{x} in {path}", options)
     labels, dtype = _labels(path, arrays, y, len(train)), stored_dtype(train)
     if x_test is None:
         split = split_at_random(train, labels, test_fraction, seed)
         return _with_type(split, arrays[x], train, options)
-    test = as_samples(arrays[x_test], f"{x_test} in {path}", options.layout)
-    check_finite(test, f"{x_test} in {path}", missing=options.missing)
+    test = as_finite_samples(arrays[x_test], f"{x_test} in {path}", options)
     if (train.shape[1:], train.dtype) != (test.shape[1:], test.dtype):
         raise InputError(
             f"{x_test} in {path} must hold samples of shape {train.shape[1:]} and type "
@@ -60,6 +57,16 @@ def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
     y_test = f"y_{x_test.removeprefix('x_')}"
     split = Split(whole, whole_test, labels, _labels(path, arrays, y_test, len(test)))
     return _with_type(split, arrays[x], train, options)
+
+
+def as_finite_samples(
+    array: Array, name: str, options: ReadOptions, layout: str | None = None
+) -> Array:
+    """Return samples as :func:`as_samples` does, checked to be finite or gaps that are kept."""
+    samples = as_samples(array, name, options.layout or layout)
+    advice = "keep missing values as gaps (--missing keep), or fill them"
+    check_finite(samples, name, missing=options.missing, advice=advice)
+    return samples
 
 
 def load_arrays(path: Path) -> tuple[Array, Array | None]:
@@ -118,18 +125,13 @@ def _select_keys(path: Path, arrays: Mapping[str, Array]) -> tuple[str, str | No
 def _labels(path: Path, arrays: Mapping[str, Array], key: str, n: int) -> Array | None:
     if key not in arrays:
         return None
-    labels = arrays[key]
+    labels, what = arrays[key], f"labels {key} in {path} must be"
     if labels.shape not in ((n,), (n, 1)) or labels.dtype.kind not in "biuf":
-        raise InputError(
-            f"labels {key} in {path} must be {n} whole numbers, got shape {labels.shape} and type "
-            f"{labels.dtype}"
-        )
+        got = f"shape {labels.shape} and type {labels.dtype}"
+        raise InputError(f"{what} {n} whole numbers, got {got}")
     whole = labels.reshape(n).astype(np.int64)
     if np.any(whole != labels.reshape(n)):
-        raise InputError(
-            f"labels {key} in {path} must be whole numbers, got fractions; leave them "
-            f"out to train without"
-        )
+        raise InputError(f"{what} whole numbers, got fractions; leave them out to train without")
     return whole
 
 
@@ -139,16 +141,10 @@ def _explain_read_errors(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # NumPy's about old headers
             yield
-    except OSError as error:
-        if error.strerror:
-            raise InputError(f"{path} cannot be read ({error.strerror})") from None
-        raise _unreadable(path, error) from None
     except Exception as error:  # noqa: BLE001 - damaged headers fail in many ways
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    kind = f"an {path.suffix.lower()} file"
-    pickled = isinstance(error, ValueError) and "bject" in str(error)
-    got = "Python objects, which are not read" if pickled else "another or a damaged one"
-    return InputError(f"{path} must be {kind} of numbers, got {got}")
+        if isinstance(error, OSError) and error.strerror:
+            raise InputError(f"{path} cannot be read ({error.strerror})") from None
+        pickled = isinstance(error, ValueError) and "bject" in str(error)
+        got = "Python objects, which are not read" if pickled else "another or a damaged one"
+        kind = f"an {path.suffix.lower()} file"
+        raise InputError(f"{path} must be {kind} of numbers, got {got}") from None

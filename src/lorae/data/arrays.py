@@ -93,11 +93,6 @@ def guess_layout(shape: tuple[int, ...], name: str, *, bytes_only: bool = False)
     more. Of several on three axes, bytes are gray images, and so are numbers if the longer side is
     at most one and a half times the shorter.
 
-    Args:
-        shape: Of the array.
-        name: What errors call the array.
-        bytes_only: Whether it holds bytes or booleans.
-
     Raises:
         InputError: The shape leaves it in doubt, or has too small sides.
 
@@ -111,10 +106,9 @@ NCHW, NHWC or NDHW
     """
     if len(shape) == 2:
         return None
-    choices = _CHOICES[len(shape)]
     fits: list[str] = []
     for smallest in (_FEW, SIDE):
-        fits = fits or [one for one in choices if min(_sides(one, shape)) >= smallest]
+        fits = fits or [one for one in _CHOICES[len(shape)] if min(_sides(one, shape)) >= smallest]
     if len(fits) == 1:
         return fits[0]
     if "NHW" in fits and (bytes_only or max(shape[1:]) <= 1.5 * min(shape[1:])):
@@ -158,7 +152,12 @@ def is_finite(values: Array) -> Array:
 
 
 def check_finite(
-    array: Array, name: str, columns: tuple[str, ...] | None = None, *, missing: str = "refuse"
+    array: Array,
+    name: str,
+    columns: tuple[str, ...] | None = None,
+    *,
+    missing: str = "refuse",
+    advice: str = "fill them",
 ) -> None:
     """Check that all values are finite in float32, or NaN if missing values are kept.
 
@@ -167,31 +166,29 @@ def check_finite(
     """
     if array.dtype.kind != "f":
         return
-    bad: dict[int, list[int]] = {}  # of each column, or of all grids, the number and the first row
-    start = count = 0
-    axes = tuple(range(1, array.ndim))
+    width = array.shape[1] if array.ndim == 2 else 1
+    counts, first, start = np.zeros(width, int), np.full(width, -1), 0
     for block in _blocks(array):
         wrong = ~is_finite(block)
         if missing == "keep":
             wrong &= ~np.isnan(block)
-        if wrong.any():
-            for k in np.flatnonzero(wrong.any(axis=0)) if array.ndim == 2 else [0]:
-                rows = np.flatnonzero(wrong[:, k] if array.ndim == 2 else wrong.any(axes))
-                bad.setdefault(int(k), [0, start + int(rows[0]) + 1])[0] += len(rows)
-        count += int(wrong.sum())
+        many = wrong if array.ndim == 2 else wrong.reshape(len(block), -1).sum(1, keepdims=True)
+        new = (first < 0) & many.any(axis=0)
+        first[new] = start + (many > 0).argmax(axis=0)[new]
+        counts += many.sum(axis=0)
         start += len(block)
-    if not bad:
+    if not counts.any():
         return
     if array.ndim > 2:
         raise InputError(
-            f"{name} must hold finite numbers, got {count} NaN or infinite, first in sample "
-            f"{bad[0][1]}"
+            f"{name} must hold finite numbers, got {counts[0]} NaN or infinite, first in sample "
+            f"{first[0] + 1}; {advice}, or leave these samples out"
         )
-    names = columns or [f"column_{k + 1}" for k in range(array.shape[1])]
-    where = [f"{names[k]} ({many}, first in row {row})" for k, (many, row) in bad.items()]
+    names = columns or [f"column_{k + 1}" for k in range(width)]
+    where = [f"{names[k]} ({counts[k]}, first in row {first[k] + 1})" for k in counts.nonzero()[0]]
     raise InputError(
         f"{name} must hold finite numbers, got missing, NaN or infinite values (how many) in the "
-        f"columns {shorten_list(where)}; fill them, or leave these rows or columns out"
+        f"columns {shorten_list(where)}; {advice}, or leave these rows or columns out"
     )
 
 
@@ -207,10 +204,10 @@ def copy_rows(array: Array, rows: Array, dtype: str) -> Array:
 
 def copy_blocks(array: Array, rows: Array, dtype: str) -> Iterator[Array]:
     """Yield rows in their stored type, about 2^24 values at a time."""
-    gain = 255 if dtype == "|u1" and array.dtype == np.bool_ else 1
+    gain = np.uint8(255 if dtype == "|u1" and array.dtype == np.bool_ else 1)
     for index in _blocks(rows, math.prod(array.shape[1:])):
         block = array[index].astype(dtype)
-        yield block if gain == 1 else block * np.uint8(gain)
+        yield block if gain == 1 else block * gain
 
 
 def _blocks(array: Array, values: int = 0) -> Iterator[Array]:
@@ -251,12 +248,11 @@ def open_npy(path: Path) -> Array:
         OSError: The file cannot be read.
         ValueError: It is not an .npy file, or it is a pickle.
     """
+    array: Array
     try:
-        copied: Array = np.lib.format.open_memmap(path, mode="c")
+        array = np.lib.format.open_memmap(path, mode="c")
     except OSError as error:
         if error.errno != errno.ENOMEM:
             raise
-    else:
-        return copied
-    read_only: Array = np.lib.format.open_memmap(path, mode="r")
-    return read_only
+        array = np.lib.format.open_memmap(path, mode="r")
+    return array

@@ -57,12 +57,7 @@ def load_entry(entry: Path) -> dict[str, Array] | None:
 
 
 def create_entry(entry: Path, write: Callable[[Path], None]) -> dict[str, Array]:
-    """Create or replace an entry, whole or not at all, and return its arrays memory-mapped.
-
-    Args:
-        entry: Folder of the entry.
-        write: Writes an .npy file for each array into the folder that it is given.
-    """
+    """Create or replace an entry, whole or not at all, and return its arrays memory-mapped."""
     with cache_workspace(entry.parent) as folder:
         write(folder)
         (folder / "checksum").write_text(checksum(_open_all(folder)))

@@ -16,7 +16,6 @@ nothing is downloaded.
 Liu, Luo, Wang and Tang (2015), "Deep learning face attributes in the wild", ICCV.
 """
 
-from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from lorae.data.archives import open_files
@@ -60,7 +59,14 @@ def load(folder: Path | None = None, *, skip_bad: bool = False) -> Split:
         for part, names in parts.items():
             if not names:
                 raise InputError(f"{files.path} must hold images of CelebA's {part} part, got none")
-        _warn_about_differences(files.path, partition.keys(), by_name.keys())
+        if missing := len(partition) - len(present):
+            log.warning(
+                "%s lacks %d of the %d images in %s",
+                files.path, missing, len(partition), CELEBA_PARTITION,
+            )  # fmt: skip
+        if more := len(by_name) - len(present):
+            where = files.path
+            log.warning("ignored %d files of %s that are not in %s", more, where, CELEBA_PARTITION)
         _, arrays = decode(files, parts, TRANSFORM, skip_bad=skip_bad)
     return Split(**arrays)  # type: ignore[arg-type]
 
@@ -89,18 +95,3 @@ def _read_partition(path: Path) -> dict[str, str]:
             )
         partition[name.strip()] = PARTS[part]
     return partition
-
-
-def _warn_about_differences(path: Path, listed: Iterable[str], present: Iterable[str]) -> None:
-    """Log how many images are missing, or in no part."""
-    listed, present = set(listed), set(present)
-    if listed - present:
-        log.warning(
-            "%s lacks %d of the %d images in %s",
-            path, len(listed - present), len(listed), CELEBA_PARTITION,
-        )  # fmt: skip
-    if present - listed:
-        log.warning(
-            "ignored %d files of %s that are not in %s",
-            len(present - listed), path, CELEBA_PARTITION,
-        )  # fmt: skip

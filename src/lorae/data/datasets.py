@@ -14,6 +14,7 @@ samples alone, as sums in float64.
 import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from lorae.data.arrays import Array, checksum
 from lorae.data.columns import Schema
 from lorae.data.labelled import load_labelled
 from lorae.data.locations import holds_celeba, holds_mnist
-from lorae.data.options import TABLE_OPTIONS, ReadOptions
-from lorae.data.registry import DATASETS, check_source
+from lorae.data.options import TEXT_OPTIONS, ReadOptions
+from lorae.data.registry import DATASETS, check_source, load_named
 from lorae.data.splits import Split
 from lorae.data.tables import load_table, number_columns
 from lorae.errors import InputError
@@ -37,6 +38,7 @@ from lorae.utils.samples import as_float, has_gaps, subsample
 from lorae.utils.text import shorten_list
 from lorae.utils.validation import check_range
 
+PICTURES = (1, 3, 4)  # channels of the images of a picture file
 _FILLED = 5000  # samples that the model of gaps is fitted to, at most
 READERS = {
     ".npy": load_npy,
@@ -166,8 +168,8 @@ def load(
         (1, 8, 8)
     """
     data = read(source, count=count, test_fraction=test_fraction, seed=seed, **reading)
-    if not data.is_table:
-        _check_grids_vary(data.name, data.train)
+    if not data.is_table and (low := float(data.train.min())) == float(data.train.max()):
+        raise InputError(f"samples of {data.name} must vary, got {low:g} at every place")
     return data
 
 
@@ -179,25 +181,24 @@ def read(
     seed: int = 0,
     **reading: Any,
 ) -> Data:
-    """Return the same as :func:`load`, and also images that are all alike, to compare with."""
+    """Return the same as :func:`load`, but also images that are all alike, to compare with."""
     options = ReadOptions.from_keywords(reading)
     check_range("test_fraction", test_fraction, 0, 1, open_low=True, open_high=True)
     check_range("count", count, 2)
     check_range("seed", seed, 0)
     check_source(source)
     name, path = str(source), Path(source).expanduser()
-    named = name in DATASETS
+    named, network = name in DATASETS, "conv"
     _check_kind(name, path, options, named=named)
-    network = "conv"
     if named:
-        split, network = DATASETS[name].load(count, test_fraction, seed), DATASETS[name].network
+        split, network = load_named(name, count, test_fraction, seed), DATASETS[name].network
     elif is_image_source(path):
         split = images.load(path, options, test_fraction=test_fraction, seed=seed)
         name = path.resolve().stem
     elif path.is_dir():
-        name = network = "celeba" if holds_celeba(path) else "mnist"
-        skip_bad = options.skip_bad
-        split = celeba.load(path, skip_bad=skip_bad) if name == "celeba" else mnist.load(path)
+        is_celeba = holds_celeba(path)
+        name = network = "celeba" if is_celeba else "mnist"
+        split = celeba.load(path, skip_bad=options.skip_bad) if is_celeba else mnist.load(path)
     else:
         reader = READERS[source_suffix(path)]
         split, name = reader(path, options, test_fraction, seed), path.name.partition(".")[0]
@@ -209,39 +210,30 @@ def read(
 def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> None:
     """Check that the source is of a kind that can be read, and that the options suit it."""
     of_images = not named and is_image_source(path)
-    suffix = "" if named or path.is_dir() else source_suffix(path)
-    if not (named or path.is_dir() or of_images):
-        _check_file(path, suffix)
-    is_table = READERS.get(suffix) is load_table
-    is_array = suffix in READERS and not is_table
-    is_labelled = READERS.get(suffix) is load_labelled
-    text = ("header", "separator", "decimal", "encoding")
-    for names, suits, what in (
-        (("size", "crop"), of_images, "a folder or zip of images"),
-        (("value_range",), of_images or is_array, "a folder, zip or array of images"),
-        (("layout",), is_array, "an array"),
-        (TABLE_OPTIONS, is_table or is_labelled, "a table"),
-        (("categories",), is_table, "a table"),
-        (("missing",), is_table or is_array, "a table or an array"),
-        (("index",), is_table, "a table"),
-        (text, is_table and suffix != ".parquet", "a table of text"),
-    ):
-        if (given := options.changed(names)) and not suits:
-            if names == ("size", "crop"):
-                given = ["size and crop"]
-            raise InputError(f"{', '.join(given)} need {what}, got {name}")
-
-
-def _check_file(path: Path, suffix: str) -> None:
-    if suffix not in READERS:
+    suffix = "" if named or path.is_dir() or of_images else source_suffix(path)
+    if suffix and suffix not in READERS:
         *suffixes, last = READERS
         how = CONVERTERS.get(path.suffix.lower())
         raise InputError(
             f"data must be a folder or .zip of images, or a {', '.join(suffixes)} or {last} file, "
             f"got {path}" + (f"; make it a .csv file: {how}" if how else "")
         )
-    if not path.is_file():
+    if suffix and not path.is_file():
         raise InputError(f"data must be a file or a folder, got {path}, which is neither")
+    is_table = READERS.get(suffix) is load_table
+    is_array = suffix in READERS and not is_table
+    for names, suits, what in (
+        (("size", "crop"), of_images, "a folder or zip of images"),
+        (("value_range",), of_images or is_array, "a folder, zip or array of images"),
+        (("layout",), is_array, "an array"),
+        (("columns", "drop"), is_table or READERS.get(suffix) is load_labelled, "a table"),
+        (("index", "categories"), is_table, "a table"),
+        (("missing",), is_table or is_array, "a table or an array"),
+        (TEXT_OPTIONS, is_table and suffix != ".parquet", "a table of text"),
+    ):
+        if (given := options.changed(names)) and not suits:
+            given = ["size and crop"] if "size" in names else given
+            raise InputError(f"{', '.join(given)} need {what}, got {name}")
 
 
 def source_suffix(path: Path) -> str:
@@ -262,37 +254,36 @@ def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, nam
     for part, samples in (("training", split.train), ("test", split.test)):
         if not len(samples):
             raise InputError(f"{name} must have at least one {part} sample, got none")
-    if split.train.ndim == 2 and split.columns is None:
-        split = replace(split, columns=number_columns(split.train.shape[1]))
-    notes = list(split.notes)
-    value_range = None
-    if split.train.ndim == 2:
-        if options.value_range is not None:
-            raise InputError(f"value_range needs images, got the vectors of {name}")
-        split, network = _check_variation(name, split, drop_constant=options.drop_constant), "mlp"
-        mean, deviation = column_moments(split.train)
-        if split.schema is not None:
-            deviation = _category_deviations(deviation, split.schema.sizes)
-        shift, scale = mean.astype(split.train.dtype), deviation.astype(np.float32)
-    elif (found := find_range(split, options.value_range)) is not None:
-        limits, why = found
-        _check_range(name, split, limits)
-        shift, scale, value_range = _range_units(limits, is_bytes=split.train.dtype == np.uint8)
-        if not named:
-            notes += _range_notes(split.train, limits, why)
+    notes, value_range, is_table = list(split.notes), None, split.train.ndim == 2
+    if is_table and options.value_range is not None:
+        raise InputError(f"value_range needs images, got the vectors of {name}")
+    found = None if is_table else find_range(split, options.value_range)
+    if found is not None:
+        shift, scale, value_range, more = _scale_by_range(name, split.train, *found)
+        notes += () if named else more
     else:
-        mean, deviation = channel_moments(split.train)
-        shift, scale = mean.astype(split.train.dtype), deviation.astype(np.float32)
-        notes.append(
-            "each channel is scaled to mean 0 and standard deviation 1; for images with values of "
-            "black and white, give --value-range"
-        )
+        mean, deviation = moments(split.train)
+        if is_table:
+            network = "mlp"
+            if split.schema is not None:
+                deviation = _join_categories(deviation, split.schema.sizes)
+            split, kept = _drop_constant(name, split, deviation, drop=options.drop_constant)
+            mean, deviation = mean[kept], deviation[kept]
+        else:
+            notes.append(
+                "each channel is scaled to mean 0 and standard deviation 1; for images with values "
+                "of black and white, give --value-range"
+            )
+        shape = (-1, *(1,) * (split.train.ndim - 2))
+        shift = mean.astype(split.train.dtype).reshape(shape)
+        scale = np.where(deviation > 0, deviation, 1).astype(np.float32).reshape(shape)
+    tensors = {part: as_tensor(array) for part, array in split.arrays().items()}
     return Data(
         name=name,
-        train=as_tensor(split.train),
-        test=as_tensor(split.test),
-        train_labels=None if split.train_labels is None else as_tensor(split.train_labels),
-        test_labels=None if split.test_labels is None else as_tensor(split.test_labels),
+        train=tensors["train"],
+        test=tensors["test"],
+        train_labels=tensors.get("train_labels"),
+        test_labels=tensors.get("test_labels"),
         value_range=value_range,
         shift=torch.from_numpy(shift),
         scale=torch.from_numpy(scale),
@@ -311,80 +302,53 @@ def as_tensor(array: Array) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _check_variation(name: str, split: Split, *, drop_constant: bool) -> Split:
-    """Check that each column varies in training, or drop those that do not."""
-    deviation = column_moments(split.train)[1]
-    if split.schema is not None:
-        deviation = _category_deviations(deviation, split.schema.sizes)
-    varies = deviation > 0
-    if varies.all():
-        return split
-    columns = list(zip(split.columns or (), varies, strict=True))
-    if not drop_constant or not varies.any():
-        constant = shorten_list([column for column, v in columns if not v])
+def _drop_constant(name: str, split: Split, deviation: Array, *, drop: bool) -> tuple[Split, Array]:
+    """Return a table without its constant columns, or refuse them, and which columns are kept."""
+    names = split.columns or number_columns(split.train.shape[1])
+    kept = deviation > 0
+    if not kept.all() and not (drop and kept.any()):
+        constant = shorten_list(list(compress(names, ~kept)))
         raise InputError(
             f"columns of {name} must vary in the training samples, got constant {constant}"
-            + ("; drop them with drop_constant" if varies.any() else ", and no others")
+            + ("; drop them with drop_constant" if kept.any() else ", and no others")
         )
-    schema = split.schema
-    return replace(
-        split,
-        schema=None if schema is None else schema.select(varies),
-        train=np.ascontiguousarray(split.train[:, varies]),
-        test=np.ascontiguousarray(split.test[:, varies]),
-        columns=tuple(column for column, v in columns if v),
-    )
+    columns = tuple(compress(names, kept))
+    if kept.all():
+        return replace(split, columns=columns), kept
+    train, test = (np.ascontiguousarray(part[:, kept]) for part in (split.train, split.test))
+    schema = None if split.schema is None else split.schema.select(kept)
+    return replace(split, train=train, test=test, columns=columns, schema=schema), kept
 
 
-def column_moments(vectors: Array) -> tuple[Array, Array]:
-    """Return the mean and standard deviation of each column, in float64.
+def moments(samples: Array) -> tuple[Array, Array]:
+    """Return the mean and standard deviation of each column or channel, in float64.
 
-    A constant column has standard deviation exactly 0. Missing values, NaN, do not count.
+    A constant one has standard deviation exactly 0. Missing values, NaN, do not count.
     """
-    if vectors.dtype.kind == "f" and np.isnan(vectors).any():
-        return _observed_moments(vectors)
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    step = max(1, 2**22 // vectors.shape[1])  # rows whose float64 copy takes 32 MiB
-    blocks = (vectors[start : start + step] for start in range(0, len(vectors), step))
-    variance = sum(((block - mean) ** 2).sum(axis=0) for block in blocks) / len(vectors)
-    return mean, np.where(vectors.min(axis=0) == vectors.max(axis=0), 0, np.sqrt(variance))
+    axes = (0, *range(2, samples.ndim))
+    if samples.dtype.kind == "f" and (gaps := np.isnan(samples)).any():
+        if (empty := gaps.all(axis=axes)).any():
+            raise InputError(
+                f"every column or channel must have an observed training value, got only gaps in "
+                f"number {int(np.flatnonzero(empty)[0]) + 1}; leave it out"
+            )
+        deviation = np.asarray(np.nanstd(samples, axis=axes, dtype=np.float64))
+        return np.asarray(np.nanmean(samples, axis=axes, dtype=np.float64)), deviation
+    mean = samples.mean(axis=axes, dtype=np.float64, keepdims=True)
+    step = max(1, 2**22 // samples[0].size)  # samples whose float64 copy takes 32 MiB
+    blocks = (samples[start : start + step] for start in range(0, len(samples), step))
+    squares = sum(((block - mean) ** 2).sum(axis=axes) for block in blocks)
+    deviation = np.sqrt(squares / (samples.size // samples.shape[1]))
+    constant = samples.min(axis=axes) == samples.max(axis=axes)
+    return mean.reshape(-1), np.where(constant, 0, deviation)
 
 
-def _observed_moments(values: Array, axes: tuple[int, ...] = (0,)) -> tuple[Array, Array]:
-    """Return mean and standard deviation over the observed values of some axes, in float64."""
-    if (empty := np.isnan(values).all(axis=axes)).any():
-        raise InputError(
-            f"every column or channel must have an observed training value, got only gaps in "
-            f"number {int(np.flatnonzero(empty)[0]) + 1}; leave it out"
-        )
-    deviation = np.nanstd(values, axis=axes, dtype=np.float64)
-    mean = np.asarray(np.nanmean(values, axis=axes, dtype=np.float64))
-    return mean, np.asarray(deviation)
-
-
-def _category_deviations(deviation: Array, sizes: tuple[int, ...]) -> Array:
+def _join_categories(deviation: Array, sizes: tuple[int, ...]) -> Array:
     """Return deviations with those of each category column joined: its total variance is 1."""
     numbers = len(deviation) - sum(sizes)
     groups = np.split(deviation[numbers:], np.cumsum(sizes)[:-1])
     joined = [np.full_like(group, np.sqrt(np.square(group).sum())) for group in groups]
     return np.concatenate([deviation[:numbers], *joined])
-
-
-def channel_moments(grids: Array) -> tuple[Array, Array]:
-    """Return mean and standard deviation of each channel, C x 1 ..., in float64; never 0."""
-    axes, shape = (0, *range(2, grids.ndim)), (-1, *(1,) * (grids.ndim - 2))
-    if grids.dtype.kind == "f" and np.isnan(grids).any():
-        mean, deviation = (part.reshape(shape) for part in _observed_moments(grids, axes))
-        return mean, np.where(deviation > 0, deviation, 1)
-    mean = grids.mean(axis=axes, dtype=np.float64).reshape(shape)
-    step = max(1, 2**22 // grids[0].size)
-    blocks = (grids[start : start + step] for start in range(0, len(grids), step))
-    squares = sum(((block - mean) ** 2).sum(axis=axes) for block in blocks)
-    deviation = np.sqrt(squares / (grids.size // grids.shape[1])).reshape(shape)
-    return mean, np.where(deviation > 0, deviation, 1)
-
-
-PICTURES = (1, 3, 4)  # channels of the images of a picture file
 
 
 def find_range(
@@ -409,38 +373,25 @@ def find_range(
     return None
 
 
-def _range_units(
-    limits: tuple[float, float], *, is_bytes: bool
-) -> tuple[Array, Array, tuple[float, float]]:
-    """Return shift, scale and the range of scaled values; those of bytes are divided by 255."""
-    if limits == (-1.0, 1.0):
-        return np.zeros((), np.float32), np.ones((), np.float32), limits
-    low, high = (limit / 255 if is_bytes else limit for limit in limits)
-    return np.array(low, np.float32), np.array(high - low, np.float32), (0.0, 1.0)
-
-
-def _check_range(name: str, split: Split, limits: tuple[float, float]) -> None:
-    low, high = float(split.train.min()), float(split.train.max())
-    if low < limits[0] - 1e-6 * abs(limits[0]) or high > limits[1] + 1e-6 * abs(limits[1]):
-        raise InputError(
-            f"value_range must contain the values of {name}, {low:g} to {high:g}, got "
-            f"{limits[0]:g} to {limits[1]:g}"
-        )
-
-
-def _range_notes(train: Array, limits: tuple[float, float], why: str) -> list[str]:
+def _scale_by_range(
+    name: str, train: Array, limits: tuple[float, float], why: str
+) -> tuple[Array, Array, tuple[float, float], list[str]]:
+    """Return shift, scale, the range of scaled values, and notes; bytes are divided by 255."""
     low, high = limits
+    least, largest = float(train.min()), float(train.max())
+    if least < low - 1e-6 * abs(low) or largest > high + 1e-6 * abs(high):
+        raise InputError(
+            f"value_range must contain the values of {name}, {least:g} to {largest:g}, got "
+            f"{low:g} to {high:g}"
+        )
     notes = [f"value range {low:g} to {high:g}, {why}; --value-range sets another"]
-    largest = float(train.max())
     if low < largest <= low + (high - low) / 8:
         notes.append(
             f"the largest value is {largest:g}, nearly black in that range; if it is white, give "
             f"--value-range {low:g} {largest:g}"
         )
-    return notes
-
-
-def _check_grids_vary(name: str, train: Array | Tensor) -> None:
-    low, high = float(train.min()), float(train.max())
-    if low == high:
-        raise InputError(f"samples of {name} must vary, got {low:g} at every place")
+    if limits == (-1.0, 1.0):
+        return np.zeros((), np.float32), np.ones((), np.float32), limits, notes
+    unit = 255 if train.dtype == np.uint8 else 1
+    shift, scale = np.array(low / unit, np.float32), np.array((high - low) / unit, np.float32)
+    return shift, scale, (0.0, 1.0), notes

@@ -9,7 +9,8 @@ import polars as pl
 
 from lorae.data.arrays import Array
 from lorae.data.columns import Column, Schema
-from lorae.data.tables import Table, as_one_hot, to_matrix
+from lorae.data.tables import as_one_hot, to_matrix
+from lorae.data.text_tables import Table
 from lorae.errors import InputError
 from lorae.utils.text import shorten_list
 
@@ -46,9 +47,7 @@ def to_polars(frame: Any) -> pl.DataFrame:
 
 def _column(column: Any) -> pl.Series:
     """Return a column of pandas, whose missing values become null."""
-    if column.dtype.kind in "iuf" and isinstance(column.dtype, np.dtype):
-        return pl.Series(column.to_numpy())
-    if column.dtype.kind == "b" and isinstance(column.dtype, np.dtype):
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
         return pl.Series(column.to_numpy())
     present = column.notna().to_numpy()
     values = [x if here else None for x, here in zip(column, present, strict=True)]
@@ -69,14 +68,6 @@ def schema_of(columns: Sequence[str]) -> Schema:
 
 def frame_values(frame: Any, schema: Schema, missing: str = "refuse") -> Array:
     """Return some columns of a data frame, found by their names, as values.
-
-    Args:
-        frame: of pandas or polars; its other columns are not read.
-        schema: the columns to read.
-        missing: keep or refuse missing cells.
-
-    Raises:
-        InputError: if a column is missing, or holds something else.
 
     Example:
         >>> frame = pl.DataFrame({"b": [1, 2], "label": ["x", "y"], "a": [3, 4]})
@@ -99,9 +90,6 @@ def select_values(
         schema: the columns to read.
         rows: the numbers of these rows in the table.
         missing: keep or refuse missing cells.
-
-    Raises:
-        InputError: if a column is missing, or holds something else.
     """
     names = [schema.columns[k].name for k in schema.order]
     if absent := [name for name in names if name not in frame.columns]:
@@ -116,14 +104,11 @@ def select_values(
 
 
 def write_samples(samples: Any, folder: Path) -> Path:
-    """Write samples in memory to a file for :func:`lorae.data.datasets.load`, and return its path.
+    """Write samples in memory to data.parquet or data.npy in a folder, and return its path.
 
     Args:
         samples: a data frame, or an array or a tensor of vectors or images.
-        folder: of the file: data.parquet of a frame, data.npy otherwise.
-
-    Raises:
-        InputError: if they are not numbers.
+        folder: an existing folder.
     """
     if is_frame(samples):
         path = folder / "data.parquet"

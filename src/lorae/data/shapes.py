@@ -81,13 +81,7 @@ def _half_widths(radius: int) -> Array:
 _HALF_WIDTHS = np.stack([_half_widths(radius) for radius in range(HIGH[3] + 1)])
 
 
-def load(train: int = 50_000, test: int = 10_000, seed: int = 0) -> Split:
+def load(counts: tuple[int, int], seed: int) -> Split:
     """Return training and test images from independent streams, labelled by kind."""
-    train_images, train_factors = generate(train, (seed, 0))
-    test_images, test_factors = generate(test, (seed, 1))
-    return Split(
-        train_images,
-        test_images,
-        train_factors[:, 0].astype(np.int64),
-        test_factors[:, 0].astype(np.int64),
-    )
+    images, factors = zip(*(generate(n, (seed, k)) for k, n in enumerate(counts)), strict=True)
+    return Split(*images, *(one[:, 0].astype(np.int64) for one in factors))

@@ -7,7 +7,6 @@ label are pointed at. A column holds finite numbers, or categories: text, or tru
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,37 +17,13 @@ from lorae.data.arrays import Array, is_finite
 from lorae.data.columns import Column, Schema, category_column
 from lorae.data.options import ReadOptions
 from lorae.data.splits import Split, split_at_random
-from lorae.data.text_tables import MISSING, read_text_table, to_numbers, unique_names
+from lorae.data.text_tables import MISSING, Table, read_text_table, to_numbers, unique_names
 from lorae.errors import InputError, unknown_name
 from lorae.utils.text import shorten_list
 
 INDEX = re.compile(r"index|level_0|unnamed: 0(\.\d+)*|row[._ ]?names?|rn|x(\.\d+)*", re.IGNORECASE)
 LABEL = re.compile(r"labels?|class(es)?|target|y|species|outcome|category|diagnosis", re.IGNORECASE)
 MOST_CLASSES = 20
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it was read.
-
-    Attributes:
-        path: Of the file.
-        frame: Its cells.
-        decimal: The decimal sign of cells that are text.
-        first_line: The line of the first row, if every row is a line.
-        notes: What was guessed.
-    """
-
-    path: Path
-    frame: pl.DataFrame
-    decimal: str = "."
-    first_line: int | None = None
-    notes: tuple[str, ...] = ()
-
-    def row(self, k: int) -> str:
-        """Return the name of a row in messages."""
-        line = "" if self.first_line is None else f", line {self.first_line + k}"
-        return f"row {k + 1}{line}"
 
 
 def load_table(path: Path, options: ReadOptions, test_fraction: float, seed: int) -> Split:
@@ -70,7 +45,11 @@ def load_table(path: Path, options: ReadOptions, test_fraction: float, seed: int
         names = schema.value_names
         one_hot = as_one_hot(table, frame, kept, levels, options.missing)
         values = np.concatenate([values, *one_hot], 1)
-        notes.append(_describe_levels(levels))
+        counts = [f"{name} ({len(column.levels or ())})" for name, column in levels.items()]
+        notes.append(
+            f"columns of categories (how many): {shorten_list(counts)}; to leave one out, give "
+            "--drop"
+        )
     split = split_at_random(values, None, test_fraction, seed)
     return Split(split.train, split.test, columns=names, schema=schema, notes=tuple(notes))
 
@@ -80,9 +59,6 @@ def find_categories(table: Table, frame: pl.DataFrame, options: ReadOptions) -> 
 
     These are the columns that are named so, those of true and false, and those of text: fewer than
     half of their cells are numbers, and some categories have several cells.
-
-    Raises:
-        InputError: if a column that is named so is missing, or has more than 1,000 categories.
     """
     for name in options.categories:
         if name not in frame.columns:
@@ -120,47 +96,33 @@ def _text_cells(column: pl.Series) -> pl.Series:
 def as_one_hot(
     table: Table, frame: pl.DataFrame, rows: Array, levels: dict[str, Column], missing: str
 ) -> list[Array]:
-    """Return the values of each column of categories.
-
-    Raises:
-        InputError: if a category is missing, unless missing ones are kept.
-    """
+    """Return the values of each column of categories, or refuse missing ones."""
     found = []
     for name, column in levels.items():
         cells = _text_cells(frame[name])
         if missing == "refuse" and (count := cells.null_count()):
             at = int(cells.is_null().arg_true()[0])
             _refuse_missing(table, {name: f"{count}, first in {table.row(int(rows[at]))}"})
-        levels_of = {str(level).lower(): level for level in column.levels or ()}
-        if set(levels_of) == {"true", "false"}:  # True in one file is true in another
-            found.append(column.encode([levels_of.get((x or "").lower(), x) for x in cells]))
-        else:
-            as_text = {str(level): level for level in column.levels or ()}
-            found.append(column.encode([as_text.get(x, x) for x in cells.to_list()]))
+        by_text = {str(level): level for level in column.levels or ()}
+        if {text.lower() for text in by_text} == {"true", "false"}:  # in any spelling
+            by_text = {text.lower(): level for text, level in by_text.items()}
+            cells = cells.str.to_lowercase()
+        found.append(column.encode([by_text.get(x, x) for x in cells]))
     return found
-
-
-def _describe_levels(levels: dict[str, Column]) -> str:
-    counts = [f"{name} ({len(column.levels or ())})" for name, column in levels.items()]
-    return (
-        f"columns of categories (how many): {shorten_list(counts)}; to leave one out, give --drop"
-    )
 
 
 def read_table(path: Path, options: ReadOptions) -> Table:
     """Read the cells of a table."""
-    if path.suffix.lower() == ".parquet":
-        return Table(path, _read_parquet(path))
-    text = read_text_table(path, options)
-    return Table(path, text.frame, text.decimal, text.first_line, text.notes)
+    if path.suffix.lower() != ".parquet":
+        return read_text_table(path, options)
+    try:
+        return Table(path, pl.read_parquet(path, glob=False))
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        raise InputError(f"{path} must be a Parquet file, got another or a damaged one") from None
 
 
 def select_columns(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, list[str]]:
-    """Return the columns to use, without the index, and notes.
-
-    Raises:
-        InputError: A column has not the name that was given, or none is left.
-    """
+    """Return the columns to use, without the index, and notes."""
     for given in (*options.columns, *options.drop, *filter(None, [options.index])):
         if given not in frame.columns and given != "none":
             raise unknown_name("column", given, filter(None, frame.columns))
@@ -170,11 +132,10 @@ def select_columns(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFr
         for k, name in enumerate(frame.columns):
             if _is_index(frame[name], first=k == len(index)):
                 index.append(name)
-        index = [name for name in index if name not in (*options.columns, *options.drop)]
-        left_out.update(index)
-        notes += [
-            f"dropped the index, {_describe(name)}; to keep it, give --index none" for name in index
-        ]
+        for name in [n for n in index if n not in (*options.columns, *options.drop)]:
+            left_out.add(name)
+            which = f"column {name!r}" if name else "the first column, which has no name"
+            notes.append(f"dropped the index, {which}; to keep it, give --index none")
     elif options.index != "none":
         left_out.add(options.index)
     names = [n for n in options.columns or frame.columns if n not in left_out]
@@ -194,13 +155,6 @@ def number_columns(width: int) -> tuple[str, ...]:
     return tuple(unique_names(None, width))
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, glob=False)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        raise InputError(f"{path} must be a Parquet file, got another or a damaged one") from None
-
-
 def _is_index(column: pl.Series, *, first: bool) -> bool:
     """Return whether a column numbers or names the rows, by its name and its values."""
     if column.name.startswith("__index_level_") or (first and not column.name):
@@ -214,10 +168,6 @@ def _is_index(column: pl.Series, *, first: bool) -> bool:
             return bool(named) and column.n_unique() == len(column)
         column = numbers
     return column.dtype.is_integer() and bool((column.diff().drop_nulls() == 1).all())
-
-
-def _describe(name: str) -> str:
-    return f"column {name!r}" if name else "the first column, which has no name"
 
 
 def drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
@@ -239,12 +189,7 @@ def drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
 
 
 def to_matrix(table: Table, frame: pl.DataFrame, rows: Array, missing: str) -> Array:
-    """Return all columns as float64, missing values as NaN.
-
-    Raises:
-        InputError: A cell is text or not finite, or missing unless missing ones are kept; the
-            message names row and column.
-    """
+    """Return all columns as float64, missing values as NaN; a refusal names rows and columns."""
     values = np.empty((len(rows), frame.width))
     text, holes = {}, {}
     for k, column in enumerate(frame.iter_columns()):
@@ -262,10 +207,14 @@ def to_matrix(table: Table, frame: pl.DataFrame, rows: Array, missing: str) -> A
             holes[column.name] = f"{(~finite).sum()}, first in {table.row(int(rows[at]))}"
     if text:
         where = shorten_list([f"{name} ({what})" for name, what in text.items()])
+        other = "," if table.decimal == "." else "."
+        number = re.compile(rf"'[+-]?\d+{re.escape(other)}\d+'")
+        other_sign = f"; if {other} is the decimal sign, give --decimal {other}"
+        hint = other_sign if any(map(number.match, text.values())) else ""
         raise InputError(
             f"columns of {table.path} must be numbers, got text in {where}; leave these columns "
             f"out (--drop {_join(text)}), or read them as categories (--categories {_join(text)})"
-            + _hint(text, table.decimal)
+            + hint
         )
     if holes:
         _refuse_missing(table, holes)
@@ -297,12 +246,6 @@ def _column_numbers(column: pl.Series, decimal: str) -> tuple[pl.Series, pl.Seri
         numbers = to_numbers(cells, decimal)
     none = pl.repeat(None, len(column), dtype=pl.Float64, eager=True)
     return numbers.zip_with(~missing, none), numbers.is_null() & ~missing
-
-
-def _hint(text: dict[str, str], decimal: str) -> str:
-    other = "," if decimal == "." else "."
-    looks = any(re.match(rf"'[+-]?\d+{re.escape(other)}\d+'", found) for found in text.values())
-    return f"; if {other} is the decimal sign, give --decimal {other}" if looks else ""
 
 
 def _join(names: Sequence[str] | dict[str, str]) -> str:

@@ -16,7 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -57,58 +57,53 @@ GROUPED = {  # numbers with a sign between thousands, by decimal sign
 
 
 @dataclass(frozen=True)
-class TextTable:
-    """A table whose cells are text.
+class Table:
+    """A table as it was read."""
 
-    Attributes:
-        frame: The cells without white space around them; missing ones are null.
-        decimal: The decimal sign.
-        first_line: The line of the first row, or None if a row may take several lines.
-        notes: What was guessed, one sentence each.
-    """
+    path: Path
+    frame: pl.DataFrame  # cells of text have no white space around them
+    decimal: str = "."  # the decimal sign of cells that are text
+    first_line: int | None = None  # the line of the first row, if every row is a line
+    notes: tuple[str, ...] = ()  # what was guessed, one sentence each
 
-    frame: pl.DataFrame
-    decimal: str
-    first_line: int | None
-    notes: tuple[str, ...]
+    def row(self, k: int) -> str:
+        """Return the name of a row in messages."""
+        line = "" if self.first_line is None else f", line {self.first_line + k}"
+        return f"row {k + 1}{line}"
 
 
-def read_text_table(path: Path, options: ReadOptions) -> TextTable:
-    """Read a .csv or .tsv file.
-
-    Raises:
-        InputError: The file is not a table of text; the message names the line.
-    """
+def read_text_table(path: Path, options: ReadOptions) -> Table:
+    """Read a .csv or .tsv file."""
     text, encoding = decode(path, _read_bytes(path), options.encoding)
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    start, comments, stated = _skip_preamble(text)
-    lines = text.split("\n")[start:]
-    while lines and not lines[-1].strip():
-        lines.pop()
+    lines, start, comments, stated = _skip_preamble(text.rstrip())
     if not lines:
         raise InputError(f"{path} must hold a table, got no lines with values")
     separator = options.separator_character or stated or guess_separator(lines[:SAMPLE])
     notes = [] if encoding.startswith("utf-8") else [f"read as {encoding} text"]
+    title, name = lines[0].strip(), NAMES.get(separator, separator)
+    comments = _separate_by_tabs([one.lstrip("#% ") for one in comments[-1:]], separator)[0]
+    lines, separator = _separate_by_tabs(lines, separator)
 
     rows = _split(path, lines[:SAMPLE], separator)
     width = _most_common_width(rows[1:] or rows)
-    titles = 0
-    while width > 2 and titles < len(lines) and _is_title(lines[titles], separator):
-        titles += 1
-    if titles:
-        notes.append(f"skipped {titles} lines above the table, the first {lines[0].strip()!r}")
+    is_title = partial(_is_title, separator=separator)
+    if titles := len(list(itertools.takewhile(is_title, lines))) if width > 2 else 0:
+        notes.append(f"skipped {titles} lines above the table, the first {title!r}")
         lines, start = lines[titles:], start + titles
         rows = _split(path, lines[:SAMPLE], separator)
-    first, used = rows[0], _lines_of_first_row(lines, separator)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    try:
+        first = next(reader)
+    except csv.Error:
+        raise _explain(path, lines, separator, width, start) from None
+    used = reader.line_num  # by the first row
     below = _read_rows(path, lines[used:], separator, width, start + used)
 
-    sample = [cell for row in rows[1:] or rows for cell in row]
-    decimal = options.decimal or guess_decimal(sample, separator)
+    decimal = options.decimal or guess_decimal(itertools.chain(*(rows[1:] or rows)), separator)
     has_header = options.header
     if has_header is None:
         quoted = '"' in lines[0] and '"' not in "".join(lines[used : used + 1])
-        has_header = is_header(first, below, decimal, quoted=quoted)
+        has_header = _is_header(first, below, decimal, quoted=quoted)
         if has_header and _are_numbers([cell for cell in first if cell], decimal):
             notes.append(
                 f"line {start + 1} holds numbers and was read as the header; "
@@ -118,23 +113,22 @@ def read_text_table(path: Path, options: ReadOptions) -> TextTable:
         names: list[str] | None = _fit_names(path, first, below, start + 1)
     else:
         used = 0
-        below = pl.concat([_as_frame([_pad(path, first, width, start + 1)]), below])
-        names = _names_from_comment(comments, separator, width)
+        if len(first) > width:
+            raise _too_long(path, first, width, start + 1)
+        below = pl.concat([_as_frame([[*first, *[""] * (width - len(first))]]), below])
+        as_names = (one for one in _split(path, comments, separator) if len(one) == width)
+        names = next((one for one in as_names if not any(map(_may_be_number, one))), None)
     header = f"line {start + 1}" if has_header else "none" if names is None else "the comment"
     notes.insert(0, f"read as {below.height} rows of {width} columns: separator "
-                    f"{NAMES.get(separator, separator)}, decimal sign {decimal}, header: {header}"
-                )  # fmt: skip
+                    f"{name}, decimal sign {decimal}, header: {header}")  # fmt: skip
     one_line_each = below.height == len(lines) - used
     frame = below.rename(dict(zip(below.columns, unique_names(names, width), strict=True)))
-    return TextTable(frame, decimal, start + used + 1 if one_line_each else None, tuple(notes))
+    first_line = start + used + 1 if one_line_each else None
+    return Table(path, frame, decimal, first_line, tuple(notes))
 
 
 def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, str]:
-    """Return the text of a file and its encoding.
-
-    Raises:
-        InputError: It is not text, or not in the given encoding.
-    """
+    """Return the text of a file and its encoding."""
     foreign = next((v for k, v in FOREIGN.items() if content[: len(k)].lower() == k.lower()), None)
     if foreign:
         raise InputError(f"{path} must be a table of text, got {foreign}")
@@ -142,10 +136,8 @@ def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, str]:
         try:
             return content.decode(encoding).removeprefix("\ufeff"), encoding
         except LookupError:
-            raise InputError(
-                f"encoding must be one that Python knows, such as utf-8, latin-1 or utf-16, got "
-                f"{encoding!r}"
-            ) from None
+            known = "one that Python knows, such as utf-8, latin-1 or utf-16"
+            raise InputError(f"encoding must be {known}, got {encoding!r}") from None
         except UnicodeError as error:
             at = getattr(error, "start", 0)
             raise InputError(
@@ -165,7 +157,7 @@ def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, str]:
     raise InputError(f"{path} must be a table of text, got binary data")
 
 
-def guess_separator(lines: Sequence[str]) -> str:
+def guess_separator(lines: list[str]) -> str:
     """Return the separator that splits lines most evenly, and into the most numbers.
 
     Example:
@@ -174,7 +166,7 @@ def guess_separator(lines: Sequence[str]) -> str:
     """
 
     def score(separator: str) -> tuple[float, int]:
-        rows = _split(Path(), lines, separator)
+        rows = _split(Path(), *_separate_by_tabs(lines, separator))
         below = rows[1:] or rows
         width = _most_common_width(below)
         even = [row for row in below if len(row) == width]
@@ -201,35 +193,23 @@ def guess_decimal(cells: Iterable[str], separator: str) -> str:
     return "." if len(comma) == len(point) and separator != ";" else ","
 
 
-def is_header(
-    first: Sequence[str], below: pl.DataFrame, decimal: str, *, quoted: bool = False
-) -> bool:
-    """Return whether the first row of a table is a header.
-
-    Args:
-        first: The cells of the first row.
-        below: The other rows.
-        decimal: The decimal sign.
-        quoted: Whether the first row has quotation marks and the second none.
-    """
+def _is_header(first: Sequence[str], below: pl.DataFrame, decimal: str, *, quoted: bool) -> bool:
+    """Return whether the first row is a header; if it alone is in quotation marks, it may be."""
     below = below.head(1000)
     names = [cell.strip() for cell in first]
-    is_text = [not (_are_numbers([cell], decimal) or _is_missing(cell)) for cell in names]
+    is_text = [not (_are_numbers([cell], decimal) or cell.lower() in MISSING) for cell in names]
     numeric = [_mostly_numbers(below[:, k], decimal) for k in range(below.width)]
     if any(text and number for text, number in zip(is_text, numeric, strict=False)):
         return True
-    if any(
-        text and (below[:, k] == cell).any()
-        for k, (text, cell) in enumerate(zip(is_text, names, strict=False))
-        if k < below.width
-    ):
+    columns = zip(is_text, names, below.iter_columns(), strict=False)
+    if any(text and (column == cell).any() for text, cell, column in columns):
         return False
     places = [k for k, cell in enumerate(names) if cell and not is_text[k]]
     if any(not cell for cell in names[1:]) or len(places) == 0:
         return any(is_text)
     shift = below.width - len(names)  # a header of R has no name for the row names
-    columns = [below[:, k + shift] for k in places if 0 <= k + shift < below.width]
-    return quoted or _are_column_numbers([names[k] for k in places], columns, decimal)
+    numbered = [below[:, k + shift] for k in places if 0 <= k + shift < below.width]
+    return quoted or _are_column_numbers([names[k] for k in places], numbered, decimal)
 
 
 def to_numbers(column: pl.Series, decimal: str) -> pl.Series:
@@ -271,10 +251,11 @@ def _read_bytes(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror})") from None
 
 
-def _skip_preamble(text: str) -> tuple[int, list[str], str]:
-    """Return the number of lines before the table, their comments, and a separator from sep=."""
+def _skip_preamble(text: str) -> tuple[list[str], int, list[str], str]:
+    """Return the lines of the table, how many precede it, comments, and a separator of sep=."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     comments, separator, count = [], "", 0
-    for line in text.split("\n", 10_000)[:10_000]:
+    for line in lines[:10_000]:
         if match := re.fullmatch(r'"?sep=(.)"?', line.strip(" "), re.IGNORECASE):
             separator = match[1]
         elif line.startswith(("#", "%")):
@@ -282,12 +263,19 @@ def _skip_preamble(text: str) -> tuple[int, list[str], str]:
         elif line.strip(' ,;\t|"'):
             break
         count += 1
-    return count, comments, separator
+    return lines[count:], count, comments, separator
+
+
+def _separate_by_tabs(lines: list[str], separator: str) -> tuple[list[str], str]:
+    """Return lines, and their separator, with tabs in place of white space."""
+    if separator != " ":
+        return lines, separator
+    cells = ([cell.strip('"') for cell in re.findall(r'"[^"]*"|[^\s"]+', one)] for one in lines)
+    quoted = ([f'"{c}"' if "\t" in c or not c else c for c in row] for row in cells)
+    return ["\t".join(row) for row in quoted], "\t"
 
 
 def _split(path: Path, lines: Sequence[str], separator: str) -> list[list[str]]:
-    if separator == " ":
-        return [_split_spaces(line) for line in lines if line.strip()]
     rows = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     try:
         return [row for row in rows if row]
@@ -302,18 +290,6 @@ def _is_title(line: str, separator: str) -> bool:
     return not line.strip() or [len(row) for row in _split(Path(), [line], separator)] == [1]
 
 
-def _split_spaces(line: str) -> list[str]:
-    return [cell.strip('"') for cell in re.findall(r'"[^"]*"|[^\s"]+', line)]
-
-
-def _lines_of_first_row(lines: Sequence[str], separator: str) -> int:
-    if separator == " ":
-        return 1
-    rows = csv.reader(iter(lines), delimiter=separator, skipinitialspace=True)
-    next(rows)
-    return rows.line_num
-
-
 def _most_common_width(rows: Sequence[Sequence[str]]) -> int:
     return Counter(map(len, rows)).most_common(1)[0][0]
 
@@ -322,26 +298,15 @@ def _read_rows(
     path: Path, lines: list[str], separator: str, width: int, before: int
 ) -> pl.DataFrame:
     """Return rows as text: stripped, null where missing, and null to the end of a short row."""
-    if separator == " ":
-        lines = ["\t".join(map(_quote, _split_spaces(line))) for line in lines]
-        separator = "\t"
     empty = _as_frame([[""] * width]).clear()
     if not lines:
         return empty
+    content = "\n".join(lines).encode(errors="replace")
     try:
-        frame = pl.read_csv(
-            BytesIO("\n".join(lines).encode(errors="replace")),
-            separator=separator,
-            has_header=False,
-            schema=empty.schema,
-        )
+        frame = pl.read_csv(content, separator=separator, has_header=False, schema=empty.schema)
     except pl.exceptions.PolarsError:
         raise _explain(path, lines, separator, width, before) from None
     return frame.with_columns(pl.all().str.strip_chars())
-
-
-def _quote(cell: str) -> str:
-    return f'"{cell}"' if "\t" in cell or not cell else cell
 
 
 def _explain(
@@ -352,10 +317,7 @@ def _explain(
     try:
         for row in rows:
             if len(row) > width:
-                return InputError(
-                    f"line {before + rows.line_num} of {path} must have {width} values, as most "
-                    f"lines have, got {len(row)}"
-                )
+                return _too_long(path, row, width, before + rows.line_num)
     except csv.Error:
         pass
     line = next((k for k, line in enumerate(lines, before + 1) if line.count('"') % 2), before + 1)
@@ -364,17 +326,15 @@ def _explain(
     )
 
 
+def _too_long(path: Path, row: Sequence[str], width: int, line: int) -> InputError:
+    return InputError(
+        f"line {line} of {path} must have {width} values, as most lines have, got {len(row)}"
+    )
+
+
 def _as_frame(rows: Sequence[Sequence[str]]) -> pl.DataFrame:
     schema = {f"f{k}": pl.String for k in range(len(rows[0]))}
     return pl.DataFrame([[cell.strip() for cell in row] for row in rows], schema, orient="row")
-
-
-def _pad(path: Path, row: Sequence[str], width: int, line: int) -> list[str]:
-    if len(row) > width:
-        raise InputError(
-            f"line {line} of {path} must have {width} values, as most lines have, got {len(row)}"
-        )
-    return [*row, *[""] * (width - len(row))]
 
 
 def _fit_names(path: Path, names: list[str], below: pl.DataFrame, line: int) -> list[str]:
@@ -392,15 +352,6 @@ def _fit_names(path: Path, names: list[str], below: pl.DataFrame, line: int) -> 
     return names
 
 
-def _names_from_comment(comments: Sequence[str], separator: str, width: int) -> list[str] | None:
-    """Return the names in the last comment, if it has one for each column, as NumPy writes them."""
-    for comment in comments[-1:]:
-        names = _split(Path(), [comment.lstrip("#% ")], separator)
-        if names and len(names[0]) == width and not any(map(_may_be_number, names[0])):
-            return names[0]
-    return None
-
-
 def _are_numbers(cells: Sequence[str], decimal: str) -> bool:
     plain = PLAIN if decimal == "." else DECIMAL_COMMA
     return all(
@@ -410,11 +361,7 @@ def _are_numbers(cells: Sequence[str], decimal: str) -> bool:
 
 
 def _may_be_number(cell: str) -> bool:
-    return _is_missing(cell) or _are_numbers([cell], ".") or _are_numbers([cell], ",")
-
-
-def _is_missing(cell: str) -> bool:
-    return cell.strip().lower() in MISSING
+    return cell.strip().lower() in MISSING or _are_numbers([cell], ".") or _are_numbers([cell], ",")
 
 
 def _mostly_numbers(column: pl.Series, decimal: str) -> bool:

@@ -22,18 +22,11 @@ from lorae.data.tables import drop_empty, load_table, read_table
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Samples, and what the source says of each besides its values.
+    """Samples, and what the source says of each besides its values."""
 
-    Attributes:
-        values: n x D numbers, or images in the layout and the units of the source.
-        about: n rows: the other columns of a table, the names of files, labels; without columns if
-            there is nothing to say.
-        notes: what was guessed, one sentence each.
-    """
-
-    values: Any
-    about: pl.DataFrame
-    notes: tuple[str, ...] = ()
+    values: Any  # n x D numbers, or images in the layout and the units of the source
+    about: pl.DataFrame  # n rows of other columns, names of files and labels, if there are any
+    notes: tuple[str, ...] = ()  # what was guessed, one sentence each
 
 
 def read_whole(source: str | Path, options: ReadOptions, schema: Schema | None = None) -> Samples:
@@ -43,9 +36,6 @@ def read_whole(source: str | Path, options: ReadOptions, schema: Schema | None =
         source: as of :func:`lorae.data.datasets.load`.
         options: how it is read.
         schema: the columns of a table that are values; by default all, as numbers.
-
-    Raises:
-        InputError: if the source is missing or damaged, or a column is missing or no number.
     """
     check_source(source)
     name, path = str(source), Path(source).expanduser()

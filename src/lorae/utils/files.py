@@ -79,25 +79,21 @@ def check_new_folder(out: Path) -> None:
         InputError: if it is a file or a folder with content.
     """
     target = out.resolve()  # new/.. exists even if new does not
-    if target.exists() and (not target.is_dir() or len(_leftovers(target)) < _count(target)):
+    if target.exists() and not (target.is_dir() and all(map(_is_leftover, target.iterdir()))):
         raise InputError(f"out must be a new or empty folder, got {str(out)!r}, which has content")
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what writes into a folder have left behind that were killed."""
-    for path in _leftovers(folder):
+    for path in filter(_is_leftover, folder.iterdir()):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
 
 
-def _leftovers(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if _LEFTOVER.fullmatch(path.name)]
-
-
-def _count(folder: Path) -> int:
-    return sum(1 for _ in folder.iterdir())
+def _is_leftover(path: Path) -> bool:
+    return _LEFTOVER.fullmatch(path.name) is not None
 
 
 @contextmanager

@@ -128,8 +128,19 @@ def plot_curves(
     with _axes(labels, title=title, log=log, integer=integer) as (axes, content):
         if level is not None:
             axes.axhline(level, color="#59626d", linewidth=0.8, linestyle=(0, (1, 2)))
-        for curve in curves:
-            _draw(axes, curve, markers=markers or len(curve.x) == 1)
+        for one in curves:
+            colour, y = colour_of(one.style), np.asarray(one.y, dtype=float)
+            y = np.where(np.isfinite(y) & ((y > 0) | ("y" not in log)), y, np.nan)
+            marker = "o" if markers or len(one.x) == 1 else ""
+            dashes = (0, dashes_of(one.style))
+            axes.plot(one.x, y, marker, label=one.label, color=colour, linestyle=dashes)
+            if one.margin:
+                axes.fill_between(one.x, y - one.margin, y + one.margin, color=colour, alpha=0.2)
+            if one.mark is not None:
+                place, value, name = one.mark
+                axes.plot([place, place], [0, value], color=colour, linewidth=0.8, alpha=0.6)
+                axes.plot([place], [value], "o", color=colour, markerfacecolor="white", zorder=3)
+                axes.annotate(name, (place, value), (8, 8), textcoords="offset points")
         axes.set_ylim(*limits)
         if title:
             axes.legend()
@@ -161,15 +172,8 @@ def plot_points(
         for one in points:
             colour, turn = colour_of(one.style), one.style // len(COLOURS)
             hollow = "white" if turn % 2 else colour
-            marker = "os^D"[turn // 2 % 4]
-            axes.plot(
-                one.x,
-                one.y,
-                marker,
-                markeredgecolor=colour,
-                markerfacecolor=hollow,
-                label=one.label,
-            )
+            colours: dict[str, Any] = {"markeredgecolor": colour, "markerfacecolor": hollow}
+            axes.plot(one.x, one.y, "os^D"[turn // 2 % 4], label=one.label, **colours)
             if one.mark is not None:
                 at, name = one.mark[:2], _shorten(one.mark[2], 24)
                 side = "right" if at[0] > np.mean(axes.get_xlim()) else "left"
@@ -258,13 +262,8 @@ def plot_histograms(
     with _axes((_shorten(label, 40), "density")) as (axes, content):
         axes.stairs(_density(reference, edges), edges, fill=True, color="#dde2e7")
         for style, values in samples.items():
-            axes.stairs(
-                _density(values, edges),
-                edges,
-                color=colour_of(style),
-                linestyle=(0, dashes_of(style)),
-                linewidth=1.3,
-            )
+            look: dict[str, Any] = {"color": colour_of(style), "linestyle": (0, dashes_of(style))}
+            axes.stairs(_density(values, edges), edges, linewidth=1.3, **look)
     return content.getvalue()
 
 
@@ -323,28 +322,6 @@ def _axes(
                 axis.set_minor_formatter("{x:.3g}" if high < 10 * low else NullFormatter())
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(content, format="svg", metadata=metadata)
-
-
-def _draw(axes: "Axes", curve: Curve, *, markers: bool) -> None:
-    colour = colour_of(curve.style)
-    y = np.asarray(curve.y, dtype=float)
-    shown = np.isfinite(y) & ((y > 0) | (axes.get_yscale() != "log"))
-    y = np.where(shown, y, np.nan)
-    axes.plot(
-        curve.x,
-        y,
-        label=curve.label,
-        color=colour,
-        linestyle=(0, dashes_of(curve.style)),
-        marker="o" if markers else "",
-    )
-    if curve.margin:
-        axes.fill_between(curve.x, y - curve.margin, y + curve.margin, color=colour, alpha=0.2)
-    if curve.mark is not None:
-        place, value, name = curve.mark
-        axes.plot([place, place], [0, value], color=colour, linewidth=0.8, alpha=0.6)
-        axes.plot([place], [value], "o", color=colour, markerfacecolor="white", zorder=3)
-        axes.annotate(name, (place, value), (8, 8), textcoords="offset points")
 
 
 def colour_map(*, diverging: bool) -> list[tuple[float, float, float]]:

@@ -21,19 +21,14 @@ _WORDS = {
     float: "a number",
     str: "a text",
     type(None): "null",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
 }
 
 
 def write_record(path: Path, value: Mapping[str, Any], *, new: bool = False) -> None:
-    """Write a record, atomically.
-
-    Args:
-        path: the file.
-        value: the record, as values that JSON can hold.
-        new: fail if the file exists.
-
-    Raises:
-        FileExistsError: if the file exists, with `new`.
+    """Write a record, atomically, or raise FileExistsError if a `new` file exists already.
 
     Example:
         >>> from tempfile import mkdtemp
@@ -47,11 +42,7 @@ def write_record(path: Path, value: Mapping[str, Any], *, new: bool = False) -> 
 
 
 def read_record(path: Path, schema: Any) -> Any:
-    """Read a record of :func:`write_record`.
-
-    Args:
-        path: the file.
-        schema: the types of the record, as of :func:`check_json`.
+    """Read a record of :func:`write_record` whose types are those of :func:`check_json`.
 
     Raises:
         InputError: if the file is missing, damaged, altered or does not fit the schema.
@@ -157,7 +148,4 @@ def _message(where: str, schema: Any, value: Any) -> str:
 def _describe(schema: Any) -> str:
     if get_origin(schema) in (Union, types.UnionType):
         return " or ".join(_describe(one) for one in get_args(schema))
-    kind = get_origin(schema) or schema
-    if kind in (list, tuple):
-        return "a list"
-    return "an object" if kind is dict else _WORDS[kind]
+    return _WORDS[get_origin(schema) or schema]

@@ -60,10 +60,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise InputError(f"{name} was not written by lorae: its header lacks the description")
     try:
         header = json.loads(metadata["lorae"])
-        number = header.get("format", "")  # files from before 0.1 have none
-        later = number != "" and number > FORMAT
-        intact = later or header["checksum"] == _checksum(tensors, f"{number}{header['about']}")
-    except (ValueError, KeyError, TypeError, AttributeError):
+        number, text = header["format"], header["about"]
+        later = number > FORMAT
+        intact = header["checksum"] == _checksum(tensors, f"{number}{text}")
+    except (ValueError, KeyError, TypeError):
         intact = later = False
     if later:
         raise InputError(
@@ -72,7 +72,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
         )
     if not intact:
         raise InputError(f"{name} was altered after it was written: its checksum is wrong")
-    return tensors, json.loads(header["about"])
+    return tensors, json.loads(text)
 
 
 def read_checksum(path: Path) -> str:

@@ -22,15 +22,9 @@ def format_table(
     """
     cells = [[str(cell) for cell in row] for row in ([header] if header else []) + list(rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    letters = align.ljust(len(widths), align[-1])
-    pad = {"l": str.ljust, "r": str.rjust}
-    return "\n".join(
-        "  ".join(
-            pad[letter](cell, width)
-            for cell, width, letter in zip(row, widths, letters, strict=False)
-        ).rstrip()
-        for row in cells
-    )
+    signs = ["<" if letter == "l" else ">" for letter in align.ljust(len(widths), align[-1])]
+    line = "  ".join(f"{{:{sign}{w}}}" for sign, w in zip(signs, widths, strict=False))
+    return "\n".join(line.format(*row).rstrip() for row in cells)
 
 
 def shorten_list(names: Sequence[str], most: int = 5) -> str:

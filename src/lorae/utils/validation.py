@@ -30,9 +30,6 @@ def check_range(
         open_low: exclude `low` itself.
         open_high: exclude `high` itself.
 
-    Raises:
-        InputError: if the value is out of range.
-
     Example:
         >>> check_range("ema", 1.0, 0, 1, open_low=True, open_high=True)
         Traceback (most recent call last):
@@ -57,9 +54,6 @@ def check_memory(name: str, needed: int, purpose: str) -> None:
         needed: bytes.
         purpose: what needs them.
 
-    Raises:
-        InputError: if the machine has less.
-
     Example:
         >>> check_memory("n", 10**30, "that many codes")
         Traceback (most recent call last):
@@ -79,9 +73,6 @@ def check_memory(name: str, needed: int, purpose: str) -> None:
 def check_choice(name: str, value: object, allowed: Collection[str]) -> None:
     """Check that an argument is one of a few words.
 
-    Raises:
-        InputError: if it is not.
-
     Example:
         >>> check_choice("strategy", "fsdp", ("auto", "ddp"))
         Traceback (most recent call last):
@@ -95,9 +86,6 @@ def check_finite(name: str, values: "Tensor") -> None:
     """Check that a tensor holds neither NaN nor infinite values.
 
     It waits for the device of the tensor, so it does not belong in a training step.
-
-    Raises:
-        InputError: if it does.
     """
     if not bool(values.isfinite().all()):
         raise InputError(f"{name} must be finite, got NaN or infinite values")
