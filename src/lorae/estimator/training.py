@@ -2,8 +2,8 @@ r"""Training of one model of a given number of codes, as long as held-out sample
 
 1. The model starts as principal component analysis (:mod:`lorae.estimator.networks`), or, if
    two or three coordinates of a manifold are enough where as many principal components are not, as
-   Isomap (:mod:`lorae.estimator.unfolding`): the first quarter of the steps goes into that, and the
-   others are without noise.
+   Isomap (:mod:`lorae.estimator.unfolding`): a quarter of the steps goes into that, and training is
+   then without noise.
 2. It is trained on a part of the samples by :class:`lorae.objectives.nested.NestedDenoising`, with
    one cycle of the learning rate. Every 25 steps its error on the rest is measured, and the
    weights of the smallest error are kept, or the first ones if that error is not smaller by more
@@ -50,7 +50,7 @@ LATE = 0.5
 GAP = 1.5
 """Ratio of the errors of held-out and of training samples above which it could not."""
 UNFOLD = 0.25
-"""Share of the steps in which coordinates of Isomap are learned."""
+"""Steps in which coordinates of Isomap are learned, as a share of those of training."""
 _MAX_HELD_OUT = 1000
 
 Build = Callable[[Tensor], Autoencoder]
@@ -182,8 +182,7 @@ def _search(
     errors = {0: held_out_error(objective, held_out)}
     first_errors = squared_errors(objective.model, held_out, held_out[0])[0]
     first = best = copy.deepcopy(objective.state_dict())
-    best_step = 0
-    steps = setting.steps if objective.noise else round((1 - UNFOLD) * setting.steps)
+    best_step, steps = 0, setting.steps
     schedule = partial(one_cycle, steps=steps)
     for step in _steps(objective, kept, setting, steps=steps, schedule=schedule, phase="training"):
         if step % EVALUATE_EVERY and step != steps:
