@@ -1,5 +1,7 @@
 """Plots, report and explorer of an estimator: what they show, from memory or from a saved file."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.decomposition import PCA
 
 import lorae as package
@@ -136,6 +139,33 @@ def test_an_estimator_is_explored_from_memory_and_from_its_file(lorae, chosen, o
     assert lorae("explore", "reducer.safetensors")[0] == 0
     assert explored(Path("explorer.html"))["view"]["kind"] == "table"
     assert explored(package.explore(of_images, "c.html", samples=IMAGES))["count"] == 40
+
+
+@pytest.mark.parametrize(("dtype", "high"), [(np.uint8, 255), (np.float32, 16)])
+def test_the_explorer_of_images_shows_gray_values_and_errors(dtype, high, tmp_path):
+    random = np.random.default_rng(0)
+    X = (random.random((40, 1, 1)) * random.random((40, 8, 8)) * high).round().astype(dtype)
+    X[0, 0, 0] = high
+    reducer = LowRankAutoencoder(n_components=3, steps=20, random_state=0).fit(X)
+    content = explored(package.explore(reducer, tmp_path / "a.html", samples=X))
+    assert content["view"]["kind"] == "image"
+    sheet = Image.open(io.BytesIO(base64.b64decode(content["samples"]["sheet"].split(",")[1])))
+    shown = np.asarray(sheet)[:8, :8] / 255  # the first sample
+    assert np.abs(shown - X[0] / high).max() < 0.003
+    factor, offset = decode(content["decoder"]["outputWeights"]).reshape(2, -1)
+    scale, shift = reducer.model_.scale.numpy(), reducer.model_.shift.numpy() + reducer.offset_
+    unit = 1 if dtype == np.uint8 else high  # networks take bytes divided by 255
+    np.testing.assert_allclose(factor, np.ravel(scale) / unit, rtol=1e-5)
+    np.testing.assert_allclose(offset, np.ravel(shift) / unit, atol=1e-5)
+    decoded = reducer.inverse_transform(reducer.transform(X)).astype(np.float64)
+    errors = ((X - decoded) ** 2).mean((1, 2))
+    found = decode(content["errors"])
+    tolerance = 1e-3 if dtype == np.uint8 else 1e-6  # decoded bytes are rounded and clipped
+    np.testing.assert_allclose(found / found.sum(), errors / errors.sum(), 1e-3, tolerance)
+
+
+def decode(text):
+    return np.frombuffer(base64.b64decode(text), "<f4")
 
 
 def test_a_run_is_explored_by_name(lorae, table):

@@ -22,6 +22,7 @@ import lorae
 from lorae import Options, Run
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Architecture, Autoencoder, build
+from lorae.nn.categories import Categories
 from lorae.report.explorer import explore_run, write_explorer
 from lorae.report.explorer_views import view_of
 from lorae.training.train import train
@@ -260,8 +261,12 @@ def test_canvas_shows_what_torch_decodes(
             nn.Dropout(),
             nn.Flatten(),
         ),
+        nn.Sequential(
+            nn.Linear(3, 7),
+            Categories([2, 3], torch.tensor([0.4, 0.6, 0.0, 0.3, 0.7]), torch.full((5,), 0.8)),
+        ),
     ],
-    ids=["vectors", "1-D", "2-D", "3-D"],
+    ids=["vectors", "1-D", "2-D", "3-D", "categories"],
 )
 def test_layers_compute_what_torch_computes(
     explorer: Callable[..., Explorer], decoder: nn.Sequential
@@ -604,6 +609,14 @@ def test_the_output_map_gives_the_units_of_the_data(scales: tuple[int, ...]) -> 
     shown = values * factor.repeat_interleave(each) + offset.repeat_interleave(each)
     expected = values.view(4, 2, 9, 8) * model.scale + model.shift
     torch.testing.assert_close(shown, expected.flatten(1))
+
+
+def test_given_shares_keep_their_order(tmp_path: Path) -> None:
+    model = make_model("mlp", (6,), 3, value_range=None)
+    path = write_explorer(tmp_path / "e.html", model, torch.randn(30, 6), shares=[0.1, 0.4, 0.2])
+    page = path.read_text("utf-8")
+    assert '"shares": [0.1, 0.4, 0.2]' in page
+    assert "The columns of the codes, in their order." in page
 
 
 def test_a_periodic_decoder_has_pictures_made_before(tmp_path: Path) -> None:

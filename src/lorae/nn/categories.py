@@ -22,8 +22,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-_RARE = 0.1
-_TINY = 1e-6
+RARE = 0.1
+"""The least frequency by which the values of a category are divided."""
+TINY = 1e-6
+"""The least frequency and probability of which logarithms are taken."""
 
 
 class Categories(nn.Module):
@@ -52,8 +54,8 @@ class Categories(nn.Module):
     def forward(self, u: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         """Return scaled numbers, and scaled probabilities."""
         numbers, values = u[:, : -self.count], u[:, -self.count :]
-        p = self.frequencies.clamp(min=_TINY)
-        logits = p.log() + values * self.scale / p.clamp(min=_RARE)
+        p = self.frequencies.clamp(min=TINY)
+        logits = p.log() + values * self.scale / p.clamp(min=RARE)
         q = torch.cat([part.softmax(1) for part in torch.split(logits, self.sizes, 1)], 1)
         return torch.cat([numbers, (q - self.frequencies) / self.scale], 1)
 
@@ -72,9 +74,9 @@ class Categories(nn.Module):
         total, columns = squares.sum(), observed[:, numbers].sum()
         for q, one, p, scale in self._columns(decoded, target):
             there = ~one[:, 0].isnan()
-            entropy = -(p * p.clamp(min=_TINY).log()).sum()
+            entropy = -(p * p.clamp(min=TINY).log()).sum()
             variance = (p * (1 - p) / scale.square()).sum()
-            cross = -(one.nan_to_num(0) * q.clamp(min=_TINY).log()).sum()
+            cross = -(one.nan_to_num(0) * q.clamp(min=TINY).log()).sum()
             total = total + variance / entropy.clamp(min=0.01) * cross
             columns = columns + there.sum()
         return total / columns

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lorae.nn.categories import RARE, TINY, Categories
 from lorae.nn.folding import Convolution, Transposed, replace_weight
 from lorae.nn.inference import evaluation_mode
 from lorae.nn.residual import AddCorrection
@@ -102,7 +103,14 @@ def _leaves(network: nn.Module) -> list[nn.Module]:
 
 
 def _check_supported(layer: nn.Module) -> None:
-    known = (nn.Linear, *Convolution.__args__, *Transposed.__args__, *_NORMS, AddCorrection)
+    known = (
+        nn.Linear,
+        *Convolution.__args__,
+        *Transposed.__args__,
+        *_NORMS,
+        AddCorrection,
+        Categories,
+    )
     if type(layer) not in (*known, *_RESHAPING, *_ACTIVATIONS):
         raise Unsupported(f"a layer {type(layer).__name__}")
     if layer._forward_hooks or layer._forward_pre_hooks:  # noqa: SLF001 - no public way to ask
@@ -157,7 +165,8 @@ class Packing:
 
 
 def encode_floats(values: Tensor) -> str:
-    """Return floats in base64, little-endian."""
+    """Return floats in base64, little-endian: float16 as it is, all others as float32."""
+    values = values if values.dtype == torch.float16 else values.float()
     array = values.detach().contiguous().numpy()
     return base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
 
@@ -194,7 +203,9 @@ def _pack(layers: nn.Module, x: Tensor, packing: Packing) -> list[dict[str, Any]
     packed = []
     for layer in layers.children():
         y = layer(x)
-        if not isinstance(layer, _RESHAPING):
+        if isinstance(layer, Categories):
+            packed += _pack_categories(layer, y.shape[1], packing)
+        elif not isinstance(layer, _RESHAPING):
             packed.append(_pack_layer(layer, x, y, packing))
         x = y
     return packed
@@ -249,6 +260,22 @@ def _pack_convolution(
         "weight": packing.store(matrix),
         "bias": packing.store(_bias(layer, layer.out_channels)),
     }
+
+
+def _pack_categories(layer: Categories, values: int, packing: Packing) -> list[dict[str, Any]]:
+    """Describe logits, softmax and scaled probabilities, with numbers left as they are."""
+    numbers, p = values - layer.count, layer.frequencies
+    scale = layer.scale.expand(layer.count)
+    one, zero = torch.ones(numbers), torch.zeros(numbers)
+
+    def affine(factor: Tensor, offset: Tensor) -> dict[str, Any]:
+        return pack_affine(torch.cat([one, factor]), torch.cat([zero, offset]), 1, packing)
+
+    return [
+        affine(scale / p.clamp(min=RARE), p.clamp(min=TINY).log()),
+        {"kind": "softmax", "start": numbers, "sizes": layer.sizes},
+        affine(1 / scale, -p / scale),
+    ]
 
 
 def pack_affine(

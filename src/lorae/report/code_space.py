@@ -58,7 +58,8 @@ class CodeSpace:
             fitted: samples that the statistics are of.
             codes: their codes.
             coordinates: the coordinates; by default the codes, centred.
-            shares: the share of the variance that each coordinate carries, if known.
+            shares: the share of the variance that each coordinate carries, if known; the
+                coordinates then keep their order.
         """
         codes = codes.double()
         T = inverse = torch.eye(codes.shape[1], dtype=torch.float64)
@@ -73,7 +74,10 @@ class CodeSpace:
             found = carried / carried.sum().clamp(min=1e-300) * _explained(model, samples, fitted)
         else:
             found = torch.as_tensor(shares, dtype=torch.float64)
-        order = found.argsort(descending=True, stable=True)[:_COORDINATES]
+        order = torch.arange(len(found))
+        if shares is None:
+            order = found.argsort(descending=True, stable=True)
+        order = order[:_COORDINATES]
         order = order[found[order] >= _FLOOR * found.max()]
         deviations = deviations[order].clamp(min=1e-30)
         return cls(model, mean, T[order], inverse[:, order] * deviations, deviations, found[order])

@@ -64,7 +64,7 @@ def write_estimator_report(
             estimator=estimator,
             n=None if X is None else len(X),
             codes=Figure(estimator.plot("codes", X, labels), "Map of the codes"),
-            variance=_variance(estimator, X),
+            variance=_variance(estimator, X) if estimator.n_components_ > 1 else None,
             path=Figure(estimator.plot("path"), _describe(estimator)) if estimator.path_ else None,
             point=next((p for p in estimator.path_ if p.rank == estimator.n_components_), None),
             coordinates=Figure(estimator.plot("coordinates"), "Effect of the coordinates"),
@@ -108,7 +108,7 @@ def _variance(estimator: LowRankAutoencoder, X: Any) -> Figure:
         labels,
         title="Explained variance",
         integer="x",
-        limits=(None, 1.02),
+        limits=(0, 1.02),
         markers=True,
     )
     return Figure(plot, "; ".join(f"{name}: {values}" for name, (_, values) in curves.items()))

@@ -1,8 +1,9 @@
 """The explorer: one HTML file in which the decoder of a model runs, to look at its latent space.
 
 Codes on the page are coordinates u with mean 0 and variance 1 over the samples, in the order of the
-variance that they carry in data space. Errors are mean squares over the values of a sample in
-scaled units. The page opens offline and refers to nothing outside itself.
+variance that they carry in data space, or in that of an estimator's codes. Errors are mean squares
+over the values of a sample in scaled units. The page opens offline and refers to nothing outside
+itself.
 """
 
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ def write_explorer(
     shares: Sequence[float] | None = None,
     draws: Float[Tensor, "n l"] | None = None,
     errors_by_rank: Sequence[tuple[int, float]] = (),
+    value_range: tuple[float, float] | None = None,
     title: str = "Latent space",
 ) -> Path:
     """Write an explorer of a model's latent space, atomically, and return its path.
@@ -71,10 +73,12 @@ def write_explorer(
         training: training samples, for the nearest neighbours and the density of random draws; by
             default there are no neighbours, and the density is that of the samples.
         coordinates: the coordinates to show; by default the codes of the model, centred.
-        shares: the share of the variance of the data that each coordinate carries; by default
-            estimated from the derivative of the decoder, with the explained variance as their sum.
+        shares: the share of the variance of the data that each coordinate carries, which keep
+            their order; by default estimated from the derivative of the decoder, with the explained
+            variance as their sum, and the largest comes first.
         draws: random codes of the model, from a fitted density; by default from a Gaussian.
         errors_by_rank: ranks and errors of models of the same data.
+        value_range: the values of black and white of images; by default that of the model.
         title: heading of the page.
 
     Raises:
@@ -88,7 +92,7 @@ def write_explorer(
         raise InputError(
             f"labels must be one for each of {len(samples)} samples, got {len(labels)}"
         )
-    view = explorer_views.view_of(model, samples, columns)
+    view = explorer_views.view_of(model, samples, columns, value_range)
     fitted = subsample(samples if training is None else training, _TRAINING, _SEED)
     index = subsample(torch.arange(len(samples)), view.count(MAX_SAMPLES), _SEED)
     shown, fitted = as_float(samples[index]), as_float(fitted)
@@ -197,15 +201,16 @@ def _explore_estimator(
         shown = decode_all(model, estimator.codes_)
     else:
         shown = to_float(layout.to_tensor(read_samples(X)[0]))
-    names = layout.columns
+    as_bytes = layout.is_grid and layout.dtype == "uint8"
     return write_explorer(
         path,
         model,
         shown,
         labels=labels,
-        columns=names,
+        columns=layout.schema.value_names if layout.schema else layout.columns,
         shares=estimator.explained_variance_ratio_.clip(0).tolist(),
         errors_by_rank=[(point.rank, point.error) for point in estimator.path_],
+        value_range=(0.0, 1.0) if as_bytes else explorer_views.image_range(shown),
         title="LowRankAutoencoder" + (" (decoded codes of training samples)" if X is None else ""),
     )
 
@@ -272,7 +277,7 @@ def _neighbours(
     u = (space.encode(samples) * scale).numpy()
     nearest = torch.from_numpy(found.kneighbors(u, return_distance=False)[:, 0])
     kept, index = torch.unique(nearest, return_inverse=True)
-    apart = ((training[nearest] - samples) / space.model.scale).square().flatten(1).mean(1)
+    apart = ((training[nearest] - samples) / space.model.scale).square().flatten(1).nanmean(1)
     return {
         "index": index.tolist(),
         "apart": encode_floats(apart),

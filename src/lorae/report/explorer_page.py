@@ -57,13 +57,16 @@ def render(
 def _colour_ranges(view: dict[str, Any]) -> list[tuple[float, float]]:
     """Return the values of the first and the last colour of each plane of a field.
 
-    A range that crosses 0 is symmetric.
+    A range that crosses 0 is symmetric, and a value that is small beside the other end is 0.
 
     Example:
-        >>> _colour_ranges({"low": [-1.0, 2.0], "high": [3.0, 4.0]})
-        [(-3.0, 3.0), (2.0, 4.0)]
+        >>> _colour_ranges({"low": [-1.0, 2.0, 1e-20], "high": [3.0, 4.0, 1.0]})
+        [(-3.0, 3.0), (2.0, 4.0), (0.0, 1.0)]
     """
-    ranges = zip(view["low"], view["high"], strict=True)
+    ranges = [
+        [0.0 if abs(end) < 1e-6 * (high - low) else end for end in (low, high)]
+        for low, high in zip(view["low"], view["high"], strict=True)
+    ]
     return [
         (-max(-low, high), max(-low, high)) if low < 0 < high else (low, high)
         for low, high in ranges

@@ -35,7 +35,7 @@ class View:
     Args:
         kind: "image", "signal", "field" or "table".
         shape: of a sample.
-        value_range: of an image, in scaled units.
+        value_range: of an image, the values of black and white, in the units of the data.
         shift: subtracted from samples to scale them.
         scale: divides them.
         low: the least value of each channel or column, in the units of the data.
@@ -102,12 +102,14 @@ class View:
 
         Images are shown from 0 to 1, other samples in the units of the data.
         """
-        if self.value_range is not None and self.kind == "image":
+        scale, shift = self.scale, self.shift
+        if scale.numel() != shift.numel() or scale.numel() not in (1, self.shape[0]):
+            scale, shift = scale.expand(self.shape), shift.expand(self.shape)
+        if self.kind == "image":
+            assert self.value_range is not None
             low, high = self.value_range
-            return torch.tensor([1 / (high - low)]), torch.tensor([-low / (high - low)])
-        if self.scale.numel() == self.shift.numel() in (1, self.shape[0]):  # one, or of channels
-            return self.scale.flatten(), self.shift.flatten()
-        return self.scale.expand(self.shape).flatten(), self.shift.expand(self.shape).flatten()
+            scale, shift = scale / (high - low), (shift - low) / (high - low)
+        return scale.flatten(), shift.flatten()
 
     def pack(self, samples: Float[Tensor, "n *shape"]) -> dict[str, Any]:
         """Return samples for the page: one picture of all images, or floats in base64."""
@@ -117,22 +119,28 @@ class View:
             return {"floats": encode_floats(values), "half": half}
         assert self.value_range is not None
         low, high = self.value_range
-        unit = ((samples - self.shift) / self.scale - low) / (high - low)
+        unit = (samples - low) / (high - low)
         pixels = (unit[:, : self.channels].clamp(0, 1) * 255).round().to(torch.uint8)
         columns = math.isqrt(max(0, len(pixels) - 1)) + 1
         return {"sheet": _sheet(pixels.permute(0, 2, 3, 1).numpy(), columns), "columns": columns}
 
 
-def view_of(model: Autoencoder, samples: Tensor, columns: Sequence[str] | None = None) -> View:
+def view_of(
+    model: Autoencoder,
+    samples: Tensor,
+    columns: Sequence[str] | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> View:
     """Return the view that suits the samples of a model.
 
     Args:
         model: whose value range tells images from fields.
         samples: in the units of the data.
         columns: names of the values of a vector.
+        value_range: of images, in the units of the data, if the model does not know it.
     """
     shape = tuple(samples.shape[1:])
-    value_range = _value_range(model, samples)
+    value_range = value_range or _value_range(model, samples)
     kind = "field"
     if len(shape) < 3:
         named = columns is not None and not _are_numbers(columns)
@@ -149,23 +157,46 @@ def view_of(model: Autoencoder, samples: Tensor, columns: Sequence[str] | None =
         value_range=value_range,
         shift=model.shift.detach().cpu(),
         scale=model.scale.detach().cpu(),
-        low=some.amin(axes).flatten().tolist(),
-        high=some.amax(axes).flatten().tolist(),
-        mean=some.mean(axes).flatten().tolist(),
+        low=_finite(some.nan_to_num(math.inf).amin(axes)),
+        high=_finite(some.nan_to_num(-math.inf).amax(axes)),
+        mean=_finite(some.nanmean(axes)),
         columns=[printable(str(name)) for name in names] if kind == "table" else [],
     )
 
 
 def _value_range(model: Autoencoder, samples: Tensor) -> tuple[float, float] | None:
-    """Return the range of images in scaled units; of the user's modules, that of the samples."""
+    """Return the range of images; of the user's modules, that of the samples."""
     architecture = model.architecture
-    if architecture is not None and architecture.network != "own":
-        return architecture.value_range
+    if architecture is None or architecture.network == "own":
+        return image_range(samples)
+    if architecture.value_range is None:
+        return None
+    ends = model.scale.new_tensor(architecture.value_range)
+    low, high = (ends * model.scale.flatten()[0] + model.shift.flatten()[0]).tolist()
+    return low, high
+
+
+def _finite(values: Tensor) -> list[float]:
+    """Return numbers, and 0 for those of columns without a value."""
+    return values.nan_to_num(0, 0, 0).flatten().tolist()
+
+
+def image_range(samples: Tensor) -> tuple[float, float] | None:
+    """Return the values of black and white if samples look like images, and not like fields.
+
+    Images have one, three or four channels of values from 0 to 1, or of whole numbers from 0 on.
+
+    Example:
+        >>> image_range(torch.tensor([0.0, 16.0]).view(1, 1, 1, 2))
+        (0.0, 16.0)
+    """
     if samples.ndim != 4 or samples.shape[1] not in (1, 3, 4):
         return None
-    scaled = model.scaled(as_float(samples[:_RANGED]).to(model.shift))
-    low, high = float(scaled.min()), float(scaled.max())
-    return (0.0, 1.0) if low >= 0 and high <= 1 else None
+    some = as_float(samples[:_RANGED])
+    low, high = float(some.min()), float(some.max())
+    if low >= 0 and high <= 1:
+        return 0.0, 1.0
+    return (0.0, high) if low >= 0 and bool((some == some.round()).all()) else None
 
 
 def _are_numbers(names: Sequence[str]) -> bool:

@@ -184,6 +184,8 @@ def plot_points(
         if names:
             axes.set_yticks(range(len(names)), [_shorten(name, 24) for name in names])
             axes.set_ylim(len(names) - 0.4, -0.6)
+            # Long ones reach under the names.
+            axes.set_xlabel(axes.get_xlabel(), loc="right", fontsize=8)
     return content.getvalue()
 
 

@@ -24,7 +24,8 @@ function decodeHalfs(text) {
     const sign = bits & 0x8000 ? -1 : 1;
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
-    values[k] = exponent
+    if (exponent === 31) values[k] = fraction ? NaN : sign * Infinity;
+    else values[k] = exponent
       ? sign * 2 ** (exponent - 15) * (1 + fraction / 1024)
       : sign * 2 ** -14 * (fraction / 1024);
   }
@@ -61,6 +62,8 @@ function makeLayer(spec, weights) {
         return y.map((value, k) => value + x[k]);
       };
     }
+    case "softmax":
+      return softmax(spec);
     default:
       return activation(spec);
   }
@@ -97,6 +100,21 @@ function affine({ channels, values, weight, bias }, part) {
   return (x) => {
     for (let c = 0, k = 0; c < channels; c++)
       for (const end = k + values; k < end; k++) x[k] = factor[c] * x[k] + offset[c];
+    return x;
+  };
+}
+
+/** Probabilities of groups of values from the start on. */
+function softmax({ start, sizes }) {
+  return (x) => {
+    let end = start;
+    for (const size of sizes) {
+      const part = x.subarray(end, (end += size));
+      const top = Math.max(...part);
+      let sum = 0;
+      for (let k = 0; k < size; k++) sum += part[k] = Math.exp(part[k] - top);
+      for (let k = 0; k < size; k++) part[k] /= sum;
+    }
     return x;
   };
 }

@@ -101,6 +101,7 @@ const painters = {
       const [bottom, top] = crosses ? [-size, size] : [low[c], high[c]];
       for (let p = 0; p < width * height; p++) {
         const t = (values[c * plane + slice + p] - bottom) / (top - bottom || 1);
+        if (Number.isNaN(t)) continue; // a gap stays transparent
         const at = 4 * (Math.floor(p / width) * whole + c * (width + gap) + (p % width));
         pixels.data.set(mix(crosses ? DIVERGING : VIRIDIS, t), at);
         pixels.data[at + 3] = 255;
@@ -120,10 +121,13 @@ const painters = {
         context.strokeStyle = faint ? style("--muted") : style(`--c${c % 10}`);
         context.globalAlpha = faint ? 0.55 : 1;
         context.beginPath();
-        for (let k = 0; k < view.width; k++) {
+        for (let k = 0, gap = true; k < view.width; k++) {
           const t = (series[c * view.plane + k] - view.low[c]) / (view.high[c] - view.low[c] || 1);
           const x = margin + (k / Math.max(1, view.width - 1)) * (width - 2 * margin);
-          context.lineTo(x, height - margin - t * (height - 2 * margin));
+          const y = height - margin - t * (height - 2 * margin);
+          if (gap) context.moveTo(x, y);
+          else context.lineTo(x, y);
+          gap = Number.isNaN(t);
         }
         context.stroke();
       }
@@ -223,8 +227,8 @@ class ColumnTable {
       references.forEach((found, r) => {
         others[r].textContent = found.values === null ? "" : format(found.values[k]);
       });
-      mark.hidden = first === null;
-      if (first !== null) mark.style.left = `${100 * this.place(k, first[k])}%`;
+      mark.hidden = first === null || Number.isNaN(first[k]);
+      if (!mark.hidden) mark.style.left = `${100 * this.place(k, first[k])}%`;
     });
   }
 }
