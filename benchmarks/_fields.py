@@ -1,5 +1,7 @@
 """Fields on a grid, from `lorae.data.simulations`, kept in the cache or with random parameters."""
 
+from functools import partial
+
 import numpy as np
 from numpy.random import Generator
 
@@ -21,17 +23,10 @@ def kuramoto_sivashinsky(n: int, seed: int) -> Array:
     return np.array(load_or_create(entry, write)["snapshots"])
 
 
-def sines(n: int, generator: Generator) -> Array:
-    """Return curves of the family with parameters at random in its ranges, n x 1571."""
-    return random_curves("sines", n, generator)
-
-
-def gaussians(n: int, generator: Generator) -> Array:
-    """Return curves of the family with parameters at random in its ranges, n x 1200."""
-    return random_curves("gaussians", n, generator)
-
-
 def random_curves(family: str, n: int, generator: Generator) -> Array:
     """Return n curves with parameters at random in the ranges of a family."""
     curves, ranges, _ = FAMILIES[family]
     return curves(*(generator.uniform(low, high, size=(n, 1))[:, 0] for low, high in ranges))
+
+
+sines, gaussians = (partial(random_curves, family) for family in ("sines", "gaussians"))

@@ -55,7 +55,7 @@ class Images(BaseDataset):
 
 
 class InTurns(TrainingCallback):
-    """Waits for leave to go on, and tells how long that took."""
+    """Waits for the next request, and answers how long the steps took."""
 
     def __init__(self) -> None:
         self.left, self.asked, self.start = 1, 0, 0.0

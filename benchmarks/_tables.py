@@ -183,10 +183,7 @@ def write_reconstruction(folder: Path) -> None:
     """Write reconstruction.md from peers.jsonl and ours.jsonl of a folder."""
     records = read(folder / "peers.jsonl") + read(folder / "ours.jsonl")
     measured = Measured(records)
-    parts = [
-        "# Held-out reconstruction at equal k\n",
-        PREFACE,
-    ]
+    parts = ["# Held-out reconstruction at equal k\n", PREFACE]
     for half in ("tuning", "held"):
         parts += [f'## The half "{half}"\n', counts(measured, half)]
         parts += [violations(measured, half)]

@@ -45,7 +45,7 @@ def faces(count: int) -> Data:
 
 
 def loop(width: float, batch: int, latent: int) -> Iterator[int]:
-    """Return a training, of which each item is a step."""
+    """Return a training as an iterator over its steps."""
     data = faces(2 * batch)
     given = lorae.Options(width=width, batch_size=batch, latent=latent, network="celeba", steps=9)
     options = given.resolve(data)

@@ -37,11 +37,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "imputation"
 USED = {
     "tuning": ("Boston", "athletes", "wine", "breast cancer", "leaves", "sines"),
     "held": (
-        "baseball",
-        "colleges",
-        "body dimensions",
-        "cells",
-        "diabetes",
+        *("baseball", "colleges", "body dimensions", "cells", "diabetes"),
         "Kuramoto-Sivashinsky",
     ),
 }
@@ -153,10 +149,7 @@ def write_tables(folder: Path) -> None:
     for r in read(folder / "imputation.jsonl"):
         if "rmse" in r:
             found[r["set"], r["variant"], r["method"]][r["split"]] = r["rmse"]
-    text = [
-        "# Imputation: root mean squared error of hidden values\n",
-        PREFACE,
-    ]
+    text = ["# Imputation: root mean squared error of hidden values\n", PREFACE]
     for half, names in USED.items():
         rows, best, mean, places = [], 0, 0, 0
         for name in names:

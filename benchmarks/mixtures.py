@@ -90,7 +90,7 @@ def distance(subject: Subject, density: Density) -> Interval:
     for seed in subject.protocol.seeds:
         codes = density.sample(len(subject.test), torch.Generator().manual_seed(seed))
         features = extract_features(subject.extractor, subject.images(codes))
-        found = compare_features(subject.real_features(), features, subject.extractor)
+        found = compare_features(subject.real_features, features, subject.extractor)
         values.append(found["classifier distance"])
     return Interval(tuple(values))
 

@@ -160,10 +160,10 @@ def main() -> None:
         wrong = errors(latent)
         for name, taken in times.items():
             share = ratio(taken, times["network"])[1]
-            told = " | ".join(f"{x:.0e}" for x in wrong[name]) if name in wrong else "- | -"
+            text = " | ".join(f"{x:.0e}" for x in wrong[name]) if name in wrong else "- | -"
             print(
                 f"| {latent} | {name} | {milliseconds(taken):.2f} | "
-                f"{ratio(taken, times['torch'])[1]:.3f} | {share:.1%} | {told} |"
+                f"{ratio(taken, times['torch'])[1]:.3f} | {share:.1%} | {text} |"
             )
 
 

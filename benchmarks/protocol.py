@@ -104,7 +104,7 @@ def measurements(
     arguments: argparse.Namespace,
 ) -> Iterator[tuple[str, str, int, int, int, Callable[[], Figures]]]:
     """Yield table, row, seed, draw and n of each measurement, and the function that makes it."""
-    plan, queue = Plan(SCALES["cpu"], tuple(arguments.seeds)), Queue.open(Path(arguments.folder))
+    plan, queue = Plan(SCALES["cpu"], tuple(arguments.seeds)), Queue(Path(arguments.folder))
     for seed in plan.seeds:
         for row in ROWS:
             options = plan.options("MNIST", MODELS[row], seed)

@@ -33,6 +33,7 @@ from itertools import count
 from pathlib import Path
 
 import torch
+from _cells import PYTHAE
 from _environment import environment
 from _timing import Elsewhere, in_turns, machine, milliseconds, ratio, seconds, serve
 from _training import Task, norm_of
@@ -48,14 +49,6 @@ from lorae.training.sampler import Sampler
 
 SIDE = 2048  # of the matrices whose product tells the device's rate
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PYTHAE = [
-    "pythae==0.1.2",
-    "pydantic==2.14.4",
-    "pydantic-core==2.50.5",
-    "annotated-types==0.8.0",
-    "typing-inspection==0.4.5",
-    "imageio==2.38.1",
-]
 Step = Callable[[], object]
 
 
@@ -141,12 +134,12 @@ LOOPS: dict[str, Callable[[Task], Step]] = {
 
 def compare(task: Task, rounds: int, block: int, names: list[str]) -> dict[str, list[float]]:
     """Return the seconds of a step of every loop, and of two products, in every round."""
-    told = json.dumps(asdict(task))
+    text = json.dumps(asdict(task))
     serve_ours = [sys.executable, __file__, "--serve"]
-    loops = {n: Elsewhere([*serve_ours, n, told]) for n in names if n in LOOPS}
+    loops = {n: Elsewhere([*serve_ours, n, text]) for n in names if n in LOOPS}
     if "pythae" in names:
         python = environment("pythae-0.1.2", PYTHAE)
-        loops["pythae"] = Elsewhere([python, Path(__file__).with_name("_pythae.py"), told])
+        loops["pythae"] = Elsewhere([python, Path(__file__).with_name("_pythae.py"), text])
     try:
         work = {n: (lambda loop=loop: loop.seconds(block)) for n, loop in loops.items()}
         square = torch.randn(SIDE, SIDE, device=DEVICE)
@@ -169,10 +162,10 @@ def main() -> None:
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        name, told = arguments.serve
+        name, text = arguments.serve
         if name in ("lorae", "lorae, bf16"):  # as `lorae train` does
             keep_freed_memory()
-        serve(LOOPS[name](Task(**json.loads(told))))
+        serve(LOOPS[name](Task(**json.loads(text))))
         return
     print(
         f"{machine()}; width {arguments.width:g}, batch 100, {arguments.rounds} rounds of "
