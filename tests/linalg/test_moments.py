@@ -45,13 +45,13 @@ def assert_moments(moments: Moments, x: Tensor, atol: float = ATOL) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
-def test_any_split_gives_the_moments_of_the_whole(split: tuple[int, ...]) -> None:
+def test_any_split_gives_the_moments_of_the_whole(split):
     x = samples()
     assert_moments(moments_of(x.split(split)), x)
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
-def test_merged_moments_are_those_of_the_whole(split: tuple[int, ...]) -> None:
+def test_merged_moments_are_those_of_the_whole(split):
     x = samples()
     merged = Moments(4)
     for part in x.split(split):
@@ -61,7 +61,7 @@ def test_merged_moments_are_those_of_the_whole(split: tuple[int, ...]) -> None:
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=6), st.integers(1, 5))
-def test_merging_is_associative_and_commutative(sizes: list[int], d: int) -> None:
+def test_merging_is_associative_and_commutative(sizes, d):
     sizes = [*sizes, 3]
     parts = [moments_of([part], d) for part in samples(sum(sizes), d).split(sizes)]
     forwards, backwards = Moments(d), Moments(d)
@@ -75,27 +75,27 @@ def test_merging_is_associative_and_commutative(sizes: list[int], d: int) -> Non
 
 
 @pytest.mark.parametrize("split", [(200,), (7,) * 28 + (4,), (1,) * 200], ids=len)
-def test_a_mean_far_from_the_origin_costs_no_accuracy(split: tuple[int, ...]) -> None:
+def test_a_mean_far_from_the_origin_costs_no_accuracy(split):
     x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e6
     assert_moments(moments_of(x.split(split)), x, atol=1e-9)
     assert_moments(moments_of([x[:90]]).merge(moments_of([x[90:]])), x, atol=1e-9)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
-def test_any_float_type_is_accumulated_in_float64(dtype: torch.dtype) -> None:
+def test_any_float_type_is_accumulated_in_float64(dtype):
     x = samples(offset=10.0).to(dtype)
     assert_moments(moments_of(x.split(30)), x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_moments(moments_of(x.split(30)), x)
 
 
-def test_a_dimension_of_one() -> None:
+def test_a_dimension_of_one():
     x = samples(9, 1)
     moments = moments_of([x], d=1)
     np.testing.assert_allclose(moments.covariance.item(), np.var(x.numpy(), ddof=1), rtol=1e-12)
 
 
-def test_spectrum_is_that_of_the_covariance() -> None:
+def test_spectrum_is_that_of_the_covariance():
     x = samples(3, 6)  # so at most 2 are not zero
     spectrum = moments_of([x], d=6).spectrum()
     singular = np.linalg.svd(np.cov(x.numpy(), rowvar=False), compute_uv=False)
@@ -104,11 +104,11 @@ def test_spectrum_is_that_of_the_covariance() -> None:
     assert (spectrum > 1e-12 * singular[0]).sum() == 2
 
 
-def test_constant_samples_have_no_spread() -> None:
+def test_constant_samples_have_no_spread():
     assert not moments_of([torch.full((5, 3), 0.1)] * 4, d=3).spectrum().gt(1e-30).any()
 
 
-def test_memory_does_not_grow_with_the_samples() -> None:
+def test_memory_does_not_grow_with_the_samples():
     def numbers(moments: Moments) -> int:
         return sum(
             tensor.untyped_storage().nbytes() // tensor.element_size()
@@ -119,7 +119,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     assert numbers(few) == numbers(many) == 1 + 4 + 16
 
 
-def test_state_survives_storage_and_goes_on() -> None:
+def test_state_survives_storage():
     x = samples()
     restored = Moments.from_tensors(moments_of([x[:50]]).tensors())
     assert torch.equal(restored.covariance, moments_of([x[:50]]).covariance)
@@ -128,7 +128,7 @@ def test_state_survives_storage_and_goes_on() -> None:
     assert (empty.count, empty.dimension) == (0, 3)
 
 
-def test_what_was_handed_out_does_not_change() -> None:
+def test_what_was_handed_out_does_not_change():
     x = samples()
     first, second = moments_of([x[:50]]), moments_of([x[50:]])
     mean, state = first.mean, first.tensors()
@@ -139,11 +139,11 @@ def test_what_was_handed_out_does_not_change() -> None:
     assert_moments(second, x[50:])
 
 
-def test_no_gradient_is_kept() -> None:
+def test_no_gradient_is_kept():
     assert not moments_of([samples().requires_grad_()]).covariance.requires_grad
 
 
-def test_too_few_samples_are_refused() -> None:
+def test_too_few_samples_are_refused():
     with pytest.raises(InputError, match="a mean needs at least 1 samples, got 0"):
         Moments(2).mean  # noqa: B018
     single = Moments(2).update(torch.ones(1, 2))
@@ -154,7 +154,7 @@ def test_too_few_samples_are_refused() -> None:
         single.spectrum()
 
 
-def test_wrong_dimensions_are_refused() -> None:
+def test_wrong_dimensions_are_refused():
     with pytest.raises(InputError, match="dimension must be at least 1"):
         Moments(0)
     with pytest.raises(InputError, match=r"shape \(n, 3\), got \(5, 2\)"):
@@ -164,7 +164,7 @@ def test_wrong_dimensions_are_refused() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_samples_that_are_not_finite_have_no_covariance(bad: float) -> None:
+def test_samples_that_are_not_finite_have_no_covariance(bad):
     x = samples()
     x[7, 2] = bad
     moments = moments_of([x])

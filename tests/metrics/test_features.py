@@ -1,7 +1,5 @@
 """Images as bytes, and features that are cached by content."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from lorae.errors import InputError
 from lorae.metrics.features import Extractor, as_bytes, cached_features
 
 
-def test_bytes_equal_those_of_a_png(tmp_path: Path):
+def test_bytes_equal_those_of_a_png(tmp_path):
     from PIL import Image
 
     from lorae.report.image_grids import encode_png

@@ -28,14 +28,6 @@ class TestFrechet:
         expected = ((x - y.mean(0)).mean(0) ** 2).sum().item() + np.trace(a + b - 2 * root).real
         assert frechet_distance(moments(x), moments(y)) == pytest.approx(expected, rel=1e-6)
 
-    def test_equals_the_closed_form_for_common_axes(self):
-        x = torch.randn(50, 4, dtype=torch.float64) * torch.tensor([1.0, 2.0, 3.0, 0.0])
-        y = 3 * x + torch.tensor([1.0, 0.0, 0.0, 2.0])
-        # C_2 = 9 C_1, so that tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)) = 4 tr C_1
-        shift = (y.mean(0) - x.mean(0)).square().sum().item()
-        expected = shift + 4 * x.var(0).sum().item()
-        assert frechet_distance(moments(x), moments(y)) == pytest.approx(expected, rel=1e-9)
-
     @pytest.mark.parametrize(("n", "d", "rank"), [(500, 10, 10), (500, 60, 4), (20, 60, 60)])
     def test_distance_to_itself_is_0_for_any_rank(self, n, d, rank):
         x = samples(n, d, rank)

@@ -89,7 +89,7 @@ class TestInception:
 @pytest.mark.network
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_fid_equals_torchmetrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_fid_equals_torchmetrics(tmp_path, monkeypatch):
     """The same extractor, 40 real digits against 40 others: covariances of rank 39 of 2,048."""
     from torchmetrics.image.fid import FrechetInceptionDistance
 

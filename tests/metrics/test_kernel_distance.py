@@ -60,11 +60,6 @@ def test_few_samples_reduce_the_number_of_blocks():
     assert kernel_distance(x, y, blocks=10) == kernel_distance(x, y, blocks=2)
 
 
-def test_distinguishes_another_distribution():
-    found = kernel_distance(torch.randn(500, 5), torch.randn(500, 5) + 1)
-    assert found.value > 10 * found.error > 0
-
-
 @pytest.mark.parametrize(
     ("n", "blocks", "message"),
     [

@@ -17,11 +17,6 @@ def test_distances_are_the_smallest_ones(n, d, k):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_near_duplicates_are_resolved():
-    x = 1e3 + torch.tensor([[0.0, 0.0], [1e-9, 0.0], [1.0, 1.0]], dtype=torch.float64)
-    assert neighbour_distances(x, 1)[0].item() == pytest.approx(1e-9, rel=1e-3)
-
-
 def with_copies(offset: float) -> np.ndarray:
     """Return samples, two copies of each of some, and near copies at distances 1e-9 to 1e-3."""
     x = np.random.default_rng(0).normal(size=(40, 5)) + offset

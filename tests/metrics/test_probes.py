@@ -16,7 +16,7 @@ from lorae.metrics.probes import (
     balanced_subset,
     best_on_test,
     encode_labelled,
-    supervised,
+    head,
 )
 from lorae.nn.autoencoder import Architecture, build
 
@@ -114,7 +114,7 @@ def test_supervised_trains_encoder_and_head_together():
     images = LabelledCodes(
         codes.train / 16, codes.train_labels, codes.test / 16, codes.test_labels, standardize=False
     )
-    found = supervised(images.draw(400, 0), encoder=lambda: nn.Linear(64, 32), epochs=20)
+    found = head(images.draw(400, 0), encoder=lambda: nn.Linear(64, 32), epochs=20)
     assert found > 0.75
 
 

@@ -69,7 +69,7 @@ def test_densities_do_not_depend_on_test_data(name, trained):
         for s in (one, two)
     ]
     assert torch.equal(*drawn)
-    assert not torch.equal(one.real_features(), two.real_features())
+    assert not torch.equal(one.real_features, two.real_features)
 
 
 def test_probes_do_not_depend_on_test_labels(trained):

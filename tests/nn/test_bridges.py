@@ -109,7 +109,7 @@ class TestEveryBridge:
         z = bridge(torch.randn(20, bridge.inputs))
         torch.testing.assert_close(z @ V @ V.T, z)
 
-    def test_tells_the_least_batch_that_it_can_be_trained_on(self, name, latent):
+    def test_states_the_least_batch_that_it_can_be_trained_on(self, name, latent):
         bridge = MADE[name](latent).train()
         e = torch.randn(bridge.min_batch_size, bridge.inputs)
         assert run(bridge, e).isfinite().all()

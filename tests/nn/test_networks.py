@@ -125,7 +125,7 @@ PAPER = {
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_paper_networks_layer_by_layer(name: str) -> None:
+def test_paper_networks_layer_by_layer(name):
     latent, encoder_layers, decoder_layers, encoder_count, decoder_count = PAPER[name]
     with torch.device("meta"):  # the celeba pair holds 33 million numbers that nobody reads
         encoder, decoder = networks.build(name, networks.PAPER_SHAPES[name], latent)
@@ -135,7 +135,7 @@ def test_paper_networks_layer_by_layer(name: str) -> None:
     assert count(decoder) == decoder_count
 
 
-def test_width_multiplies_hidden_channels_only() -> None:
+def test_width_multiplies_hidden_channels_only():
     narrow, _ = networks.shapes(32, width=0.25)
     assert [row[1:3] for row in layers(narrow) if row[0] == "conv"] == [
         (3, 8), (8, 16), (16, 32), (32, 64), (64, 32),
@@ -148,7 +148,7 @@ def test_width_multiplies_hidden_channels_only() -> None:
     assert layers(wide)[0] == ("conv", 1, 48, 4, 2, 1)
 
 
-def test_convolutional_channels_double_up_to_the_cap() -> None:
+def test_convolutional_channels_double_up_to_the_cap():
     with torch.device("meta"):
         encoder, decoder = networks.convolutional((3, 256, 300), 10)
     down = [(3, 32), (32, 64), (64, 128), (128, 256), (256, 256), (256, 256)]  # 256 to 4
@@ -161,7 +161,7 @@ def test_convolutional_channels_double_up_to_the_cap() -> None:
 @pytest.mark.parametrize(
     ("dim", "hidden"), [(1, (128, 128)), (33, (256, 128)), (64, (256, 128)), (784, (1024, 512))]
 )
-def test_fully_connected_layers(dim: int, hidden: tuple[int, int]) -> None:
+def test_fully_connected_layers(dim, hidden):
     encoder, decoder = networks.fully_connected((dim,), 1)
     a, b = hidden
     down = [("linear", dim, a), RELU, ("linear", a, b), RELU, ("linear", b, 1)]
@@ -171,7 +171,7 @@ def test_fully_connected_layers(dim: int, hidden: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_shapes_match(name: str, shape: tuple[int, ...]) -> None:
+def test_shapes_match(name, shape):
     latent = latent_of(shape)
     encoder, decoder = networks.build(name, shape, latent, NARROW)
     z = encoder(samples(shape, 3))
@@ -186,9 +186,7 @@ def test_shapes_match(name: str, shape: tuple[int, ...]) -> None:
     st.integers(1, 20),
     st.sampled_from(networks.PADDINGS),
 )
-def test_convolutional_reproduces_any_shape(
-    c: int, sides: list[int], latent: int, padding: str
-) -> None:
+def test_convolutional_reproduces_any_shape(c, sides, latent, padding):
     shape = (c, *(side if len(sides) < 3 else side // 4 + 3 for side in sides))
     encoder, decoder = networks.convolutional(shape, latent, NARROW, padding=padding)
     seed = encoder[:-2](samples(shape))
@@ -200,7 +198,7 @@ def test_convolutional_reproduces_any_shape(
 
 @pytest.mark.parametrize("padding", networks.PADDINGS)
 @pytest.mark.parametrize("length", [4, 15, 64])
-def test_a_signal_is_an_image_of_height_1(length: int, padding: str) -> None:
+def test_a_signal_is_an_image_of_height_1(length, padding):
     """Along a side of 1 every kernel is 1, so the networks have the same weights."""
 
     def outputs(shape: tuple[int, ...], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +216,7 @@ def test_a_signal_is_an_image_of_height_1(length: int, padding: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 64), (1, 32, 16), (1, 16, 8, 32)])
-def test_circular_features_follow_shifts_by_the_stride(shape: tuple[int, ...]) -> None:
+def test_circular_features_follow_shifts_by_the_stride(shape):
     encoder, decoder = networks.convolutional(shape, 5, 0.25, padding="circular")
     features = encoder[:-2].double()
     x = torch.randn(2, *shape, dtype=torch.float64)
@@ -236,18 +234,9 @@ def test_circular_features_follow_shifts_by_the_stride(shape: tuple[int, ...]) -
     torch.testing.assert_close(up(seed.roll(steps, axes)), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "shape"), CASES)
-def test_encoders_end_in_a_linear_map(name: str, shape: tuple[int, ...]) -> None:
-    encoder, _ = networks.build(name, shape, 1, NARROW)
-    last = [layer for layer in encoder if not isinstance(layer, nn.Flatten)][-1]
-    assert isinstance(last, nn.Linear | nn.Conv2d)
-
-
 @pytest.mark.parametrize("value_range", RANGES)
 @pytest.mark.parametrize(("name", "shape"), [("conv", (2, 9, 11)), ("mlp", (7,))])
-def test_values_fill_their_range(
-    name: str, shape: tuple[int, ...], value_range: tuple[float, float] | None
-) -> None:
+def test_values_fill_their_range(name, shape, value_range):
     torch.manual_seed(0)
     _, decoder = networks.build(name, shape, 3, 0.5, value_range)
     values = decoder(1e4 * torch.randn(64, 3))  # so large that every activation saturates
@@ -259,17 +248,8 @@ def test_values_fill_their_range(
         assert values.max() <= high
 
 
-@pytest.mark.parametrize("value_range", RANGES)
-@pytest.mark.parametrize(("name", "shape"), networks.PAPER_SHAPES.items())
-def test_paper_decoders_end_in_tanh(
-    name: str, shape: tuple[int, ...], value_range: tuple[float, float] | None
-) -> None:
-    _, decoder = networks.build(name, shape, 3, NARROW, value_range)
-    assert isinstance(decoder[-1], nn.Tanh)
-
-
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_gradients_reach_every_parameter(name: str, shape: tuple[int, ...]) -> None:
+def test_gradients_reach_every_parameter(name, shape):
     torch.manual_seed(0)
     encoder, decoder = networks.build(name, shape, latent_of(shape), 0.25)
     x = samples(shape, 16)
@@ -281,7 +261,7 @@ def test_gradients_reach_every_parameter(name: str, shape: tuple[int, ...]) -> N
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_a_seed_determines_the_parameters(name: str, shape: tuple[int, ...]) -> None:
+def test_a_seed_determines_the_parameters(name, shape):
     def drawn(seed: int) -> Tensor:
         torch.manual_seed(seed)
         pair = networks.build(name, shape, 1, NARROW)
@@ -292,7 +272,7 @@ def test_a_seed_determines_the_parameters(name: str, shape: tuple[int, ...]) -> 
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_latent_may_exceed_the_values_of_a_sample(name: str, shape: tuple[int, ...]) -> None:
+def test_latent_may_exceed_the_values_of_a_sample(name, shape):
     latent = math.prod(shape) + 1
     encoder, decoder = networks.build(name, shape, latent, NARROW)[:2]
     codes = encoder(torch.rand(2, *shape))
@@ -304,16 +284,14 @@ def test_latent_may_exceed_the_values_of_a_sample(name: str, shape: tuple[int, .
 
 @pytest.mark.parametrize(("name", "shape"), CASES)
 @pytest.mark.parametrize("width", [0.0, -1.0, math.nan, math.inf])
-def test_width_is_positive(name: str, shape: tuple[int, ...], width: float) -> None:
+def test_width_is_positive(name, shape, width):
     with pytest.raises(InputError, match=f"width must be finite, greater than 0, got {width:g}"):
         networks.build(name, shape, 1, width)
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 255.0), (1.0, 0.0), (-0.5, 0.5), (0.0, math.nan)])
 @pytest.mark.parametrize(("name", "shape"), CASES)
-def test_value_range_is_known(
-    name: str, shape: tuple[int, ...], value_range: tuple[float, float]
-) -> None:
+def test_value_range_is_known(name, shape, value_range):
     with pytest.raises(InputError, match=r"value_range must be \(0, 1\), \(-1, 1\) or None, got"):
         networks.build(name, shape, 1, NARROW, value_range)
 
@@ -328,19 +306,19 @@ def test_value_range_is_known(
         ("mlp", ()),
     ],
 )  # fmt: skip
-def test_networks_refuse_other_shapes(name: str, shape: tuple[int, ...]) -> None:
+def test_networks_refuse_other_shapes(name, shape):
     with pytest.raises(InputError, match="shape") as error:
         networks.build(name, shape, 1, NARROW)
     assert str(shape) in str(error.value)
 
 
-def test_unknown_name() -> None:
+def test_unknown_name():
     with pytest.raises(InputError, match=r"unknown network 'mnits' \(did you mean 'mnist'\?\)"):
         networks.build("mnits", (1, 32, 32), 8)
 
 
 @pytest.mark.parametrize("name", [name for name in networks.NETWORKS if name != "conv"])
-def test_only_convolutions_are_circular(name: str) -> None:
+def test_only_convolutions_are_circular(name):
     shape = networks.PAPER_SHAPES.get(name, (16,))
     with pytest.raises(InputError, match=f"padding must be zeros for the network '{name}'"):
         networks.build(name, shape, 4, NARROW, padding="circular")

@@ -288,7 +288,7 @@ def test_an_activation_that_is_used_twice_is_seen():
 
 
 @pytest.mark.parametrize("decoder", [Twice(), Fixed()], ids=["twice", "fixed"])
-def test_a_decoder_that_cannot_be_cut_is_told(decoder):
+def test_a_decoder_that_cannot_be_cut_is_refused(decoder):
     model = lorae.wrap(dense(6, L), decoder)
     with torch.no_grad():
         model.bridge.weight.copy_(spectral.truncate(model.bridge.weight, 2))
@@ -360,14 +360,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_does_not_fit_is_told(case):
+def test_what_does_not_fit_is_refused(case):
     call, pattern = BAD[case]
     with pytest.raises(InputError, match=pattern) as error:
         call()
     assert "\n" not in str(error.value)
 
 
-def test_what_does_not_fit_a_file_is_told(tmp_path):
+def test_what_does_not_fit_a_file_is_refused(tmp_path):
     made("dense").save(tmp_path / "own")
     lorae.build(lorae.Architecture("mlp", (6,), 3)).save(tmp_path / "built")
     cases = [

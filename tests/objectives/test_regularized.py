@@ -88,7 +88,7 @@ def test_the_slope_pulls_on_the_decoder():
     assert all(w.grad.abs().sum() > 0 for w in weights)
 
 
-def test_the_slope_can_be_told_without_a_gradient():
+def test_the_slope_is_measured_without_a_gradient():
     objective, x = make_objective("rae-gp")
     with torch.no_grad():
         assert objective(x)["decoder"].isfinite()

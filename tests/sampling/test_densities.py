@@ -12,10 +12,9 @@ import pytest
 import torch
 from codes import clusters, codes_of_rank, generator
 from scipy.stats import multivariate_normal
-from torch import Tensor
 
 from lorae.errors import InputError
-from lorae.sampling.densities import Density, Gaussian, Prior
+from lorae.sampling.densities import Gaussian, Prior
 from lorae.sampling.flows import Flow
 from lorae.sampling.mixtures import GaussianMixture
 
@@ -32,7 +31,7 @@ PRIORS = [Prior(torch.eye(5)), Prior(torch.eye(5)[:, [3, 1]])]
 @pytest.mark.parametrize("density", DENSITIES, ids=lambda d: type(d).__name__)
 @pytest.mark.parametrize(("latent", "rank"), [(2, 2), (5, 2), (3, 1), (6, 3)])
 class TestEveryDensity:
-    def test_satisfies_the_contract(self, density: Density, latent: int, rank: int):
+    def test_satisfies_the_contract(self, density, latent, rank):
         codes = clusters(300, latent, rank).float()
         assert density.fit(codes) is density
         found = density.sample(17, generator())
@@ -45,7 +44,7 @@ class TestEveryDensity:
         assert logarithm.dtype == torch.float64
         assert logarithm.isfinite().all()
 
-    def test_samples_stay_on_the_support(self, density: Density, latent: int, rank: int):
+    def test_samples_stay_on_the_support(self, density, latent, rank):
         codes = clusters(300, latent, rank)
         drawn = density.fit(codes).sample(50, generator())
         centred = torch.cat([codes, drawn]) - codes.mean(0)
@@ -65,7 +64,7 @@ class TestEveryDensity:
 
 
 @pytest.mark.parametrize("density", DENSITIES, ids=lambda d: type(d).__name__)
-def test_the_density_integrates_to_one(density: Density):
+def test_the_density_integrates_to_one(density):
     codes = clusters(400, 1, 1)
     density.fit(codes)
     low, high = codes.min() - 60, codes.max() + 60
@@ -91,7 +90,7 @@ def test_identical_codes_are_a_point():
 
 
 @pytest.mark.parametrize("density", PRIORS, ids=lambda d: type(d).__name__)
-def test_priors_satisfy_the_contract(density: Prior) -> None:
+def test_priors_satisfy_the_contract(density):
     codes = codes_of_rank(3, 5, dtype=torch.float32)
     assert density.fit(codes) is density
     samples = density.sample(17, generator())
@@ -107,7 +106,7 @@ def test_priors_satisfy_the_contract(density: Prior) -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 3, 6])
-def test_moments_are_recovered(rank: int) -> None:
+def test_moments_are_recovered(rank):
     codes = codes_of_rank(rank, 6)
     fitted = Gaussian().fit(codes)
     np.testing.assert_allclose(fitted.mean_, codes.mean(0), atol=1e-12)
@@ -119,7 +118,7 @@ def test_moments_are_recovered(rank: int) -> None:
 
 
 @pytest.mark.parametrize(("rank", "dimension"), [(6, 6), (3, 6), (1, 4), (1, 1)])
-def test_parity_with_scipy(rank: int, dimension: int) -> None:
+def test_parity_with_scipy(rank, dimension):
     codes = codes_of_rank(rank, dimension)
     reference = multivariate_normal(
         codes.mean(0).numpy(), np.cov(codes.numpy(), rowvar=False), allow_singular=True
@@ -133,7 +132,7 @@ def test_parity_with_scipy(rank: int, dimension: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_support_of_low_rank_codes(dtype: torch.dtype) -> None:
+def test_support_of_low_rank_codes(dtype):
     codes = codes_of_rank(3, 32, dtype=dtype)
     fitted = Gaussian().fit(codes)
     assert fitted.rank == 3
@@ -147,14 +146,14 @@ def test_support_of_low_rank_codes(dtype: torch.dtype) -> None:
     assert (fitted.log_prob(off) == -math.inf).all()
 
 
-def test_threshold_decides_what_is_kept() -> None:
+def test_threshold_decides_what_is_kept():
     codes = codes_of_rank(6, 6)
     kept = [Gaussian(threshold=t).fit(codes).rank for t in (0.0, 1e-3, 0.5)]
     assert kept[0] == 6
     assert kept[0] > kept[1] > kept[2] >= 1
 
 
-def test_tolerance_is_relative_to_the_largest_deviation() -> None:
+def test_tolerance_is_relative_to_the_largest_deviation():
     line = torch.tensor([[-100.0, 0.0], [100.0, 0.0]], dtype=torch.float64)
     fitted = Gaussian(tolerance=1e-2).fit(line)
     deviation = math.sqrt(20_000)
@@ -163,7 +162,7 @@ def test_tolerance_is_relative_to_the_largest_deviation() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_constant_codes(dtype: torch.dtype) -> None:
+def test_constant_codes(dtype):
     point = torch.tensor([0.1, -1e4, 3.3], dtype=dtype)
     fitted = Gaussian().fit(point.expand(50, 3))
     assert fitted.rank == 0
@@ -171,15 +170,7 @@ def test_constant_codes(dtype: torch.dtype) -> None:
     assert fitted.log_prob(torch.stack([point, point + 1])).tolist() == [0.0, -math.inf]
 
 
-def test_integral_over_the_support_is_one() -> None:
-    fitted = Gaussian().fit(codes_of_rank(1, 3))
-    deviation = float(fitted.variances_[0].sqrt())
-    steps = torch.linspace(-10, 10, 4001, dtype=torch.float64)[:, None] * deviation
-    density = fitted.log_prob(fitted.mean_ + steps * fitted.directions_[:, 0]).exp()
-    assert float(density.sum()) * deviation * 20 / 4000 == pytest.approx(1, abs=1e-9)
-
-
-def test_fitting_again_replaces_the_first_fit() -> None:
+def test_fitting_again_replaces_the_first_fit():
     fitted = Gaussian().fit(codes_of_rank(2, 4))
     fitted.fit(codes_of_rank(5, 7))
     assert fitted.rank == 5
@@ -195,12 +186,12 @@ def test_fitting_again_replaces_the_first_fit() -> None:
         (torch.tensor([[0.0], [math.nan]]), "finite"),
     ],
 )
-def test_invalid_codes_are_refused(codes: Tensor, says: str) -> None:
+def test_invalid_codes_are_refused(codes, says):
     with pytest.raises(InputError, match=says):
         Gaussian().fit(codes)
 
 
-def test_invalid_arguments_are_refused() -> None:
+def test_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="fit"):
         Gaussian().sample(1)
     with pytest.raises(InputError, match="threshold"):
@@ -215,7 +206,7 @@ def test_invalid_arguments_are_refused() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_the_prior_is_the_standard_normal_on_its_directions(rank: int) -> None:
+def test_the_prior_is_the_standard_normal_on_its_directions(rank):
     V = torch.linalg.qr(torch.randn(3, rank, generator=generator(), dtype=torch.float64))[0]
     prior = Prior(V)
     reference = multivariate_normal(np.zeros(3), (V @ V.T).numpy(), allow_singular=True)
@@ -230,7 +221,7 @@ def test_the_prior_is_the_standard_normal_on_its_directions(rank: int) -> None:
 
 
 @pytest.mark.parametrize("density", [*DENSITIES, *PRIORS], ids=lambda d: type(d).__name__)
-def test_the_log_density_of_nan_is_nan(density: Density) -> None:
+def test_the_log_density_of_nan_is_nan(density):
     codes = codes_of_rank(3, 5)
     points = codes[:3].clone()
     points[1, 2] = math.nan

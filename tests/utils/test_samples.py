@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lorae.utils.samples import Rows, subsample
+from lorae.utils.samples import Rows, as_float, subsample
 
 WHOLE = torch.arange(60).view(10, 2, 3)
 
@@ -34,3 +34,12 @@ def test_a_subsample_is_seeded_and_without_repetition(samples):
     assert not torch.equal(some, other)
     assert len({row.sum().item() for row in some}) == 6
     assert torch.equal(some, subsample(WHOLE, 6, 0))
+
+
+def test_bytes_are_scaled_and_floats_are_not():
+    found = as_float(torch.tensor([0, 51, 255], dtype=torch.uint8))
+    assert found.tolist() == pytest.approx([0, 0.2, 1])
+    x = torch.tensor([0.0, 51, 255])
+    assert torch.equal(as_float(x), x)
+    assert as_float(x.half()).dtype == torch.float32
+    assert as_float(x.double()).dtype == torch.float64

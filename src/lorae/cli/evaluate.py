@@ -161,7 +161,7 @@ class Classify:
             built = runs[0].model().architecture
             assert built is not None
             shape = built.network, built.shape, built.latent, built.width
-            probe = partial(probes.supervised, encoder=lambda: networks.build(*shape).encoder)
+            probe = partial(probes.head, encoder=lambda: networks.build(*shape).encoder, epochs=20)
             rows["supervised"] = self._accuracies(probes.labelled_images(data), probe, bar)
         bar.close()
         if self.as_json:

@@ -37,9 +37,6 @@ class Moments:
     Batches may be of any size (also empty), floating type and device. The state lives in
     float64 where the last batch did, or on the CPU if that device has no float64.
 
-    Args:
-        dimension: :math:`d \ge 1`.
-
     Example:
         >>> moments = Moments(2)
         >>> for batch in torch.tensor([[[0.0, 1.0], [2.0, 1.0]], [[4.0, 1.0], [6.0, 1.0]]]):
@@ -121,13 +118,7 @@ class Moments:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Moments":
-        """Return the moments with a state from :meth:`tensors`.
-
-        Example:
-            >>> moments = Moments(3).update(torch.ones(4, 3))
-            >>> Moments.from_tensors(moments.tensors()).count
-            4
-        """
+        """Return the moments with a state from :meth:`tensors`."""
         moments = cls(len(tensors["mean"]))
         moments._count = int(tensors["count"])
         moments._mean = tensors["mean"].double()

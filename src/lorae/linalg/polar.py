@@ -98,15 +98,8 @@ def polar_factor(
 ) -> Float[Tensor, "*batch m n"]:
     r"""Return :math:`U V^\top` over the nonzero singular values, as a constant.
 
-    Unlike :func:`lorae.linalg.spectral.polar_factor` it has no gradient.
-
-    Args:
-        matrix: :math:`A`.
-        algorithm: by default :func:`default_algorithm`.
-
-    Example:
-        >>> polar_factor(torch.diag(torch.tensor([3.0, -2.0, 0.0]))).diagonal()
-        tensor([ 1., -1.,  0.])
+    Unlike :func:`lorae.linalg.spectral.polar_factor` it has no gradient. The algorithm is that of
+    :func:`default_algorithm` by default.
     """
     with wide(matrix.detach()) as A:
         return ALGORITHMS[algorithm or default_algorithm(A)](A)
@@ -117,18 +110,8 @@ def nuclear_norm(
 ) -> Float[Tensor, "*batch"]:
     r"""Return :math:`\|A\|_* = \langle P, A \rangle`, with the gradient P.
 
-    Only `svd` has a second derivative; `minimax` raises a NotImplementedError.
-
-    Args:
-        matrix: :math:`A`.
-        algorithm: by default :func:`default_algorithm`.
-
-    Example:
-        >>> A = torch.diag(torch.tensor([3.0, 0.0])).requires_grad_()
-        >>> nuclear_norm(A).backward()
-        >>> A.grad
-        tensor([[1., 0.],
-                [0., 0.]])
+    Only `svd` has a second derivative; `minimax` raises a NotImplementedError. The algorithm is
+    that of :func:`default_algorithm` by default.
     """
     with wide(matrix) as A:
         algorithm = algorithm or default_algorithm(A)
@@ -136,10 +119,6 @@ def nuclear_norm(
             return spectral.nuclear_norm(A)
         norm: Tensor = _Norm.apply(A, ALGORITHMS[algorithm](A.detach()))  # type: ignore[no-untyped-call]
         return norm
-
-
-def _by_svd(A: Tensor) -> Tensor:
-    return spectral.polar_factor(A)
 
 
 def _by_minimax(A: Tensor) -> Tensor:
@@ -174,7 +153,7 @@ def _by_minimax(A: Tensor) -> Tensor:
 
 
 ALGORITHMS: dict[Algorithm, Callable[[Tensor], Tensor]] = {
-    "svd": _by_svd,
+    "svd": spectral.polar_factor,
     "minimax": _by_minimax,
 }
 """The functions that compute the polar factor of a constant matrix, by name."""

@@ -134,11 +134,6 @@ def truncate(matrix: Float[Tensor, "*batch m n"], rank: int) -> Float[Tensor, "*
     Args:
         matrix: :math:`A`.
         rank: :math:`r \ge 0`; from :math:`\min(m, n)` on, this is the identity map.
-
-    Example:
-        >>> truncate(torch.diag(torch.tensor([3.0, 1.0])), rank=1)
-        tensor([[3., 0.],
-                [0., 0.]])
     """
     if rank < 0:
         raise InputError(f"rank must be at least 0, got {rank}")

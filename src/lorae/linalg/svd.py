@@ -25,7 +25,12 @@ SVD = tuple[Float[Tensor, "*batch m k"], Float[Tensor, "*batch k"], Float[Tensor
 def wide(values: Float[Tensor, "..."]) -> Iterator[Float[Tensor, "..."]]:
     """Yield values in float32 or wider, with autocast off."""
     with torch.autocast(values.device.type, enabled=False):
-        yield values.to(torch.promote_types(values.dtype, torch.float32))
+        yield widen(values)
+
+
+def widen(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return values in float32 or wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def decompose(A: Float[Tensor, "*batch m n"]) -> SVD:

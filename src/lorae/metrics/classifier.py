@@ -1,7 +1,5 @@
 """Features of a small classifier, trained on the labels of a data set."""
 
-from pathlib import Path
-
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -21,11 +19,6 @@ class Classifier(Extractor):
 
     Distances between these features are no FID. They have names of their own, and compare models
     of one data set only.
-
-    Args:
-        network: the encoder and the layers on top of it that give the logits.
-        identity: of the network and the images it was trained on.
-        scale: that features are divided by.
     """
 
     name = "classifier"
@@ -49,11 +42,6 @@ def fit_or_load_classifier(
 
     On one machine training always gives the same weights. The features are divided by their
     root mean variance on the first 2,000 images.
-
-    Args:
-        images: the training images.
-        labels: their classes, 0 and up.
-        steps: of Adam at 1e-3, with 100 images each.
     """
     classes = len(torch.bincount(labels).nonzero()) if labels.ndim == 1 else 0
     if len(labels) != len(images) or classes < 2:
@@ -69,7 +57,9 @@ def fit_or_load_classifier(
         body = networks.build("conv", tuple(images.shape[1:]), 64, 0.5).encoder
         head = nn.Sequential(nn.ReLU(), nn.Linear(64, int(labels.max()) + 1))
         network = nn.Sequential(body, head)
-        if not _load(network, path):
+        try:
+            network.load_state_dict(load_tensors(path)[0])
+        except InputError:  # there is no file of the weights, or it is damaged
             _fit(network, images, labels, steps)
             save_tensors(path, network.state_dict(), {"identity": identity})
     classifier = Classifier(network, identity)
@@ -77,16 +67,6 @@ def fit_or_load_classifier(
     features = torch.cat([classifier(part) for part in parts])
     classifier.scale = float(features.std(0).square().mean().sqrt())
     return classifier
-
-
-def _load(network: nn.Module, path: Path) -> bool:
-    """Load the weights, and return whether there is an undamaged file of them."""
-    try:
-        tensors, _ = load_tensors(path)
-    except InputError:
-        return False
-    network.load_state_dict(tensors)
-    return True
 
 
 def _fit(network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> None:

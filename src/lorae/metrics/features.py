@@ -30,12 +30,7 @@ from lorae.utils.validation import check_finite
 
 
 def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    """Return images with values in [0, 1] as bytes, clipped and rounded as in a PNG.
-
-    Example:
-        >>> as_bytes(torch.tensor([-0.2, 0.5, 1.7]).view(1, 1, 1, 3)).flatten().tolist()
-        [0, 128, 255]
-    """
+    """Return images with values in [0, 1] as bytes, clipped and rounded as in a PNG."""
     check_finite("images", images)
     return images.clamp(0, 1).mul(255).round().to(torch.uint8)
 
@@ -74,11 +69,6 @@ def extract_features(
 
     In a process group whose backend supports CPU tensors (gloo), each process computes its share
     of every batch, and all return the same.
-
-    Args:
-        extractor: of the features.
-        images: n of them, at least 1.
-        label: of the progress bar.
     """
     return torch.cat(list(_extract_batches(extractor, images, label)))
 
@@ -90,11 +80,6 @@ def cached_features(
 
     The cache knows a set by its content. Features are written batch by batch and returned
     memory-mapped, so the set may be of any size.
-
-    Args:
-        extractor: of the features; its identity is part of the cache's key.
-        images: n of them, at least 1.
-        label: of the progress bar.
     """
     entry = cache_folder() / "features" / short_hash(f"{_checksum(images)} {extractor.identity}")
     batches = _extract_batches(extractor, images, label)

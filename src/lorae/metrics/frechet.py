@@ -22,10 +22,6 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         Dowson and Landau, The Frechet distance between multivariate normal distributions (Journal
         of Multivariate Analysis 12, 1982); as a score of images, Heusel et al. (NeurIPS 2017).
 
-    Args:
-        a: moments of the first set, of at least 2 samples.
-        b: moments of the second set, likewise.
-
     Example:
         >>> a = Moments(2).update(torch.tensor([[0.0, 0.0], [2.0, 0.0]]))
         >>> b = Moments(2).update(torch.tensor([[0.0, 3.0], [2.0, 3.0]]))

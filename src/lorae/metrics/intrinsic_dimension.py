@@ -21,10 +21,6 @@ from lorae.utils.validation import check_finite, check_range
 def pca_dimension(samples: Float[Tensor, "n d"], share: float = 0.95) -> int:
     """Return the smallest number of principal components that explain a share of the variance.
 
-    Args:
-        samples: n of them, at least 2.
-        share: above 0 and at most 1.
-
     Example:
         >>> pca_dimension(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.1], [0.0, -0.1]]))
         1
@@ -78,10 +74,6 @@ def maximum_likelihood(samples: Float[Tensor, "n d"], k: int = 20) -> float:
         Levina and Bickel, Maximum Likelihood Estimation of Intrinsic Dimension (NIPS 2004); the
         mean of the inverse is that of MacKay and Ghahramani (2005).
 
-    Args:
-        samples: n of them, more than k distinct ones; duplicates are left out.
-        k: at least 3.
-
     Example:
         >>> plane = torch.rand(500, 2, generator=torch.Generator().manual_seed(0))
         >>> abs(maximum_likelihood(plane @ torch.randn(2, 10)) - 2) < 0.3
@@ -102,9 +94,6 @@ def scikit_dimension(samples: Float[Tensor, "n d"]) -> dict[str, float]:
     Reference:
         Bac et al., Scikit-dimension: a Python package for intrinsic dimension estimation (Entropy
         23, 2021), with its defaults.
-
-    Args:
-        samples: n of them, at least 101 distinct ones; duplicates are left out.
     """
     try:
         from skdim.id import MOM, CorrInt
@@ -130,10 +119,6 @@ def relative_contrast(
         Mazumder et al. (WACV 2024), theorem 2; Beyer et al., When Is "Nearest Neighbor"
         Meaningful? (ICDT 1999).
 
-    Args:
-        codes: n of them, at least 1.
-        queries: m of them.
-
     Example:
         >>> relative_contrast(torch.tensor([[1.0], [2.0], [4.0]]), torch.zeros(1, 1))
         tensor([3.], dtype=torch.float64)
@@ -148,7 +133,7 @@ def relative_contrast(
 
 
 def _distinct(samples: Tensor, least: int) -> Float[Tensor, "n d"]:
-    """Return samples without duplicates, in float64."""
+    """Return samples without duplicates, in float64, at least the given number."""
     check_finite("samples", samples)
     distinct: Tensor = torch.unique(samples.double().flatten(1), dim=0)
     if len(distinct) < least:

@@ -22,14 +22,6 @@ def pairwise_distances(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Floa
     with the norms. Where the result is below 1e-4 of :math:`\|x\|^2 + \|y\|^2`, it is therefore
     computed again from the difference: copies have the distance 0, and every distance is right to
     about 1e-11 of itself.
-
-    Args:
-        x: n samples.
-        y: m samples.
-
-    Example:
-        >>> pairwise_distances(torch.tensor([[1e6, 3.0]]), torch.tensor([[1e6, 3.0], [1e6, 7.0]]))
-        tensor([[0., 4.]], dtype=torch.float64)
     """
     check_finite("samples", x)
     check_finite("samples", y)
@@ -52,16 +44,7 @@ def distance_blocks(
 
 
 def neighbour_distances(samples: Float[Tensor, "n d"], k: int) -> Float[Tensor, "n k"]:
-    """Return the distances of each sample to its k nearest neighbours among the others, ascending.
-
-    Args:
-        samples: n of them, more than k.
-        k: number of neighbours, at least 1.
-
-    Example:
-        >>> neighbour_distances(torch.tensor([[0.0], [1.0], [3.0]]), 1).flatten()
-        tensor([1., 1., 2.], dtype=torch.float64)
-    """
+    """Return the distances of each sample to its k nearest others, ascending."""
     samples, nearest = samples.cpu(), []
     for rows, distances in distance_blocks(samples, samples):
         distances[torch.arange(len(rows)), rows] = torch.inf

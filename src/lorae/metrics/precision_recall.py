@@ -48,7 +48,7 @@ def precision_recall(
     Args:
         real: n samples, more than either k.
         generated: m samples, likewise.
-        k: the neighbour whose distance is the radius for precision and recall, at least 1.
+        k: the neighbour whose distance is the radius for precision and recall.
         coverage_k: the same for density and coverage.
 
     Example:

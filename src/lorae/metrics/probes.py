@@ -36,19 +36,7 @@ BATCH = 100
 class LabelledCodes:
     """Codes of labelled training and test samples.
 
-    Args:
-        train: n codes.
-        train_labels: their classes, 0 and up.
-        test: m codes.
-        test_labels: their classes.
-        standardize: whether :meth:`draw` standardizes the codes; false for images.
-
-    Example:
-        >>> labels = torch.arange(60) % 3
-        >>> z = torch.eye(3)[labels] + 0.1 * torch.randn(60, 3)
-        >>> codes = LabelledCodes(z[:30], labels[:30], z[30:], labels[30:])
-        >>> logistic(codes.draw(9, seed=0)), neighbours(codes.draw(9, seed=0), k=1)
-        (1.0, 1.0)
+    Classes are 0 and up; `standardize` says whether :meth:`draw` standardizes the codes.
     """
 
     train: Float[Tensor, "n *l"]
@@ -69,16 +57,11 @@ class LabelledCodes:
         return int(torch.cat([self.train_labels, self.test_labels]).max()) + 1
 
     def draw(self, n: int, seed: int) -> "LabelledCodes":
-        """Return n of the training codes, balanced over classes, and all test codes.
-
-        Args:
-            n: number of training codes, at least one of each class.
-            seed: of the draw.
-        """
+        """Return n of the training codes, balanced over classes, and all test codes."""
         return self._subset(balanced_subset(self.train_labels, n, seed))
 
     def first(self, n: int) -> "LabelledCodes":
-        """Return the first n of the training codes, whatever their classes, and all test codes."""
+        """Return the first n of the training codes, of any classes, and all test codes."""
         return self._subset(torch.arange(n))
 
     def _subset(self, index: Int[Tensor, " n"]) -> "LabelledCodes":
@@ -104,7 +87,7 @@ def encode_labelled(
     Args:
         model: that encodes them.
         data: with one label for each sample.
-        inputs: "codes" (M E(x)) or "encoder" (E(x), of a posterior the mean).
+        inputs: "codes" (M E(x)) or "encoder" (E(x) before the bridge, of a posterior the mean).
         standardize: whether draws are standardized.
     """
     train_labels, test_labels = _labels(data)
@@ -140,15 +123,6 @@ def balanced_subset(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor,
 
     A class with too few samples contributes all of them, and the others make up for it.
     (scikit-learn's stratified splits keep the proportions of the classes instead.)
-
-    Args:
-        labels: classes, any integers.
-        n: number of indices, at least the number of classes.
-        seed: of the draw.
-
-    Example:
-        >>> balanced_subset(torch.tensor([0, 0, 0, 1, 1, 1]), 4, seed=0).numel()
-        4
     """
     classes, index = labels.unique(return_inverse=True)  # type: ignore[no-untyped-call]
     if not len(classes) <= n <= len(labels):
@@ -164,29 +138,22 @@ def balanced_subset(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor,
     return torch.argsort(turn * len(classes) + index)[:n]
 
 
-def head(codes: LabelledCodes, *, seed: int = 0, epochs: int = 100) -> float:
+def head(
+    codes: LabelledCodes,
+    *,
+    encoder: Callable[[], nn.Module] = nn.Identity,
+    seed: int = 0,
+    epochs: int = 100,
+) -> float:
     """Return the test accuracy of the paper's head: 2 x (Linear, ReLU, Dropout 0.5), Linear.
 
     Trained by Adam at 1e-3 with 100 codes a step, on all codes, for a fixed number of epochs.
 
     Args:
-        codes: as drawn.
+        codes: as drawn, or scaled images.
+        encoder: makes a network below the head, with new weights, that is trained with it.
         seed: of weights, dropout and batches.
         epochs: number of epochs; each has at least ten steps.
-    """
-    return supervised(codes, encoder=nn.Identity, seed=seed, epochs=epochs)
-
-
-def supervised(
-    codes: LabelledCodes, *, encoder: Callable[[], nn.Module], seed: int = 0, epochs: int = 20
-) -> float:
-    """Return the test accuracy of an encoder and :func:`head`, trained together on the labels.
-
-    Args:
-        codes: scaled images, as drawn.
-        encoder: makes the network, with new weights.
-        seed: as of :func:`head`.
-        epochs: likewise.
     """
     steps = epochs * max(10, len(codes.train) // BATCH)
     return accuracies(codes, encoder=encoder, seed=seed, steps=steps, every=steps)[-1]
@@ -219,12 +186,7 @@ def accuracies(
 ) -> list[float]:
     """Return the test accuracy of an encoder and :func:`head` along their training.
 
-    Args:
-        codes: as drawn.
-        encoder: makes the network below the head, with new weights.
-        seed: of weights, dropout and batches; the test codes do not influence the training.
-        steps: of training.
-        every: steps between two values.
+    There is a value every `every` steps; the test codes do not influence the training.
     """
     found = []
     with torch.random.fork_rng(devices=[]):

@@ -106,11 +106,7 @@ def evaluate_run(
 
 
 def read_evaluation(run: Run) -> dict[str, Any]:
-    """Return the content of a run's `evaluation.json`, empty if there is none.
-
-    Raises:
-        InputError: if it is damaged, or of another model.
-    """
+    """Return the content of a run's `evaluation.json`, empty if there is none."""
     path = run.path / FILE
     record: dict[str, Any] = read_record(path, dict[str, PartRecord]) if path.exists() else {}
     for name, part in record.items():

@@ -32,14 +32,7 @@ from lorae.utils.samples import as_float
 
 @dataclass(frozen=True)
 class Score:
-    """One figure of a model.
-
-    Args:
-        part: of the evaluation.
-        name: such as FID.
-        of: such as the density that the samples were drawn from.
-        values: one per seed.
-    """
+    """One figure of a model."""
 
     part: str
     name: str
@@ -85,9 +78,7 @@ def reconstruction(subject: Subject) -> Iterator[Score]:
             yield Score("reconstruction", f"accuracy of {column.name}", "test", (share,))
     if subject.extractor is not None:
         images = subject.images(subject.codes("test"))
-        features = extract_features(subject.extractor, images, "reconstructions")
-        found = compare_features(subject.real_features(), features, subject.extractor)
-        yield from _scores("reconstruction", "test", [found])
+        yield from _scores("reconstruction", "test", [_compare(subject, images, "reconstructions")])
 
 
 def generation(subject: Subject) -> Iterator[Score]:
@@ -100,9 +91,7 @@ def generation(subject: Subject) -> Iterator[Score]:
         repeats = []
         for seed in subject.protocol.seeds:
             codes = density.sample(len(subject.test), torch.Generator().manual_seed(seed))
-            label = f"{name}, seed {seed}"
-            features = extract_features(subject.extractor, subject.images(codes), label)
-            repeats.append(compare_features(subject.real_features(), features, subject.extractor))
+            repeats.append(_compare(subject, subject.images(codes), f"{name}, seed {seed}"))
         yield from _scores("generation", name, repeats)
 
 
@@ -116,8 +105,7 @@ def interpolation(subject: Subject) -> Iterator[Score]:
         order = torch.randperm(len(codes), generator=generator)
         t = torch.rand(len(codes), 1, generator=generator)
         images = subject.images(torch.lerp(codes, codes[order], t))
-        features = extract_features(subject.extractor, images, f"interpolations, seed {seed}")
-        found = compare_features(subject.real_features(), features, subject.extractor)
+        found = _compare(subject, images, f"interpolations, seed {seed}")
         pairs = min(50, len(codes) // 2)
         paths = interpolate(codes[order[:pairs]], codes[order[pairs : 2 * pairs]], 11)
         shown = subject.images(paths.flatten(0, 1))
@@ -186,17 +174,21 @@ def classification(subject: Subject) -> Iterator[Score]:
             yield Score("classification", f"{name}, {n} labels", "codes", tuple(values))
 
 
+def _compare(subject: Subject, images: Tensor, label: str) -> dict[str, float]:
+    """Return the distances of images from the test images in use."""
+    assert subject.extractor is not None
+    features = extract_features(subject.extractor, images, label)
+    return compare_features(subject.real_features, features, subject.extractor)
+
+
 def _scores(part: str, of: str, repeats: Sequence[Mapping[str, float]]) -> Iterator[Score]:
     """Yield a score for each name, with the values of all repeats."""
     for name in repeats[0]:
         yield Score(part, name, of, tuple(found[name] for found in repeats))
 
 
+_FUNCTIONS = (reconstruction, generation, interpolation, dimensions, classification)
 PARTS: dict[str, Callable[[Subject], Iterator[Score]]] = dict(
-    zip(
-        protocol.PARTS,
-        (reconstruction, generation, interpolation, dimensions, classification),
-        strict=True,
-    )
+    zip(protocol.PARTS, _FUNCTIONS, strict=True)
 )
 """The parts of an evaluation by name."""

@@ -1,8 +1,8 @@
 """What scores are computed from: a model with its data, and an extractor of features."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -22,20 +22,13 @@ from lorae.utils.samples import subsample
 
 @dataclass
 class Subject:
-    """A model and its data, with the codes and features that several scores share.
-
-    Args:
-        model: in evaluation mode, on the CPU.
-        data: that it was trained on.
-        protocol: how it is evaluated.
-        extractor: of features of images; None for vectors.
-    """
+    """A model and its data, with the codes and features that several scores share."""
 
     model: Autoencoder
     data: Data
     protocol: Protocol
     extractor: Extractor | None = None
-    _cache: dict[str, Any] = field(default_factory=dict)
+    _codes: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def test(self) -> Tensor:
@@ -53,12 +46,11 @@ class Subject:
 
         Those of "train" are for fitting densities.
         """
-        if split not in self._cache:
+        if split not in self._codes:
             train = subsample(self.data.train, self.protocol.fitted)
             samples = train if split == "train" else getattr(self, split)
-            self._cache[split] = encode_all(self.model, samples)
-        codes: Tensor = self._cache[split]
-        return codes
+            self._codes[split] = encode_all(self.model, samples)
+        return self._codes[split]
 
     def limits(self) -> list[str]:
         """Return what the number of samples does to the scores, in a sentence each."""
@@ -69,18 +61,16 @@ class Subject:
             found.append(f"dimensions are over {every:,} samples, training samples included")
         if every <= latent:
             found.append(f"{every:,} samples bound the rank of {latent:,} codes to {every - 1:,}")
-        if self.extractor is not None and compared <= (d := self.real_features().shape[1]):
+        if self.extractor is not None and compared <= (d := self.real_features.shape[1]):
             found.append(f"distances in {d:,} features over {compared:,} samples are too large")
         return found
 
+    @cached_property
     def real_features(self) -> Float[Tensor, "n d"]:
-        """Return the features of the test images in use."""
-        if "real" not in self._cache:
-            images = as_bytes(self.data.unit(self.test))
-            assert self.extractor is not None
-            self._cache["real"] = cached_features(self.extractor, images, "test images")
-        features: Tensor = self._cache["real"]
-        return features
+        """The features of the test images in use."""
+        assert self.extractor is not None
+        images = as_bytes(self.data.unit(self.test))
+        return cached_features(self.extractor, images, "test images")
 
     def images(self, codes: Float[Tensor, "n l"]) -> UInt8[Tensor, "n c h w"]:
         """Return decoded codes as bytes."""

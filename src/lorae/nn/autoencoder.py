@@ -100,8 +100,8 @@ class Autoencoder(nn.Module):
         decoder: maps n x l to scaled samples.
         shift: subtracted from a sample, broadcast over it.
         scale: divides a sample, broadcast over it; never 0.
-        prior: whether the codes follow N(0, I), so that samples can be drawn from it.
-        inverts: whether the decoder inverts the encoder; that of a GAN does not.
+        prior: as in :class:`Architecture`.
+        inverts: likewise.
         architecture: how encoder, bridge and decoder were built, by :func:`build` or
             :func:`lorae.wrap`; a model without one cannot be saved.
 
@@ -173,9 +173,6 @@ class Autoencoder(nn.Module):
         Returns:
             n x l: a tensor for a tensor, else an array.
 
-        Raises:
-            InputError: if an array or a frame does not suit the model.
-
         Example:
             >>> import numpy as np
             >>> model = build(Architecture("conv", (1, 8, 8), latent=4))
@@ -196,9 +193,6 @@ class Autoencoder(nn.Module):
 
         Returns:
             n x shape: a tensor for a tensor, else an array.
-
-        Raises:
-            InputError: if an array has another shape or no finite numbers.
         """
         if not isinstance(z, Tensor):
             from lorae.nn import arrays
@@ -209,9 +203,6 @@ class Autoencoder(nn.Module):
 
     def reconstruct(self, x: Any) -> Any:
         """Return what is left of samples in their codes, as `decode(encode(x))`.
-
-        Args:
-            x: samples as in :meth:`encode`.
 
         Returns:
             The same container, layout and units as those of `x`; of a frame, the columns that the
@@ -252,7 +243,7 @@ class Autoencoder(nn.Module):
         """
         return self.change_codes(*(part.detach() for part in self.bridge.affine()))
 
-    def cut(self, threshold: float = 1e-3, *, rank: int | None = None) -> "Autoencoder":
+    def cut(self, threshold: float = 1e-3) -> "Autoencoder":
         r"""Return a copy whose codes have as many dimensions as the rank of the bridge's matrix.
 
         With the left singular vectors U of M whose singular values exceed the threshold times the
@@ -263,7 +254,6 @@ class Autoencoder(nn.Module):
 
         Args:
             threshold: relative, in [0, 1); 1e-3 of M is 1e-6 of the covariance of the codes.
-            rank: the number of singular vectors, instead of the threshold.
 
         Raises:
             InputError: if the bridge learns no matrix, or encoder or decoder cannot absorb a map.
@@ -277,11 +267,8 @@ class Autoencoder(nn.Module):
         if not self.bridge.learns_matrix:
             raise InputError("model must have a bridge that learns a matrix to be cut")
         check_range("threshold", threshold, 0, 1, open_high=True)
-        check_range("rank", rank, 1)
         U, sigma, _ = torch.linalg.svd(_to_float64(self.bridge.matrix()))
-        if rank is None:
-            rank = max(1, int(spectral.rank(sigma, threshold)))
-        U = U[:, :rank]
+        U = U[:, : max(1, int(spectral.rank(sigma, threshold)))]
         A, b = (_to_float64(part) for part in self.bridge.affine())
         basis = self.bridge.code_basis()
         if basis is None:
@@ -301,22 +288,14 @@ class Autoencoder(nn.Module):
         """Return a copy without a bridge, of other codes y: it encodes to A e + b, decodes U y + d.
 
         Here e is the output of this model's encoder, and U y + d the input of its decoder.
-
-        Args:
-            A: a matrix, in the place of the bridge.
-            b: an offset.
-            U: a matrix before the decoder; none by default.
-            d: an offset before the decoder; none by default.
-
-        Raises:
-            InputError: if encoder or decoder cannot absorb an affine map.
         """
         model, device = clone(self).eval(), self.shift.device
         if device.type == "mps":  # which has no float64
             model = model.cpu()
-        at = model.shift.device
-        noise = self._random_samples()
-        samples = None if noise is None else noise.to(at)
+        at, samples = model.shift.device, None
+        if self.architecture is not None and self.architecture.shape:  # to check the result on
+            generator = torch.Generator().manual_seed(0)
+            samples = torch.randn(4, *self.architecture.shape, generator=generator).to(model.scale)
         model.encoder = folding.fold_output(model.encoder, A.to(at), b.to(at), samples)
         if U is not None:
             offset = None if d is None else d.to(at)
@@ -331,16 +310,10 @@ class Autoencoder(nn.Module):
         return model.to(device)
 
     def save(self, path: str | Path) -> None:
-        """Write weights and architecture to a safetensors file, atomically.
+        """Write weights and architecture to a safetensors file, atomically, over an existing one.
 
         Of the user's own modules (:func:`lorae.wrap`) the file holds only the weights, and
         :func:`lorae.load` needs such modules again.
-
-        Args:
-            path: of the file; an existing one is replaced.
-
-        Raises:
-            InputError: if the model has no architecture.
         """
         if self.architecture is None:
             raise InputError(
@@ -348,26 +321,11 @@ class Autoencoder(nn.Module):
             )
         save_tensors(Path(path), self.state_dict(), dataclasses.asdict(self.architecture))
 
-    def _random_samples(self) -> Tensor | None:
-        """Return a few random samples in the units of the networks, if their shape is known."""
-        if self.architecture is None or not self.architecture.shape:
-            return None
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn(4, *self.architecture.shape, generator=generator).to(self.scale)
-
 
 def build(
     architecture: Architecture, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0
 ) -> Autoencoder:
     """Build an autoencoder with fresh weights, drawn from PyTorch's global generator.
-
-    Args:
-        architecture: its parts and sizes.
-        shift: subtracted from a sample, broadcast over it.
-        scale: divides a sample, broadcast over it; never 0.
-
-    Raises:
-        InputError: if a name is unknown or a size is out of range.
 
     Example:
         >>> model = build(Architecture("mlp", (13,), 4, "low-rank", value_range=None), scale=10.0)

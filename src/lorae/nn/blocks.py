@@ -1,4 +1,4 @@
-"""Building blocks of the networks, and the checks that they share.
+"""Building blocks of the networks.
 
 `width` multiplies every hidden number of channels or units (rounded, at least 1).
 """
@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
-
-from lorae.utils.validation import check_range
 
 Shape = tuple[int, ...]
 ValueRange = tuple[float, float] | None
@@ -36,11 +34,11 @@ def scale_widths(channels: Sequence[int], width: float) -> list[int]:
     return [max(1, round(width * c)) for c in channels]
 
 
-def dense(*units: int) -> list[nn.Module]:
-    """Return linear layers between consecutive numbers of units, with a ReLU between them."""
+def dense(*units: int, activation: type[nn.Module] = nn.ReLU) -> list[nn.Module]:
+    """Return linear layers between consecutive numbers of units, with activations between them."""
     layers: list[nn.Module] = []
     for a, b in pairwise(units):
-        layers += [nn.Linear(a, b), nn.ReLU()]
+        layers += [nn.Linear(a, b), activation()]
     return layers[:-1]
 
 
@@ -71,11 +69,8 @@ def downsampling(
 ) -> list[nn.Module]:
     """Return, for each number of channels, a convolution and a ReLU.
 
-    Args:
-        inputs: channels of the samples.
-        channels: channels after each convolution.
-        steps: of each convolution along each axis; by default both sides of an image are halved.
-        circular: whether the grid is periodic along every axis, instead of surrounded by zeros.
+    There are steps of each convolution along each axis; by default both sides of an image are
+    halved. A circular grid is periodic along every axis, instead of surrounded by zeros.
     """
     layers: list[nn.Module] = []
     sizes = pairwise([inputs, *channels])
@@ -99,14 +94,8 @@ def upsampling(
 
     Each inverts the shapes of a convolution of :func:`downsampling`: a halved side that was odd
     gets one value of output padding. On a periodic grid, the side is continued by one value at both
-    ends, and the transposed convolution cuts off what these add beyond the grid.
-
-    Args:
-        channels: the number of channels before and after each step.
-        steps: of each transposed convolution along each axis; by default both sides of an image
-            are doubled.
-        sizes: the size of the grid after each step; even by default.
-        circular: whether the grid is periodic along every axis.
+    ends, and the transposed convolution cuts off what these add beyond the grid. The sizes are
+    those of the grid after each step, even by default.
     """
     pairs = list(pairwise(channels))
     steps = steps or [_PLANE] * len(pairs)
@@ -127,12 +116,6 @@ def _circular_padding(padding: Sequence[int]) -> nn.Module:
     """Return the layer that continues a periodic grid; PyTorch counts from the last axis."""
     ends = tuple(side for side in reversed(padding) for _ in range(2))
     return _CIRCULAR[len(padding)](ends)
-
-
-def check_sizes(latent: int, width: float) -> None:
-    """Check the latent dimension and the width of networks."""
-    check_range("latent", latent, 1)
-    check_range("width", width, 0, open_low=True)
 
 
 class OperatorNorm(nn.Module):

@@ -1,8 +1,8 @@
 r"""Categories in the output of a decoder: probabilities, and their cross-entropy.
 
-Of a column of K categories with frequencies p, a sample has K values, 1 for its category and 0 for
-the others, of which p is subtracted and which are divided by :math:`s`. The output u of the decoder
-becomes the probabilities
+For a column of K categories with frequencies p, a sample has K values, 1 for its category and 0 for
+the others. In scaled units p is subtracted from them, and they are divided by :math:`s`. The output
+u of the decoder becomes the probabilities
 
 .. math:: q = \operatorname{softmax}\Big(\log p + \frac{s u}{\max(p, 0.1)}\Big),
 
@@ -12,8 +12,8 @@ entropy H of p and the total variance v of its scaled values its error is
 
 .. math:: \frac{v}{H} \big(-\log q_k\big),
 
-whose mean is v where q = p, as the error of a column of numbers is its variance where it is
-reconstructed by its mean.
+whose mean is v for q = p, just as a column of numbers that is reconstructed by its mean has its
+variance as the error.
 """
 
 from collections.abc import Iterator, Sequence
@@ -62,12 +62,7 @@ class Categories(nn.Module):
     def error(
         self, decoded: Float[Tensor, "n d"], target: Float[Tensor, "n d"]
     ) -> Float[Tensor, ""]:
-        """Return the mean error over all observed columns, with cross-entropies of categories.
-
-        Args:
-            decoded: outputs of this module.
-            target: samples in scaled units, NaN where a value is missing.
-        """
+        """Return the mean error over all observed columns, with cross-entropies of categories."""
         observed = ~target.isnan()
         numbers = slice(None, -self.count)
         squares = torch.where(observed, decoded - target, 0)[:, numbers].square()

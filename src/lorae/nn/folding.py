@@ -33,28 +33,31 @@ _TRANSPARENT = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # in evaluat
 
 def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
     """Return the name and the module of the layer in which a network ends."""
-    for name, module in reversed(list(_leaves(network))):
-        if isinstance(module, OutputLayer) and _groups(module) == 1:
-            return name, module
-        if not isinstance(module, _TRANSPARENT):
-            break
-    raise InputError(
-        "encoder must end in a Linear layer or a convolution to be folded, it ends in "
-        f"{_kind(module)}"
-    )
+    message = "encoder must end in a Linear layer or a convolution to be folded, it ends in"
+    leaves = reversed(list(_leaves(network)))
+    found: tuple[str, OutputLayer] = _first_layer(leaves, OutputLayer, message)
+    return found
 
 
 def input_layer(network: nn.Module) -> tuple[str, InputLayer]:
     """Return the name and the module of the layer with which a decoder begins."""
-    for name, module in _leaves(network):
-        if isinstance(module, InputLayer) and _groups(module) == 1:
+    message = (
+        "decoder must begin with a Linear layer or a transposed convolution to be cut, it begins"
+    )
+    found: tuple[str, InputLayer] = _first_layer(_leaves(network), InputLayer, f"{message} with")
+    return found
+
+
+def _first_layer(leaves: Iterator[tuple[str, nn.Module]], kind: Any, message: str) -> Any:
+    """Return the first of the layers that is not transparent, if it is one of a kind."""
+    for name, module in leaves:
+        groups = getattr(module, "groups", 1)
+        if isinstance(module, kind) and groups == 1:
             return name, module
         if not isinstance(module, _TRANSPARENT):
             break
-    raise InputError(
-        "decoder must begin with a Linear layer or a transposed convolution to be cut, it begins "
-        f"with {_kind(module)}"
-    )
+    found = type(module).__name__ + (f" with {groups} groups" if groups > 1 else "")
+    raise InputError(f"{message} {found}")
 
 
 def in_sequence(network: nn.Module, name: str) -> bool:
@@ -72,15 +75,7 @@ def replace_output_layer(
 ) -> nn.Module:
     """Replace the last layer by a fresh one, in place, and return the network.
 
-    Args:
-        network: that ends in a linear or convolutional layer.
-        outputs: the number of outputs of the new layer.
-        bias: whether it has a bias; by default as the old one.
-
-    Example:
-        >>> network = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3))
-        >>> replace_output_layer(network, 6)[-1]
-        Linear(in_features=4, out_features=6, bias=True)
+    By default it has a bias if the old one has.
     """
     name, layer = output_layer(network)
     weight = layer.weight.new_empty(outputs, *layer.weight.shape[1:])
@@ -99,11 +94,7 @@ def fold_output(
 ) -> nn.Module:
     """Fold z = A e + b into the last layer of an encoder, in place, and return the encoder.
 
-    Args:
-        network: with k outputs, in evaluation mode.
-        A: the matrix.
-        b: the offset.
-        samples: inputs on which to check a network whose last layer is uncertain.
+    The encoder is in evaluation mode; where its last layer is uncertain, it is checked on samples.
     """
     name, layer = output_layer(network)
     if len(layer.weight) != A.shape[1]:
@@ -142,11 +133,6 @@ def fold_input(
 
     A decoder that begins with an `Unflatten` to one pixel and a transposed convolution takes r
     channels instead. Where the first layer is uncertain, the result is checked on random codes.
-
-    Args:
-        network: with l inputs, in evaluation mode.
-        U: the matrix.
-        d: the offset, none by default.
     """
     name, layer = input_layer(network)
     if _inputs(layer) != len(U):
@@ -262,15 +248,6 @@ def _leaves(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _inputs(layer: InputLayer) -> int:
     return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-
-
-def _groups(layer: nn.Module) -> int:
-    return int(getattr(layer, "groups", 1))
-
-
-def _kind(layer: nn.Module) -> str:
-    groups = f" with {_groups(layer)} groups" if _groups(layer) > 1 else ""
-    return type(layer).__name__ + groups
 
 
 def _agree(network: nn.Module, inputs: Tensor | None, expected: Tensor) -> bool:

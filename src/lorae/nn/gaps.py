@@ -19,16 +19,7 @@ from lorae.nn.blocks import Shape
 
 
 class FillGaps(nn.Module):
-    """x -> (x with its gaps filled, where they were), along the first axis of a sample.
-
-    Args:
-        shape: of a sample.
-        count: number of factors of the Gaussian model; :meth:`set_factors` sets the model.
-
-    Example:
-        >>> FillGaps((3,), 1)(torch.tensor([[1.0, torch.nan, 2.0]]))
-        tensor([[1., 0., 2., 0., 1., 0.]])
-    """
+    """x -> (x with its gaps filled, where they were), along the first axis of a sample."""
 
     mean: Tensor
     loadings: Tensor
@@ -63,10 +54,5 @@ class FillGaps(nn.Module):
 
 
 def doubled(shape: Shape) -> Shape:
-    """Return the shape of a sample after :class:`FillGaps`.
-
-    Example:
-        >>> doubled((3, 8, 8))
-        (6, 8, 8)
-    """
+    """Return the shape of a sample after :class:`FillGaps`."""
     return (2 * shape[0], *shape[1:])

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lorae.linalg.svd import widen
 from lorae.nn.autoencoder import Autoencoder
 from lorae.utils.samples import Rows, as_float, has_gaps
 
@@ -41,12 +42,8 @@ def batches(
 ) -> Iterator[Tensor]:
     """Yield samples in order, in batches on the device and in the type of a model.
 
-    Args:
-        model: whose device and type they get.
-        samples: n of them, at least 1; bytes are divided by 255.
-        batch_size: the number of samples in a batch.
-        first: the number of the first batch that is yielded.
-        every: yield one batch in this many.
+    Bytes are divided by 255. Of all batches, only number `first` and every `every`-th after it are
+    yielded.
     """
     device, dtype = model.shift.device, model.shift.dtype
     for start in range(first * batch_size, len(samples), every * batch_size):
@@ -58,12 +55,9 @@ def batches(
 def encode_all(
     model: Autoencoder, samples: Tensor | Rows, batch_size: int = BATCH_SIZE
 ) -> Float[Tensor, "n l"]:
-    """Return the codes of all samples, in float32 or wider on the CPU.
+    """Return the codes of all samples, at least 1, in float32 or wider on the CPU.
 
-    Args:
-        model: its mode is restored.
-        samples: n of them, at least 1, in the units of the data; bytes are divided by 255.
-        batch_size: the number of samples in a batch.
+    Samples are in the units of the data; bytes are divided by 255.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
@@ -81,13 +75,7 @@ def encode_all(
 def decode_all(
     model: Autoencoder, codes: Float[Tensor, "n l"], batch_size: int = BATCH_SIZE
 ) -> Float[Tensor, "n *shape"]:
-    """Return the samples that codes decode to, in float32 or wider on the CPU.
-
-    Args:
-        model: its mode is restored.
-        codes: n of them, at least 1.
-        batch_size: the number of codes in a batch.
-    """
+    """Return the samples that codes, at least 1, decode to, in float32 or wider on the CPU."""
     model = match_precision(model, codes)
     with evaluation_mode(model):
         z = (part.to(model.scale.dtype) for part in batches(model, codes, batch_size))
@@ -95,11 +83,7 @@ def decode_all(
 
 
 def squared_errors(
-    model: Autoencoder,
-    samples: Tensor,
-    mean: Tensor,
-    batch_size: int = BATCH_SIZE,
-    values: int | None = None,
+    model: Autoencoder, samples: Tensor, mean: Tensor, values: int | None = None
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     r"""Return :math:`\frac1d \|\hat x - x\|^2` and :math:`\frac1d \|x - \bar x\|^2` of each sample.
 
@@ -111,7 +95,6 @@ def squared_errors(
         model: its mode is restored.
         samples: n of them, at least 1, in the units of the data.
         mean: one sample, :math:`\bar x`.
-        batch_size: the number of samples in a batch.
         values: number of the first values of a sample that count; by default all.
 
     Returns:
@@ -121,7 +104,7 @@ def squared_errors(
     errors, deviations = [], []
     with evaluation_mode(model):
         centre = model.scaled(mean.to(model.shift)[None])
-        for x in batches(model, samples, batch_size):
+        for x in batches(model, samples):
             target = model.scaled(x)
             output = model.decoder(model.bridge(model.encoder(model.scaled(complete(model, x)))))
             missing = target[:, :values].isnan() if has_gaps(target) else None
@@ -156,8 +139,7 @@ def match_precision(model: Autoencoder, values: Tensor | Rows) -> Autoencoder:
 
 
 def _joined(parts: Iterator[Tensor]) -> Tensor:
-    whole = torch.cat([part.cpu() for part in parts])
-    return whole.float() if whole.dtype.itemsize < 4 else whole
+    return widen(torch.cat([part.cpu() for part in parts]))
 
 
 def _mean_square(values: Float[Tensor, "n *shape"], missing: Tensor | None) -> Float[Tensor, " n"]:

@@ -13,7 +13,6 @@ The encoder ends in one linear layer, over x and f(x) together, and the decoder 
 both absorb a linear map of the codes exactly.
 """
 
-import itertools
 import math
 
 import torch
@@ -21,16 +20,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorae.errors import InputError
-from lorae.nn.blocks import Shape
+from lorae.nn.blocks import Shape, dense
 
 
 class AppendFeatures(nn.Module):
-    """x -> (x, s f(x)).
-
-    Example:
-        >>> AppendFeatures(nn.Linear(3, 5))(torch.zeros(2, 3)).shape
-        torch.Size([2, 8])
-    """
+    """x -> (x, s f(x))."""
 
     scale: Tensor
 
@@ -44,12 +38,7 @@ class AppendFeatures(nn.Module):
 
 
 class AddCorrection(nn.Module):
-    """(u, v) -> u + g(v / s), where u has d values.
-
-    Example:
-        >>> AddCorrection(3, nn.Linear(5, 3))(torch.zeros(2, 8)).shape
-        torch.Size([2, 3])
-    """
+    """(u, v) -> u + g(v / s), where u has d values."""
 
     scale: Tensor
 
@@ -68,7 +57,7 @@ class AddCorrection(nn.Module):
 def encoder(shape: Shape, hidden: int, latent: int) -> nn.Sequential:
     """Return the encoder of samples of a shape, with PyTorch's default initialization."""
     values = math.prod(shape)
-    features = nn.Sequential(*_dense(values, hidden, hidden))
+    features = nn.Sequential(*dense(values, hidden, hidden, activation=nn.GELU), nn.GELU())
     flatten = [nn.Flatten()] if len(shape) > 1 else []
     return nn.Sequential(*flatten, AppendFeatures(features), nn.Linear(values + hidden, latent))
 
@@ -76,15 +65,10 @@ def encoder(shape: Shape, hidden: int, latent: int) -> nn.Sequential:
 def decoder(latent: int, hidden: int, shape: Shape) -> nn.Sequential:
     """Return the decoder to samples of a shape, with PyTorch's default initialization."""
     values = math.prod(shape)
-    correction = nn.Sequential(nn.GELU(), *_dense(hidden, hidden), nn.Linear(hidden, values))
+    correction = nn.Sequential(nn.GELU(), *dense(hidden, hidden, values, activation=nn.GELU))
     unflatten = [nn.Unflatten(1, shape)] if len(shape) > 1 else []
     first = nn.Linear(latent, values + hidden)
     return nn.Sequential(first, AddCorrection(values, correction), *unflatten)
-
-
-def _dense(*sizes: int) -> list[nn.Module]:
-    pairs = itertools.pairwise(sizes)
-    return [layer for a, b in pairs for layer in (nn.Linear(a, b), nn.GELU())]
 
 
 @torch.no_grad()
@@ -93,18 +77,8 @@ def start_from_components(
 ) -> None:
     """Make the pair, in place, the projection of centred samples on their principal axes.
 
-    Args:
-        encoder: made by :func:`encoder`.
-        decoder: made by :func:`decoder`, of the same latent dimension.
-        axes: orthonormal rows, from :func:`principal_axes`.
-        scale: s, the standard deviation of the codes.
-
-    Example:
-        >>> pair = encoder((3,), 8, 2), decoder(2, 8, (3,))
-        >>> x = torch.randn(9, 2) @ torch.randn(2, 3)
-        >>> start_from_components(*pair, principal_axes(x, 2)[0])
-        >>> torch.allclose(pair[1](pair[0](x)), x, atol=1e-5)
-        True
+    The axes are orthonormal rows, from :func:`principal_axes`; `scale` is s, the standard deviation
+    of the codes.
     """
     features, last, first, added = encoder[-2], encoder[-1], decoder[0], decoder[1]
     if not (

@@ -74,17 +74,7 @@ def rebuild(
     encoder: nn.Module | None,
     decoder: nn.Module | None,
 ) -> Autoencoder:
-    """Return a model into which a state can be loaded.
-
-    Args:
-        architecture: of the model.
-        tensors: its state.
-        encoder: for a model of the user's modules, an encoder like the one wrapped.
-        decoder: likewise a decoder.
-
-    Raises:
-        InputError: if modules are missing or not needed.
-    """
+    """Return a model into which a state can be loaded; modules are for one of the user's own."""
     units = {"shift": tensors["shift"], "scale": tensors["scale"]}
     if architecture.network != "own":
         if encoder is not None or decoder is not None:

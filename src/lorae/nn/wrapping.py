@@ -70,7 +70,9 @@ def wrap(
     if sample is None:
         scaled, outputs = None, _last_outputs(encoder)
     else:
-        scaled = (_check_sample(sample) - shift) / scale
+        if sample.ndim < 2 or len(sample) < 1:
+            raise InputError(f"sample must have shape (n, ...), got {_size(sample)}")
+        scaled = (as_float(sample) - shift) / scale
         outputs = probe_encoder(encoder, scaled)
     if latent is None and outputs is None:
         raise InputError(
@@ -106,12 +108,7 @@ def wrap(
 def probe_encoder(encoder: nn.Module, samples: Float[Tensor, "n *shape"]) -> int:
     """Return the number k of outputs of an encoder, by running a copy of it.
 
-    Args:
-        encoder: it is not changed.
-        samples: n of them, at least 1, in the units of the networks.
-
-    Raises:
-        InputError: if it does not map the samples to n x k.
+    The samples, at least 1, are in the units of the networks.
     """
     codes = _run("encoder", encoder, samples, f"samples of shape {_size(samples[0])}")
     if codes.ndim != 2 or len(codes) != len(samples):
@@ -124,16 +121,7 @@ def probe_encoder(encoder: nn.Module, samples: Float[Tensor, "n *shape"]) -> int
 
 @torch.no_grad()
 def probe_decoder(decoder: nn.Module, latent: int, samples: Float[Tensor, "n *shape"]) -> None:
-    """Check that a decoder maps codes to samples, by running a copy of it.
-
-    Args:
-        decoder: it is not changed.
-        latent: the dimension l of the codes.
-        samples: what its outputs must have the shape of.
-
-    Raises:
-        InputError: if it does not.
-    """
+    """Check that a decoder maps codes to outputs of the shape of samples, by running a copy."""
     codes = torch.zeros(len(samples), latent)
     output = _run("decoder", decoder, codes, f"codes of {latent} dimensions")
     if output.shape != samples.shape:
@@ -170,12 +158,6 @@ def _build_bridge(architecture: Architecture, outputs: int | None) -> Bridge:
             f"{bridge.latent}, got {outputs}"
         )
     return bridge
-
-
-def _check_sample(sample: Tensor) -> Tensor:
-    if sample.ndim < 2 or len(sample) < 1:
-        raise InputError(f"sample must have shape (n, ...), got {_size(sample)}")
-    return as_float(sample)
 
 
 def _last_outputs(encoder: nn.Module) -> int | None:

@@ -13,27 +13,26 @@ After the optimizer's step the loop calls :meth:`Objective.after_step`, in which
 changes its matrix.
 """
 
-from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorae.errors import InputError
 from lorae.linalg.incomplete import hide_like_others
 from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.bridges.base import Bridge
 from lorae.utils.validation import check_range
 
+_BridgeT = TypeVar("_BridgeT", bound=Bridge)
 Terms = dict[str, Float[Tensor, ""]]
 """The weighted terms of a loss by name."""
 
 
-class Objective(nn.Module, ABC):
+class Objective(nn.Module):
     """A loss over a model, as named terms.
-
-    Args:
-        model: the autoencoder to train.
 
     Attributes:
         strength: the share of the penalty's weight in force, 0 to 1; the loop raises it during a
@@ -49,9 +48,14 @@ class Objective(nn.Module, ABC):
         self.strength = 1.0
         self.min_batch_size = max(self.min_batch_size, model.bridge.min_batch_size)
 
-    @abstractmethod
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         """Return the weighted terms for a batch in the units of the data."""
+        target, z = self.codes(x)
+        return {"reconstruction": self.error(z, target)} | self.penalties(z)
+
+    def penalties(self, z: Float[Tensor, "n l"]) -> Terms:  # noqa: ARG002 - for some of them
+        """Return the weighted terms beside the error, given the codes; by default none."""
+        return {}
 
     def after_step(self, learning_rate: float) -> None:
         """Change the model after an optimizer step; by default do nothing."""
@@ -100,13 +104,15 @@ class Penalized(Objective):
 
     Args:
         model: the autoencoder to train.
-        weight: lambda, at least 0.
+        weight: lambda, at least 0; by default that of the class.
     """
 
-    def __init__(self, model: Autoencoder, weight: float) -> None:
+    weight = 1e-3
+
+    def __init__(self, model: Autoencoder, weight: float | None = None) -> None:
         super().__init__(model)
         check_range("weight", weight, 0)
-        self.weight = weight
+        self.weight = type(self).weight if weight is None else weight
 
     @property
     def current_weight(self) -> float:
@@ -122,10 +128,6 @@ class AE(Objective):
     decomposition of the batch it is the RRAE (Mounayer et al. 2024).
     """
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
-        return {"reconstruction": self.error(z, target)}
-
 
 class DecayedAE(Penalized):
     r"""The autoencoder with decoupled weight decay, IRMAE-WD over a linear chain.
@@ -139,18 +141,9 @@ class DecayedAE(Penalized):
         complex dynamical systems (arXiv 2305.01090), whose lambda is the default. They train in
         float64, the default precision of `irmae-wd`: in float32 the factor 1 - 1e-9 is 1. The decay
         is that of Loshchilov and Hutter, Decoupled Weight Decay Regularization (ICLR 2019).
-
-    Args:
-        model: an autoencoder, over a chain for IRMAE-WD.
-        weight: lambda, at least 0.
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 1e-6) -> None:
-        super().__init__(model, weight)
-
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
-        return {"reconstruction": self.error(z, target)}
+    weight = 1e-6
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:
@@ -163,21 +156,19 @@ class SquaredNormAE(Penalized):
     The variant of :class:`DecayedAE` whose decay is a term of the loss. Adam divides its gradient
     by its size, so a parameter without an error gradient falls to 0 at the learning rate, however
     small the weight is.
-
-    Args:
-        model: an autoencoder, over a chain for IRMAE with an L2 penalty.
-        weight: lambda, at least 0.
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 1e-6) -> None:
-        super().__init__(model, weight)
+    weight = 1e-6
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
-        return {
-            "reconstruction": self.error(z, target),
-            "decay": self.current_weight / 2 * squared_norm(self.model),
-        }
+    def penalties(self, z: Float[Tensor, "n l"]) -> Terms:  # noqa: ARG002
+        return {"decay": self.current_weight / 2 * squared_norm(self.model)}
+
+
+def require_bridge(model: Autoencoder, kind: type[_BridgeT], words: str) -> _BridgeT:
+    """Return the bridge of a model, which must be of a kind."""
+    if not isinstance(model.bridge, kind):
+        raise InputError(f"bridge must be {words}, got {type(model.bridge).__name__}")
+    return model.bridge
 
 
 def squared_norm(module: nn.Module) -> Float[Tensor, ""]:

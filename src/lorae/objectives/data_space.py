@@ -35,7 +35,7 @@ from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.data_space import DataSpace
 from lorae.nn.inference import evaluation_mode
-from lorae.objectives.base import Terms
+from lorae.objectives.base import Terms, require_bridge
 from lorae.objectives.lorae import ProximalStep
 from lorae.utils.distributed import average, world_size
 from lorae.utils.validation import check_range
@@ -83,12 +83,10 @@ class DataSpaceLoRAE(ProximalStep):
         ramp: int = 1000,
         gamma: float = 2.0,
     ) -> None:
-        if not isinstance(model.bridge, DataSpace):
-            raise InputError(f"bridge must be data-space, got {type(model.bridge).__name__}")
+        latent = require_bridge(model, DataSpace, "data-space").latent
         check_range("every", every, 1)
         check_range("ramp", ramp, 0)
         check_range("gamma", gamma, 1)
-        latent = model.bridge.latent
         super().__init__(model, weight, every or default_interval(latent))
         self.ramp, self.gamma = ramp, gamma
         self.statistics = Statistics(latent)
@@ -98,9 +96,7 @@ class DataSpaceLoRAE(ProximalStep):
     @property
     def bridge(self) -> DataSpace:
         """The bridge of the model."""
-        bridge = self.model.bridge
-        assert isinstance(bridge, DataSpace)
-        return bridge
+        return require_bridge(self.model, DataSpace, "data-space")
 
     @property
     def matrix(self) -> nn.Parameter:
@@ -141,9 +137,6 @@ class DataSpaceLoRAE(ProximalStep):
 
 class Statistics(nn.Module):
     """Running mean and covariance of encoder outputs, and the variance of the data.
-
-    Args:
-        latent: the dimension l of the encoder outputs.
 
     Attributes:
         mean: of the encoder outputs.
@@ -187,18 +180,7 @@ class Statistics(nn.Module):
 def mean_metric(
     decoder: nn.Module, codes: Float[Tensor, "n l"], steps: Float[Tensor, "l l"]
 ) -> Float[Tensor, "l l"]:
-    r"""Return :math:`E[J^\top J]` of a decoder over codes, by finite differences, in float64.
-
-    Args:
-        decoder: put in evaluation mode meanwhile.
-        codes: at least 1.
-        steps: the differences, as linearly independent rows.
-
-    Example:
-        >>> metric = mean_metric(nn.Linear(2, 3), torch.randn(5, 2), torch.eye(2))
-        >>> metric.shape
-        torch.Size([2, 2])
-    """
+    r"""Return :math:`E[J^\top J]` of a decoder over codes, by finite differences, in float64."""
     n, latent = codes.shape
     moved = (codes + steps[:, None]).flatten(0, 1)
     with evaluation_mode(decoder), torch.autocast(codes.device.type, enabled=False):

@@ -15,7 +15,7 @@ Reference:
     Goodfellow et al., Generative Adversarial Nets (NeurIPS 2014).
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 from jaxtyping import Float
@@ -32,7 +32,7 @@ WON = 0.02
 """The critic's loss below which it has won: it is right with a probability of 0.99."""
 
 
-class Adversarial(Objective):
+class Adversarial(Objective, ABC):
     """The two players; subclasses define their losses.
 
     Args:
@@ -83,11 +83,8 @@ class Adversarial(Objective):
     def warnings(self, means: dict[str, float]) -> list[str]:
         if means["critic"] >= WON:
             return []
-        warning = (
-            f"the critic's loss is {means['critic']:.2g}: it separates real from generated samples "
-            "without error, and the generator has little left to learn from"
-        )
-        return [warning]
+        found = f"the critic's loss is {means['critic']:.2g}: it separates real from generated "
+        return [found + "samples without error, and the generator has little left to learn from"]
 
 
 class GAN(Adversarial):
@@ -105,13 +102,13 @@ class GAN(Adversarial):
     def critic_loss(
         self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
     ) -> Float[Tensor, ""]:
-        return _cross_entropy(real, fake)
+        return functional.softplus(-real).mean() + functional.softplus(fake).mean()  # finite
 
     def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         return -functional.softplus(fake).mean()
 
 
-class NSGAN(Adversarial):
+class NSGAN(GAN):
     r"""The non-saturating game: the generator's gradient does not vanish where the critic wins.
 
     .. math:: g = -\text{mean} \log \sigma(C(D(z))),
@@ -121,11 +118,6 @@ class NSGAN(Adversarial):
     Reference:
         Goodfellow et al. (2014), section 3.
     """
-
-    def critic_loss(
-        self, real: Float[Tensor, " n"], fake: Float[Tensor, " n"]
-    ) -> Float[Tensor, ""]:
-        return _cross_entropy(real, fake)
 
     def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         return functional.softplus(-fake).mean()
@@ -148,11 +140,6 @@ class LSGAN(Adversarial):
 
     def generator_loss(self, fake: Float[Tensor, " n"]) -> Float[Tensor, ""]:
         return (fake - 1).square().mean() / 2
-
-
-def _cross_entropy(real: Tensor, fake: Tensor) -> Tensor:
-    """Return -mean log sigma(real) - mean log(1 - sigma(fake)), finite for any logits."""
-    return functional.softplus(-real).mean() + functional.softplus(fake).mean()
 
 
 def _run_frozen(module: nn.Module, x: Tensor) -> Tensor:

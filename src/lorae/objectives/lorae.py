@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lorae.errors import InputError
 from lorae.linalg import polar, spectral
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.low_rank import Factored, LowRank
-from lorae.objectives.base import Penalized, Terms
+from lorae.objectives.base import Penalized, Terms, require_bridge
 from lorae.utils.validation import check_range
 
 _BETAS = (0.9, 0.999)  # of the running means of the gradient by M and of its square
@@ -31,8 +30,8 @@ class LoRAE(Penalized):
     shrink without becoming zero, and the rank depends on a threshold.
 
     For a large matrix the subgradient Q is computed only every k steps, and in between the penalty
-    is weight * <Q, M>. It never exceeds the weighted norm, and the difference is at most
-    2 * weight * ||M - M'||_* for the M' of which Q is the subgradient (:mod:`lorae.linalg.polar`).
+    is weight * <Q, M>. It never exceeds the weighted norm, and if Q is the subgradient at M', the
+    difference is at most 2 * weight * ||M - M'||_* (:mod:`lorae.linalg.polar`).
 
     Reference:
         Mazumder et al. (WACV 2024), equations 1 and 2. The default weight is the paper's best for
@@ -60,14 +59,10 @@ class LoRAE(Penalized):
         if self.every > 1:
             self.register_buffer("polar", polar.polar_factor(model.bridge.matrix()))
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
+    def penalties(self, z: Float[Tensor, "n l"]) -> Terms:  # noqa: ARG002
         M = self.model.bridge.matrix()
         norm = polar.nuclear_norm(M) if self.every == 1 else (self.polar * M).sum()
-        return {
-            "reconstruction": self.error(z, target),
-            "nuclear_norm": self.current_weight * norm,
-        }
+        return {"nuclear_norm": self.current_weight * norm}
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:  # noqa: ARG002 - the penalty is a term
@@ -94,11 +89,6 @@ class ProximalStep(Penalized, ABC):
 
     which for every step length :math:`\eta` has the minimiser of the loss plus :math:`t \|M\|_*`
     as its fixed point (Combettes and Wajs 2005; Cai, Candes and Shen 2010, theorem 2.1).
-
-    Args:
-        model: an autoencoder over the bridge that holds M.
-        weight: lambda, at least 0.
-        every: k, at least 1.
     """
 
     gradient: Tensor  # the sum of the gradients by M since its last step
@@ -117,10 +107,6 @@ class ProximalStep(Penalized, ABC):
     @abstractmethod
     def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
         """Change M, given the mean gradient over the last k steps."""
-
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
-        return {"reconstruction": self.error(z, target)}
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         others = [p for p in self.parameters() if p is not self.matrix]
@@ -179,10 +165,7 @@ class ProximalLoRAE(ProximalStep):
     square: Tensor
 
     def __init__(self, model: Autoencoder, weight: float = 1e-3, every: int | None = None) -> None:
-        if not isinstance(model.bridge, LowRank):
-            raise InputError(
-                f"bridge must be low-rank for a proximal step, got {type(model.bridge).__name__}"
-            )
+        require_bridge(model, LowRank, "low-rank for a proximal step")
         super().__init__(model, weight, _interval(model, every))
         self.register_buffer("momentum", torch.zeros_like(self.matrix))
         self.register_buffer("square", torch.zeros(()))
@@ -213,26 +196,11 @@ class FactoredLoRAE(Penalized):
     Reference:
         Srebro, Rennie and Jaakkola (NeurIPS 2004); see
         :class:`lorae.nn.bridges.low_rank.Factored`.
-
-    Args:
-        model: an autoencoder over a factored bridge.
-        weight: lambda, at least 0.
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 1e-3) -> None:
-        super().__init__(model, weight)
-
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        bridge = self.model.bridge
-        if not isinstance(bridge, Factored):
-            raise InputError(
-                f"bridge must be factored for this penalty, got {type(bridge).__name__}"
-            )
-        target, z = self.codes(x)
-        return {
-            "reconstruction": self.error(z, target),
-            "nuclear_norm": self.current_weight * bridge.penalty(),
-        }
+    def penalties(self, z: Float[Tensor, "n l"]) -> Terms:  # noqa: ARG002
+        bridge = require_bridge(self.model, Factored, "factored for this penalty")
+        return {"nuclear_norm": self.current_weight * bridge.penalty()}
 
 
 def _interval(model: Autoencoder, every: int | None) -> int:

@@ -18,7 +18,7 @@ of them, and the ratio is left out.
 
 The encoder must not depend on the part of a sample that the codes cannot hold. So the standard
 deviation s of the noise is the root mean square of the present reconstruction error: it falls
-as the model improves, and is next to nothing where the samples are reproduced.
+as the model improves, and is close to zero once the samples are reproduced.
 
 Reference:
     Rippel, Gelbart, Adams, Learning ordered representations with nested dropout (ICML 2014);
@@ -114,12 +114,7 @@ class NestedDenoising(Objective):
     def prefix_errors(
         self, x: Float[Tensor, "n *shape"], lengths: list[int]
     ) -> Float[Tensor, " q"]:
-        """Return the mean squared errors of reconstructions from the first codes, without noise.
-
-        Args:
-            x: samples in the units of the data.
-            lengths: numbers of codes, 1 to l.
-        """
+        """Return the mean squared errors of reconstructions from the first codes, without noise."""
         target, z = self.codes(x)
         decoder, latent = self.model.decoder, z.shape[1]
         assert isinstance(decoder, nn.Sequential)

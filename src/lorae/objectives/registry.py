@@ -141,22 +141,12 @@ class Method:
     def build_objective(
         self, model: "Autoencoder", weight: float | None = None, **settings: float
     ) -> "Objective":
-        """Return the objective over a model, with the defaults for what is not given.
-
-        Args:
-            model: the autoencoder to train.
-            weight: of the penalty.
-            settings: of the method; those of the bridge are ignored.
-        """
+        """Return the objective over a model, with the defaults for what is not given."""
         own: dict[str, Any] = {n: v for n, v in settings.items() if n in self.objective_settings}
-        if weight is not None:
-            if self.weight is None:
-                raise InputError(
-                    f"weight must be None for a model without a penalty, got {weight:g}"
-                )
-            own["weight"] = weight
-        objective: Objective = self.load_objective()(model, **own)
-        return objective
+        if weight is not None and self.weight is None:
+            raise InputError(f"weight must be None for a model without a penalty, got {weight:g}")
+        weights = {} if weight is None else {"weight": weight}
+        return self.load_objective()(model, **own, **weights)
 
     def load_objective(self) -> "type[Objective]":
         """Import and return the class of the objective."""

@@ -5,7 +5,7 @@ sum over the d elements of a sample (WAE) is divided by d like the error.
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lorae.errors import InputError
 from lorae.linalg.kernels import mmd
+from lorae.linalg.svd import widen
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.base import Objective, Penalized, Terms, squared_norm
 from lorae.utils import distributed
@@ -32,29 +33,20 @@ class WAE(Penalized):
         the squared error, summed over a sample, by 0.05, so their 10 for MNIST is the default of
         200 here. For CelebA it is 500: theirs is 100 for images from -1 to 1, whose squared error
         is four times that of images from 0 to 1.
-
-    Args:
-        model: a deterministic autoencoder.
-        weight: lambda, at least 0.
     """
 
     min_batch_size = 2
-
-    def __init__(self, model: Autoencoder, weight: float = 200.0) -> None:
-        super().__init__(model, weight)
+    weight = 200.0
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
         target, z = self.codes(x)
-        codes = _global_codes(z)
+        codes = distributed.gather(widen(z))
         prior = distributed.gather(distributed.normal(z)).to(codes.dtype)
-        weight = self.current_weight / target[0].numel()
-        return {
-            "reconstruction": self.error(z, target),
-            "discrepancy": weight * mmd(codes, prior),
-        }
+        discrepancy = self.current_weight / target[0].numel() * mmd(codes, prior)
+        return {"reconstruction": self.error(z, target), "discrepancy": discrepancy}
 
 
-class RAE(Penalized):
+class RAE(Penalized, ABC):
     r"""A regularized autoencoder: small codes and a smooth decoder.
 
     .. math:: \text{mean}\,(D(z) - x)^2 + \beta \, \text{mean}\, z^2 + \lambda R(D),
@@ -72,7 +64,11 @@ class RAE(Penalized):
         smoothness: lambda, at least 0.
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 1e-4, smoothness: float = 1e-7) -> None:
+    weight = 1e-4
+
+    def __init__(
+        self, model: Autoencoder, weight: float | None = None, smoothness: float = 1e-7
+    ) -> None:
         super().__init__(model, weight)
         check_range("smoothness", smoothness, 0)
         self.smoothness = smoothness
@@ -81,10 +77,8 @@ class RAE(Penalized):
     def roughness(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
         """Return R(D) for the codes of a batch."""
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
+    def penalties(self, z: Float[Tensor, "n l"]) -> Terms:
         return {
-            "reconstruction": self.error(z, target),
             "codes": self.current_weight * z.square().mean(),
             "decoder": self.strength * self.smoothness * self.roughness(z),
         }
@@ -107,7 +101,7 @@ class RAEGP(RAE):
     """
 
     def __init__(
-        self, model: Autoencoder, weight: float = 1e-4, smoothness: float = 0.5e-7
+        self, model: Autoencoder, weight: float | None = None, smoothness: float = 0.5e-7
     ) -> None:
         super().__init__(model, weight, smoothness)
 
@@ -130,22 +124,16 @@ class RAESN(Penalized):
         Ghosh et al. (ICLR 2020), section 3; the default weight is that of their code for MNIST.
         The normalization is in the model (:func:`lorae.nn.blocks.add_spectral_norm`). Theirs
         divides a convolution by the norm of its reshaped kernel, not by that of its operator.
-
-    Args:
-        model: a deterministic autoencoder with a Lipschitz decoder.
-        weight: beta, at least 0.
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 0.009) -> None:
+    weight = 0.009
+
+    def __init__(self, model: Autoencoder, weight: float | None = None) -> None:
         super().__init__(model, weight)
         check_lipschitz(model)
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
-        return {
-            "reconstruction": self.error(z, target),
-            "codes": self.current_weight * z.square().mean(),
-        }
+    def penalties(self, z: Float[Tensor, "n l"]) -> Terms:
+        return {"codes": self.current_weight * z.square().mean()}
 
 
 class LeastVolume(Penalized):
@@ -160,29 +148,23 @@ class LeastVolume(Penalized):
     Reference:
         Chen and Fuge, Compressing Latent Space via Least Volume (ICLR 2024), equation 2; the
         defaults are those of its code.
-
-    Args:
-        model: a deterministic autoencoder with a Lipschitz decoder.
-        weight: lambda, at least 0.
-        eta: :math:`\eta`, at least 0.
     """
 
     min_batch_size = 2
+    weight = 1e-4
 
-    def __init__(self, model: Autoencoder, weight: float = 1e-4, eta: float = 1.0) -> None:
+    def __init__(self, model: Autoencoder, weight: float | None = None, eta: float = 1.0) -> None:
         super().__init__(model, weight)
         check_range("eta", eta, 0)
         check_lipschitz(model)
         self.eta = eta
 
-    def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
-        weight = self.current_weight
-        return {"reconstruction": self.error(z, target), "volume": weight * self.volume(z)}
+    def penalties(self, z: Float[Tensor, "n l"]) -> Terms:
+        return {"volume": self.current_weight * self.volume(z)}
 
     def volume(self, z: Float[Tensor, "n l"]) -> Float[Tensor, ""]:
         """Return the geometric mean of the deviations plus eta."""
-        codes = _global_codes(z)
+        codes = distributed.gather(widen(z))
         if len(codes) < 2:
             raise InputError(f"batch must have at least 2 samples, got {len(codes)}")
         tiny = torch.finfo(codes.dtype).tiny  # for a finite gradient at a deviation of 0
@@ -229,8 +211,3 @@ def check_lipschitz(model: Autoencoder) -> None:
             "decoder must have layers of operator norm 1: build the model with lipschitz=True, or "
             "call lorae.nn.blocks.add_spectral_norm on the decoder"
         )
-
-
-def _global_codes(z: Float[Tensor, "n l"]) -> Float[Tensor, "m l"]:
-    """Return the codes of the global batch, in float32 or wider."""
-    return distributed.gather(z.float() if z.dtype.itemsize < 4 else z)

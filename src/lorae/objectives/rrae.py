@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.truncated_svd import Truncated
-from lorae.objectives.base import Objective, Terms
+from lorae.objectives.base import Objective, Terms, require_bridge
 from lorae.utils.distributed import average
 from lorae.utils.validation import check_range
 
@@ -47,7 +46,7 @@ class AdaptiveRRAE(Objective):
         super().__init__(model)
         check_range("patience", patience, 1)
         check_range("tolerance", tolerance, 0, 1, open_high=True)
-        self.max_rank = _truncated_bridge(model).rank
+        self.max_rank = require_bridge(model, Truncated, "truncated for an adaptive RRAE").rank
         self.patience = patience
         self.tolerance = tolerance
         start = {"running": nan, "mark": inf, "goal": nan, "since": 0, "settled": False}
@@ -55,11 +54,10 @@ class AdaptiveRRAE(Objective):
             self.register_buffer(name, torch.tensor(value))
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        target, z = self.codes(x)
-        error = self.error(z, target)
+        terms = super().forward(x)
         if self.training:
-            self._update_running(average(error.detach()))
-        return {"reconstruction": error}
+            self._update_running(average(terms["reconstruction"].detach()))
+        return terms
 
     @torch.no_grad()
     def after_step(self, learning_rate: float) -> None:  # noqa: ARG002 - counts steps alone
@@ -88,14 +86,6 @@ class AdaptiveRRAE(Objective):
 
     def _change_rank(self, by: int) -> None:
         """Change the rank, between 1 and the initial one, and restart the running error."""
-        _truncated_bridge(self.model).kept.add_(by).clamp_(1, self.max_rank)
+        require_bridge(self.model, Truncated, "truncated").kept.add_(by).clamp_(1, self.max_rank)
         self.since.zero_()
         self.running.fill_(nan)
-
-
-def _truncated_bridge(model: Autoencoder) -> Truncated:
-    if not isinstance(model.bridge, Truncated):
-        raise InputError(
-            f"bridge must be truncated for an adaptive RRAE, got {type(model.bridge).__name__}"
-        )
-    return model.bridge

@@ -14,7 +14,7 @@ References:
     (ICLR 2017).
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
@@ -24,32 +24,24 @@ from torch.nn import functional
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.posteriors import Posterior
-from lorae.objectives.base import Penalized, Terms
+from lorae.objectives.base import Penalized, Terms, require_bridge
 
 
-class Variational(Penalized):
-    """A variational autoencoder; subclasses define the likelihood.
+class Variational(Penalized, ABC):
+    """A variational autoencoder; subclasses define the likelihood."""
 
-    Args:
-        model: an autoencoder over a posterior.
-        weight: beta, at least 0.
-    """
+    weight = 1.0
 
-    def __init__(self, model: Autoencoder, weight: float = 1.0) -> None:
+    def __init__(self, model: Autoencoder, weight: float | None = None) -> None:
         super().__init__(model, weight)
-        if not isinstance(model.bridge, Posterior):
-            raise InputError(
-                f"bridge must be a posterior for a variational autoencoder, got "
-                f"{type(model.bridge).__name__}"
-            )
+        require_bridge(model, Posterior, "a posterior for a variational autoencoder")
 
     @abstractmethod
     def likelihood(self, z: Float[Tensor, "n l"], target: Float[Tensor, "n *shape"]) -> Terms:
         """Return the mean of -log p(x | z) / d over a batch, as a named term."""
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Terms:
-        bridge = self.model.bridge
-        assert isinstance(bridge, Posterior)
+        bridge = require_bridge(self.model, Posterior, "a posterior")
         target = self.model.scaled(x)
         z, divergence = bridge.draw(self.model.encoder(self.hide(target)))
         weight = self.current_weight / target[0].numel()
@@ -83,7 +75,7 @@ class BernoulliVAE(Variational):
     1.6 for their MNIST (d = 1,024, l = 128) and 19.2 for their CelebA (d = 12,288, l = 128).
     """
 
-    def __init__(self, model: Autoencoder, weight: float = 1.0) -> None:
+    def __init__(self, model: Autoencoder, weight: float | None = None) -> None:
         super().__init__(model, weight)
         value_range = (0.0, 1.0) if model.architecture is None else model.architecture.value_range
         if value_range != (0.0, 1.0):

@@ -5,7 +5,7 @@ computes needs a new name or another setting.
 """
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,6 @@ from lorae.metrics.probes import (
     encode_labelled,
     head,
     labelled_images,
-    supervised,
 )
 from lorae.metrics.protocol import Protocol
 from lorae.metrics.scores import compare_features
@@ -66,11 +65,7 @@ def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: s
     """
     data = _data(run)
     protocol = Protocol(
-        samples=samples,
-        repeats=1,
-        seed=run.options["seed"],
-        densities=tuple(densities),
-        fitted=FITTED,
+        samples=samples, repeats=1, seed=run.options["seed"], densities=tuple(densities)
     )
     subject = Subject(run.model(), data, protocol, build_extractor(extractor, data))
     assert subject.extractor is not None
@@ -148,11 +143,7 @@ def _picture(images: Tensor, columns: int, data: Data) -> Result:
 def distance_ratios(run: Run, *, codes: int, queries: int, levels: Sequence[float]) -> Result:
     """Return quantiles of the min-max distance ratio of test codes to training codes.
 
-    Args:
-        run: the run of a model with an encoder.
-        codes: maximum number of training codes.
-        queries: maximum number of test codes.
-        levels: levels of the quantiles, 0 to 1.
+    The numbers of codes and queries are maxima; the levels of the quantiles are 0 to 1.
     """
     data, model = _data(run), run.model()
     near, far = (
@@ -174,11 +165,7 @@ def classification(run: Run, *, labels: Sequence[int], draws: int, epochs: int) 
 
     It is the mean over random choices of the labelled samples, all of which train the head.
 
-    Args:
-        run: a run on labelled data.
-        labels: numbers of labelled samples; numbers above that of the data are left out.
-        draws: number of random choices.
-        epochs: number of epochs of the head.
+    Numbers of labels above that of the data are left out.
     """
     codes = encode_labelled(run.model(), _data(run))
     return _accuracies(codes, partial(head, epochs=epochs), labels, run.options["seed"], draws)
@@ -193,7 +180,7 @@ def authors_classification(run: Run, *, labels: Sequence[int], epochs: int) -> R
     test set over the epochs.
     """
     codes = encode_labelled(run.model(), _data(run), "encoder", standardize=False)
-    return _first_accuracies(codes, partial(best_on_test, epochs=epochs), labels, run.options)
+    return _accuracies(codes, partial(best_on_test, epochs=epochs), labels, run.options["seed"])
 
 
 @measure("supervised-accuracy")
@@ -202,14 +189,10 @@ def supervised_classification(
 ) -> Result:
     """Return the accuracy of an encoder and a head trained together on labelled samples only.
 
-    Args:
-        options: options of a training, which is not run, that define the encoder.
-        labels: as in :func:`classification`.
-        draws: as in :func:`classification`.
-        epochs: as in :func:`classification`.
+    The options are those of a training, which is not run; they define the encoder.
     """
     codes, encoder = _supervised(options)
-    probe = partial(supervised, encoder=encoder, epochs=epochs)
+    probe = partial(head, encoder=encoder, epochs=epochs)
     return _accuracies(codes, probe, labels, options["seed"], draws)
 
 
@@ -220,7 +203,7 @@ def authors_supervised_classification(
     """Return the accuracy of :func:`supervised_classification` by the authors' protocol."""
     codes, encoder = _supervised(options)
     probe = partial(best_on_test, encoder=encoder, epochs=epochs)
-    return _first_accuracies(codes, probe, labels, options)
+    return _accuracies(codes, probe, labels, options["seed"])
 
 
 def _supervised(options: dict[str, Any]) -> tuple[LabelledCodes, Callable[[], nn.Module]]:
@@ -232,28 +215,22 @@ def _supervised(options: dict[str, Any]) -> tuple[LabelledCodes, Callable[[], nn
     return labelled_images(data), lambda: networks.build(*shape).encoder
 
 
-def _first_accuracies(
+def _accuracies(
     codes: LabelledCodes,
     probe: Callable[..., float],
     labels: Sequence[int],
-    options: Mapping[str, Any],
+    seed: int,
+    draws: int | None = None,
 ) -> Result:
-    return {
-        str(n): 100 * probe(codes.first(n), seed=options["seed"])
-        for n in labels
-        if n <= len(codes.train)
-    }
-
-
-def _accuracies(
-    codes: LabelledCodes, probe: Callable[..., float], labels: Sequence[int], seed: int, draws: int
-) -> Result:
-    seeds = range(seed * draws, (seed + 1) * draws)
-    return {
-        str(n): 100 * Interval(tuple(probe(codes.draw(n, one), seed=one) for one in seeds)).mean
-        for n in labels
-        if n <= len(codes.train)
-    }
+    """Return percentages by number of labels, means over draws or of the first samples."""
+    seeds = [seed] if draws is None else range(seed * draws, (seed + 1) * draws)
+    found = {}
+    for n in labels:
+        if n <= len(codes.train):
+            parts = {one: codes.first(n) if draws is None else codes.draw(n, one) for one in seeds}
+            values = tuple(probe(part, seed=one) for one, part in parts.items())
+            found[str(n)] = 100 * Interval(values).mean
+    return found
 
 
 def _data(run: Run) -> Data:

@@ -34,12 +34,7 @@ class Density(ABC):
 
     @abstractmethod
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n l"]:
-        """Return n independent codes, of the type and device of the fitted ones.
-
-        Args:
-            n: number of codes, at least 0.
-            generator: source of randomness; PyTorch's global generator by default.
-        """
+        """Return n independent codes, of the type and device of the fitted ones."""
 
     @abstractmethod
     def log_prob(self, codes: Float[Tensor, "n l"]) -> Float[Tensor, " n"]:

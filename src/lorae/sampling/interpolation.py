@@ -29,14 +29,9 @@ def interpolate(
     kind: str = "linear",
     centre: Float[Tensor, " l"] | None = None,
 ) -> Float[Tensor, "n s l"]:
-    """Return the codes of n paths, both ends included.
+    """Return the codes of n paths of s codes, both ends included.
 
-    Args:
-        starts: n codes.
-        ends: n codes.
-        steps: s, at least 2.
-        kind: "linear" or "spherical".
-        centre: the mean that a great circle goes around; 0 by default.
+    The kind is "linear" or "spherical", along great circles around a centre, 0 by default.
 
     Example:
         >>> ends = torch.eye(2)
@@ -89,9 +84,6 @@ def traverse_axes(
 
 def detour(path: Float[Tensor, "n s d"]) -> Float[Tensor, " n"]:
     """Return the length of each path divided by the distance of its ends; NaN where that is 0.
-
-    Args:
-        path: n paths of s points, at least 2, in d dimensions, such as decoded samples.
 
     Example:
         >>> detour(torch.tensor([[[0.0, 0.0], [1.0, 1.0], [2.0, 0.0]]]))

@@ -40,9 +40,9 @@ class GaussianMixture(Whitened):
         Regression Trees (1984). The paper has k = 4 for MNIST and 10 for CelebA.
 
     Args:
-        components: k, or several to choose from, each at least 1; those that are not below the
-            number of codes that EM is fitted to are left out.
-        starts: number of starts for each k, at least 1.
+        components: k, or several to choose from; those that are not below the number of codes that
+            EM is fitted to are left out.
+        starts: number of starts for each k.
         seed: of the clusters and of the held-out fifth.
         regularization: added to the diagonal of every covariance of whitened codes, above 0.
 

@@ -42,11 +42,7 @@ def save_checkpoint(
 ) -> None:
     """Write the state of named parts, of an optimizer and of the random number generators.
 
-    Args:
-        path: the file.
-        parts: objects with a state, by name.
-        optimizer: whose state is written too.
-        about: further values that JSON can hold, for the header.
+    `about` holds further JSON values, for the header.
     """
     tensors = {
         f"{name}.{key}": value

@@ -41,7 +41,7 @@ def create_fabric(options: LaunchOptions) -> Fabric:
 
 
 def single_process(device: str) -> Fabric:
-    """Return a Fabric of this process alone, whatever cluster it may be part of."""
+    """Return a Fabric of this process alone, even on a cluster."""
     return _fabric(device, devices=1, plugins=[LightningEnvironment()])
 
 

@@ -12,7 +12,7 @@ from lorae.data.columns import Schema
 from lorae.linalg import spectral
 from lorae.linalg.moments import Moments
 from lorae.nn.autoencoder import Autoencoder
-from lorae.nn.inference import batches, complete, evaluation_mode
+from lorae.nn.inference import BATCH_SIZE, batches, complete, evaluation_mode
 from lorae.sampling.registry import density_for
 from lorae.training.run_folder import Run
 from lorae.utils import distributed
@@ -64,27 +64,25 @@ class Evaluation:
         """Warnings about a model with these figures."""
         if self.spread is None or self.spread >= COLLAPSED:
             return []
-        warning = (
-            f"samples drawn from the prior have {self.spread:.1%} of the variance of the data: the "
-            "decoder maps all codes to nearly the same sample"
-        )
-        return [warning]
+        found = f"samples drawn from the prior have {self.spread:.1%} of the variance of the data: "
+        return [found + "the decoder maps all codes to nearly the same sample"]
 
     @property
     def collapse(self) -> list[str]:
-        """Warnings about a trained model that has learnt next to nothing."""
-        found = []
+        """Warnings about a trained model that has learnt hardly anything."""
         if self.variation is not None and self.variation < CONSTANT:
-            found.append(
+            found = (
                 f"the reconstructions have {self.variation:.1e} of the variance of the samples: "
-                "the model maps all samples to nearly one: lower the weight, or train longer"
             )
-        elif self.rank <= 1 < len(self.covariance) and self.reconstruction is not None:
-            found.append(
+            what = "the model maps all samples to nearly one: lower the weight, or train longer"
+            return [found + what]
+        if self.rank <= 1 < len(self.covariance) and self.reconstruction is not None:
+            found = (
                 f"the codes have rank {self.rank} at {RANK_THRESHOLD:.0e} of the largest singular "
-                "value: unless the data have one dimension, lower the weight or train longer"
             )
-        return found
+            what = "value: unless the data have one dimension, lower the weight or train longer"
+            return [found + what]
+        return []
 
     def figures(self) -> dict[str, Any]:
         """Return the fields of a line of metrics, as values that JSON can hold."""
@@ -100,11 +98,12 @@ class Evaluation:
         return figures if self.spread is None else figures | {"spread": self.spread}
 
 
-def evaluate(model: Autoencoder, samples: Tensor | Rows, batch_size: int = 500) -> Evaluation:
+def evaluate(
+    model: Autoencoder, samples: Tensor | Rows, batch_size: int = BATCH_SIZE
+) -> Evaluation:
     """Return the reconstruction error and the spectra over samples, in evaluation mode.
 
-    Samples are processed in batches. Processes that train together share the batches, and each
-    returns the figures over all samples.
+    Processes that train together share the batches, and each returns the figures over all samples.
 
     Args:
         model: its mode is restored afterwards.
@@ -191,13 +190,8 @@ def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int) -> floa
 def ranks(found: Evaluation, *, matrix: bool = True) -> dict[str, Any]:
     """Return the ranks of an evaluation at all thresholds, as values that JSON can hold.
 
-    The participation ratio is that of the variances, (sum v)^2 / sum v^2; the effective rank is
-    the exponential of the entropy of the normalised singular values; thresholds are relative to
-    the largest singular value.
-
-    Args:
-        found: the evaluation.
-        matrix: include the ranks of M; False for a model that learns no M.
+    The ranks are defined in :mod:`lorae.linalg.spectral`; those of M are left out without `matrix`,
+    for a model that learns no M.
     """
     return {
         "samples": found.samples,
@@ -223,12 +217,7 @@ def _profile(sigma: Tensor) -> dict[str, Any]:
 def summary(runs: Sequence[Run]) -> str:
     """Return a text table of runs: test error, and ranks of the covariance of the test codes."""
     thresholds = (1e-1, 1e-2, 1e-4, 1e-6)
-    header = (
-        "run",
-        "test error",
-        f"rank at {thresholds[0]:.0e}",
-        *map("{:.0e}".format, thresholds[1:]),
-    )
+    header = ("run", "test error", "rank at 1e-01", "1e-02", "1e-04", "1e-06")
     rows = []
     for run in runs:
         test = run.last["test"]

@@ -37,7 +37,7 @@ def optimize(
 
     Args:
         stepper: the objective and its optimizer; it knows how many steps were made before.
-        batch: the batch of a step, by the number of the step.
+        batch: the batch of a step, by its number.
         steps: the number of steps after which training ends, those made before included.
         schedule: the factor on the learning rates, by the number of the step.
 
@@ -132,20 +132,12 @@ class Stepper:
         return terms
 
     def check_loss(self) -> None:
-        """Check that the loss is finite.
-
-        Raises:
-            Diverged: if it is not.
-        """
+        """Raise Diverged if the loss is not finite."""
         if not self.totals.finite():
             raise self._diverged("the loss")
 
     def check_weights(self) -> None:
-        """Check that every weight is finite.
-
-        Raises:
-            Diverged: if one is not.
-        """
+        """Raise Diverged if a weight is not finite."""
         if not all(bool(torch.isfinite(p).all()) for p in self.objective.parameters()):
             raise self._diverged("a weight")
 
@@ -158,15 +150,7 @@ class Stepper:
 
 @dataclass
 class Totals:
-    """The sums of the terms of a loss over steps, kept on the device.
-
-    Example:
-        >>> totals = Totals()
-        >>> totals.add({"reconstruction": torch.tensor(1.0)})
-        >>> totals.add({"reconstruction": torch.tensor(3.0)})
-        >>> totals.means()
-        {'loss': 2.0, 'reconstruction': 2.0}
-    """
+    """The sums of the terms of a loss over steps, kept on the device."""
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     steps: int = 0

@@ -298,11 +298,7 @@ def options_of(run: "Run") -> Options:
 
 
 def data_of(run: "Run") -> "Data":
-    """Return the data that a run was trained on.
-
-    Args:
-        run: a run folder, finished or not.
-    """
+    """Return the data that a run was trained on, unless they are gone or have changed."""
     data = options_of(run).load()
     run.check_data(data.checksum)
     return data

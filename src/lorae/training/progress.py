@@ -23,13 +23,7 @@ def print_notes(name: str, notes: Sequence[str]) -> None:
 
 
 class Display:
-    """The progress of one run.
-
-    Args:
-        name: the name of the run.
-        steps: the number of steps in all.
-        show: print anything at all.
-    """
+    """The progress of one run."""
 
     def __init__(self, name: str, steps: int, *, show: bool) -> None:
         self.name, self.steps, self.show = name, steps, show

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PARTS = {"config.json", "metrics.jsonl", "model.safetensors"}
 """The files that a run cannot do without."""
 MACHINES = {"device", "devices", "nodes", "strategy"}
-"""Options that may change when a run is resumed: where it is made."""
+"""Options that may change when a run is resumed: those of the machine."""
 
 
 class DataRecord(TypedDict):
@@ -92,9 +92,6 @@ class MetricsLine(TypedDict):
 class Run:
     """A run folder.
 
-    Args:
-        path: its path.
-
     Example:
         >>> Run(Path("nowhere")).exists
         False
@@ -140,6 +137,11 @@ class Run:
         return self.path / "checkpoint" / "last.safetensors"
 
     @property
+    def _metrics(self) -> Path:
+        """The file of the lines of metrics."""
+        return self.path / "metrics.jsonl"
+
+    @property
     def best(self) -> Path:
         """The file of the best model so far, with early stopping."""
         return self.path / "checkpoint" / "best.safetensors"
@@ -183,16 +185,7 @@ class Run:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def claim(self, about: dict[str, Any], *, resume: bool) -> None:
-        """Create this folder for a new run, or check that it holds the same run.
-
-        Args:
-            about: the content of `config.json`, to which the environment is added.
-            resume: whether the run is resumed.
-
-        Raises:
-            InputError: if a new run would overwrite something, or a resumed one does not exist or
-                has other options or data.
-        """
+        """Create this folder for a new run, or check that it holds the run to resume."""
         if resume:
             if not self.exists:
                 raise InputError(f"there is no run to resume at {str(self.path)!r}")
@@ -206,11 +199,7 @@ class Run:
             remove_leftovers(self.checkpoint.parent)
 
     def _extend(self, options: dict[str, Any]) -> None:
-        """Let a run go on to more steps; the model and the scores it ended with get other names.
-
-        Raises:
-            InputError: if patience ended it, so that no further step would be made.
-        """
+        """Continue a run to more steps; the model and the scores that it ended with are renamed."""
         old = self.options["steps"]
         if self.finished:
             if self.last["step"] < old:
@@ -242,11 +231,7 @@ class Run:
         )
 
     def check_data(self, checksum: str) -> None:
-        """Check that data are those of this run.
-
-        Raises:
-            InputError: if their checksum differs from that in `config.json`.
-        """
+        """Check that data are those of this run."""
         if self.about["data"]["checksum"] != checksum:
             raise InputError(
                 f"the data {self.options['data']!r} are not those that run {str(self.path)!r} was "
@@ -270,21 +255,13 @@ class Run:
         return list(dict.fromkeys(lines))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return the lines of `metrics.jsonl`, without a last one that a crash has cut short.
-
-        Raises:
-            InputError: if a line is damaged, or of another run.
-        """
+        """Return the lines of `metrics.jsonl`, without a last one that a crash has cut short."""
         lines, previous = [], ""
         for number, line in enumerate(self._read_lines(), 1):
             name = f"line {number} of {str(self._metrics)!r}"
             lines.append(unseal(line, name, MetricsLine, previous or self.identity))
             previous = line["checksum"]
         return lines
-
-    @property
-    def _metrics(self) -> Path:
-        return self.path / "metrics.jsonl"
 
     def _read_lines(self) -> list[Any]:
         content = self._metrics.read_bytes() if self._metrics.exists() else b""
@@ -325,15 +302,7 @@ class Run:
             file.write(json.dumps(sealed) + "\n")
 
     def rewind_metrics(self, step: int, checksum: str) -> None:
-        """Drop the lines after a checkpoint and the final one, which a resumed run writes again.
-
-        Args:
-            step: the step of the checkpoint; 0 if there is none.
-            checksum: that of the last line before it.
-
-        Raises:
-            InputError: if that line is missing.
-        """
+        """Drop the lines after a checkpoint and the final one, which a resumed run writes again."""
         kept, last = [], self.identity
         for line, sealed in zip(self.metrics(), self._read_lines(), strict=True):
             if line["step"] <= step and not line["final"]:
@@ -371,29 +340,21 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Return the finished runs at some paths, and a sentence on each path that was skipped.
-
-    Args:
-        paths: run folders, folders of run folders, and others such as `runs/*` gives.
-
-    Raises:
-        InputError: if a path does not exist, or none leads to a finished run.
-    """
+    """Return the finished runs at some paths, and a sentence on each path that was skipped."""
     runs, skipped = [], []
     for path in paths:
         if not path.exists():
             raise InputError(f"there is no run at {str(path)!r}: it does not exist")
         inside = [] if Run(path).exists or not path.is_dir() else sorted(path.iterdir())
-        candidates = [Run(path), *map(Run, inside)]
-        found = [run for run in candidates if run.exists and run.finished]
-        unfinished = [run for run in candidates if run.exists and not run.finished]
-        runs += found
+        found = [run for run in (Run(path), *map(Run, inside)) if run.exists]
+        runs += [run for run in found if run.finished]
         skipped += [
             f"skipped {str(one.path)!r}: its training has not ended; continue it with `lorae train "
             f"--resume {one.path}`"
-            for one in unfinished
+            for one in found
+            if not one.finished
         ]
-        if not found and not unfinished:
+        if not found:
             skipped.append(f"skipped {str(path)!r}: it is no run, and holds none")
     if not runs:
         raise InputError("; ".join(skipped).replace("skipped ", "there is no finished run at "))
@@ -401,11 +362,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
 
 
 def check_output_file(out: Path) -> Path:
-    """Return a path to write to, unless it is one of the files that make up a run.
-
-    Raises:
-        InputError: if it is, since it would be lost.
-    """
+    """Return a path to write to, unless it is one of the files that make up a run."""
     if out.name in PARTS and Run(out.parent).exists:
         raise InputError(f"out must not be a file that a run consists of, got {str(out)!r}")
     return out

@@ -21,7 +21,7 @@ class Sampler:
         fabric: device and processes.
         batch_size: samples in a batch, over all processes.
         held_out: number of samples to hold out, chosen at random.
-        seed: seed of the order and of the choice.
+        seed: of the order and of the choice.
 
     Attributes:
         held_out: the samples that are held out.

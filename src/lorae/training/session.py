@@ -100,12 +100,7 @@ class Session:
         self.display = Display(run.name, self.steps, show=show and fabric.is_global_zero)
 
     def run_to_end(self) -> None:
-        """Train from the present state to the end, with evaluations and checkpoints on the way.
-
-        Raises:
-            Diverged: if the loss is not finite.
-            Interrupted: after a signal, once a checkpoint is saved.
-        """
+        """Train to the end, with evaluations and checkpoints; may raise Diverged or Interrupted."""
         try:
             if not self.done:
                 self._train()
@@ -118,7 +113,7 @@ class Session:
 
     @property
     def notes(self) -> list[str]:
-        """How a run goes on that had fewer steps before."""
+        """A remark on a run that is continued to more steps."""
         before = self.run.about.get("continued_from")
         if before is None:
             return []
@@ -221,20 +216,12 @@ class Session:
             self.display.evaluation(line)
 
     def save(self) -> None:
-        """Write a checkpoint, unless a weight is not finite.
-
-        Raises:
-            Diverged: if one is not; the last good checkpoint is kept.
-        """
+        """Write a checkpoint; if a weight is not finite, raise Diverged and keep the last one."""
         self.stepper.check_weights()
         self.stepper.totals.synchronize(self.fabric)
         if self.fabric.is_global_zero:
             state = {"step": self.stepper.steps} | dataclasses.asdict(self.progress)
-            about = {
-                "run": self.run.identity,
-                "metrics": self.run.metrics_checksum,
-                "state": state,
-            }
+            about = {"run": self.run.identity, "metrics": self.run.metrics_checksum, "state": state}
             save_checkpoint(self.run.checkpoint, self._parts(), self.stepper.adam, about)
         self.fabric.barrier()
 

@@ -23,12 +23,6 @@ def record_interrupts() -> Iterator[Interrupts]:
     """Record the first Ctrl-C or SIGTERM instead of ending the process; a second one ends it.
 
     Outside the main thread, where Python allows no signal handlers, nothing is recorded.
-
-    Example:
-        >>> with record_interrupts() as interrupts:
-        ...     signal.raise_signal(signal.SIGTERM)
-        >>> interrupts.received == signal.SIGTERM
-        True
     """
     interrupts = Interrupts()
     before: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}

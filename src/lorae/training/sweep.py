@@ -26,9 +26,6 @@ def grid(
 ) -> dict[str, Options]:
     """Return the options of a sweep by the names of its runs: every weight with every seed.
 
-    Raises:
-        InputError: if a run occurs twice, or an option is invalid.
-
     Example:
         >>> list(grid(Options(), seeds=(0, 1), weights=(1e-3,)))
         ['weight-0.001-seed-0', 'weight-0.001-seed-1']
@@ -47,11 +44,7 @@ def grid(
 
 
 def read_sweep(out: Path) -> dict[str, Options]:
-    """Return the options of a sweep that was started in a folder, by the names of its runs.
-
-    Raises:
-        InputError: if there is none.
-    """
+    """Return the options of a sweep that was started in a folder, by the names of its runs."""
     if not (out / FILE).is_file():
         raise InputError(f"there is no sweep at {str(out)!r}: it holds no {FILE}")
     runs = read_record(out / FILE, dict[str, dict[str, Any]])

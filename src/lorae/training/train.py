@@ -116,12 +116,7 @@ def _train(
 
 
 def build_objective(options: Options, data: Data) -> Objective:
-    """Return the objective of a run over a model with fresh weights, after seeding torch.
-
-    Args:
-        options: resolved.
-        data: the data set that they name.
-    """
+    """Return the objective of a run over a model with fresh weights, after seeding torch."""
     torch.manual_seed(options.seed)
     model = build(options.architecture(data), data.shift, data.scale)
     if model.gaps is not None and data.factors is not None:
@@ -130,11 +125,7 @@ def build_objective(options: Options, data: Data) -> Objective:
 
 
 def check_size(options: Options, data: Data) -> None:
-    """Check that the weights, their gradients and Adam's two moments fit into memory.
-
-    Raises:
-        InputError: if they do not.
-    """
+    """Check that the weights, their gradients and Adam's two moments fit into memory."""
     architecture = options.architecture(data)
     # Some bridges and spectral norms compute with their weights, which none have here.
     plain = dataclasses.replace(architecture, bridge="none", settings={}, lipschitz=False)
@@ -150,13 +141,7 @@ def check_size(options: Options, data: Data) -> None:
 
 
 def time_step(options: Options, data: Data, steps: int = 3) -> float:
-    """Return the seconds that a training step takes here, the median of a few.
-
-    Args:
-        options: resolved.
-        data: the data set that they name.
-        steps: how many are timed, after a first one.
-    """
+    """Return the seconds that a training step takes here, the median of a few after the first."""
     check_size(options, data)
     fabric = create_fabric(dataclasses.replace(options, devices=1, nodes=1, strategy="auto"))
     objective = build_objective(options, data)
@@ -181,11 +166,7 @@ def notes(options: Options, data: Data) -> list[str]:
 
 
 def check_batch_size(options: Options, objective: Objective, processes: int) -> None:
-    """Check that every process gets an equal share of a batch, and one that is large enough.
-
-    Raises:
-        InputError: if it does not.
-    """
+    """Check that every process gets an equal share of a batch, and one that is large enough."""
     if options.batch_size % processes:
         raise InputError(
             f"batch_size must be a multiple of the number of processes, {processes}, got "

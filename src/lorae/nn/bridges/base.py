@@ -63,9 +63,6 @@ class Bridge(nn.Module, ABC):
 class NoBridge(Bridge):
     """z = e, the plain autoencoder; M is the identity.
 
-    Args:
-        latent: the dimension l of the codes.
-
     Example:
         >>> NoBridge(2).matrix()
         tensor([[1., 0.],

@@ -21,7 +21,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lorae.linalg import spectral
 from lorae.nn.bridges.base import Bridge
 
 _FLOOR = 1e-5  # eigenvalues below this share of the largest are raised to it
@@ -31,9 +30,6 @@ class DataSpace(Bridge):
     r"""z = c + T M W (e - m) with a trained M; T, W, m and c are statistics.
 
     It starts as the identity, with M = T = W = I.
-
-    Args:
-        latent: the dimension l of the codes.
 
     Example:
         >>> bridge = DataSpace(2)
@@ -100,11 +96,6 @@ class DataSpace(Bridge):
         self.weight.copy_(left @ weight @ right)
         moved: Tensor = torch.linalg.inv(left).mT @ _wide(gradient) @ torch.linalg.inv(right).mT
         return moved
-
-    @torch.no_grad()
-    def shrink(self, threshold: float) -> None:
-        """Lower every standard deviation by a threshold, to no less than 0, in place."""
-        self.weight.copy_(spectral.soft_threshold(_wide(self.weight), threshold))
 
 
 def _roots(

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lorae.errors import InputError
+from lorae.linalg.svd import widen
 from lorae.nn.bridges.base import Bridge
 from lorae.nn.bridges.truncated_svd import Truncated, batch_directions
 from lorae.utils import distributed
@@ -63,7 +64,7 @@ class GaussianPosterior(Posterior):
         return e[:, : self.latent]
 
     def draw(self, e: Float[Tensor, "n k"]) -> Draw:
-        mean, log_variance = _wide(e).chunk(2, dim=1)
+        mean, log_variance = widen(e).chunk(2, dim=1)
         return _sample(mean, log_variance), _divergence(mean, log_variance)
 
     def matrix(self) -> Float[Tensor, "l k"]:
@@ -95,7 +96,7 @@ class TruncatedPosterior(Truncated, Posterior):
         return e @ self.matrix()
 
     def draw(self, e: Float[Tensor, "n l"]) -> Draw:
-        e = _wide(e)
+        e = widen(e)
         V = batch_directions(self.update_moment(e), self.rank)
         mean = e @ V
         log_variance = self.log_variance(mean)
@@ -126,12 +127,9 @@ class FlowPosterior(Posterior):
 
     def __init__(self, latent: int, transforms: int = 4, hidden: int = 64) -> None:
         super().__init__(latent, 3 * latent)
-        for name, value, least in (
-            ("latent", latent, 2),
-            ("transforms", transforms, 1),
-            ("hidden", hidden, 1),
-        ):
-            check_range(name, value, least)
+        check_range("latent", latent, 2)
+        check_range("transforms", transforms, 1)
+        check_range("hidden", hidden, 1)
         try:
             from zuko.flows import NICE
         except ImportError:
@@ -144,7 +142,7 @@ class FlowPosterior(Posterior):
         return code
 
     def draw(self, e: Float[Tensor, "n k"]) -> Draw:
-        mean, log_variance, context = _wide(e).chunk(3, dim=1)
+        mean, log_variance, context = widen(e).chunk(3, dim=1)
         start = _sample(mean, log_variance)
         z, log_det = self._transform(context).call_and_ladj(start)
         log_q = _log_normal(start, mean, log_variance) - log_det
@@ -176,7 +174,3 @@ def _log_normal(z: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
 
 def _sample(mean: Tensor, log_variance: Tensor) -> Tensor:
     return mean + (log_variance / 2).exp() * distributed.normal(mean)
-
-
-def _wide(e: Tensor) -> Tensor:
-    return e.float() if e.dtype.itemsize < 4 else e

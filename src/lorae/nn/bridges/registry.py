@@ -26,13 +26,7 @@ BRIDGES: dict[str, type[Bridge]] = {
 
 
 def build_bridge(name: str, latent: int, settings: Mapping[str, Any]) -> Bridge:
-    """Return a bridge with fresh weights.
-
-    Args:
-        name: a key of `BRIDGES`.
-        latent: the dimension l of the codes.
-        settings: further arguments of the bridge.
-    """
+    """Return a bridge with fresh weights."""
     if name not in BRIDGES:
         raise unknown_name("bridge", name, BRIDGES)
     return BRIDGES[name](latent, **settings)

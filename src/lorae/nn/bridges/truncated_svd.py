@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.linalg import spectral
+from lorae.linalg.svd import widen
 from lorae.nn.bridges.base import Bridge
 from lorae.utils.distributed import gather, shard
 from lorae.utils.validation import check_range
@@ -64,7 +65,7 @@ class Truncated(Bridge):
 
     def update_moment(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "m l"]:
         """Update the running average, and return the global batch in float32 or wider."""
-        batch = gather(e.float() if e.dtype.itemsize < 4 else e)
+        batch = gather(widen(e))
         if len(batch) < self.rank:
             raise InputError(
                 f"batch must have at least {self.rank} samples, as many as the rank of the "
