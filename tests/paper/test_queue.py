@@ -17,7 +17,6 @@ from lorae.errors import InputError
 from lorae.paper import queue as queue_module
 from lorae.paper.queue import Cell, Queue, unique
 from lorae.training.options import Options
-from lorae.utils.files import write_json
 
 TRAINING = replace(SMALL, steps=4, evaluate_every=2)
 
@@ -157,15 +156,6 @@ def test_names_of_measures_are_unique():
     names = list(queue_module._NAMES.values())
     assert len(set(names)) == len(names)
     assert not any("." in name for name in names)
-
-
-def test_records_with_a_module_path_are_converted_once(tmp_path):
-    cell, folder = Cell(counting.traced, {"trace": "a"}), tmp_path / "cells"
-    old = {"cell": cell.about | {"measure": "some.module.traced"}, "result": {"value": 1}}
-    write_json(folder / "0123456789abcdef.json", old)
-    for _ in range(2):
-        assert Queue.open(tmp_path).record(cell) == {"cell": cell.about, "result": {"value": 1}}
-        assert [path.stem for path in folder.iterdir()] == [cell.key]
 
 
 def test_records_that_were_altered_are_refused(tmp_path, trace):

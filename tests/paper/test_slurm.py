@@ -90,7 +90,7 @@ def test_a_script_without_srun_trains_in_one_process(tmp_path, environment):
     assert Run(tmp_path / "one").finished
 
 
-def test_a_job_that_is_called_off_saves_and_goes_on(tmp_path, environment):
+def test_a_job_that_is_cancelled_saves_and_resumes(tmp_path, environment):
     """As at the end of a job's time: SIGTERM to the tasks; docs/scale.md has the script."""
     options = replace(OPTIONS, steps=1600, evaluate_every=400)
     lorae = f"srun {sys.executable} -m lorae train"

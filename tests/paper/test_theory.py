@@ -7,7 +7,7 @@ import pytest
 import torch
 from models import loss as loss_of
 from models import make_objective
-from scipy.stats import linregress, t
+from scipy.stats import linregress
 
 from lorae.errors import InputError
 from lorae.paper.theory import algorithm_1, bound, curvature, fit_exponent, learning_rate
@@ -124,38 +124,24 @@ class TestCurvature:
             curvature(lambda: torch.zeros(()), [], iterations=0)
 
 
-class TestExponent:
-    @pytest.mark.parametrize("power", [-1.0, -0.25, 2.0])
-    def test_of_a_power_is_the_power(self, power):
-        x = [0.1, 1.0, 3.0, 40.0]
-        found = fit_exponent(x, [7 * v**power for v in x])
-        assert found.value == pytest.approx(power)
-        assert found.half_width == pytest.approx(0, abs=1e-9)
+@pytest.mark.parametrize("power", [-1.0, -0.25, 2.0])
+@pytest.mark.parametrize("x", [[0.1, 1.0, 3.0, 40.0], [1.0, 10.0]])
+def test_the_exponent_of_a_power_is_the_power(x, power):
+    assert fit_exponent(x, [7 * v**power for v in x]) == pytest.approx(power)
 
-    def test_is_that_of_an_independent_implementation(self):
-        rng = np.random.default_rng(0)
-        x = np.exp(rng.normal(size=12))
-        y = x**-0.7 * np.exp(0.3 * rng.normal(size=12))
-        found, other = fit_exponent(x.tolist(), y.tolist()), linregress(np.log(x), np.log(y))
-        assert found.value == pytest.approx(other.slope)
-        assert found.half_width == pytest.approx(t.ppf(0.975, 10) * other.stderr)
 
-    def test_holds_the_truth_in_19_of_20(self):
-        rng = np.random.default_rng(0)
-        x = np.geomspace(1e-4, 1e-1, 6)
-        held = 0
-        for _ in range(400):
-            found = fit_exponent(x.tolist(), (x**-0.5 * np.exp(rng.normal(size=6))).tolist())
-            held += abs(found.value + 0.5) <= found.half_width
-        assert 0.92 <= held / 400 <= 0.98
+def test_the_exponent_is_that_of_an_independent_implementation():
+    rng = np.random.default_rng(0)
+    x = np.exp(rng.normal(size=12))
+    y = x**-0.7 * np.exp(0.3 * rng.normal(size=12))
+    expected = linregress(np.log(x), np.log(y)).slope
+    assert fit_exponent(x.tolist(), y.tolist()) == pytest.approx(expected)
 
-    def test_of_two_points_has_no_interval(self):
-        assert str(fit_exponent([1.0, 10.0], [10.0, 1.0])) == "-1"
 
-    @pytest.mark.parametrize(
-        ("x", "y"),
-        [([1.0], [1.0]), ([1.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [0.0, 1.0]), ([1, 2], [1])],
-    )
-    def test_needs_positive_numbers_that_differ(self, x, y):
-        with pytest.raises(InputError, match="must be positive numbers"):
-            fit_exponent(x, y)
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [([1.0], [1.0]), ([1.0, 1.0], [1.0, 2.0]), ([1.0, 2.0], [0.0, 1.0]), ([1, 2], [1])],
+)
+def test_an_exponent_needs_positive_numbers_that_differ(x, y):
+    with pytest.raises(InputError, match="must be positive numbers"):
+        fit_exponent(x, y)

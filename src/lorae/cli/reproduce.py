@@ -78,7 +78,7 @@ class Reproduce:
             names = ", ".join(self.names)
             raise InputError(f"protocol must be 'lorae' for {names}, got {self.protocol!r}")
         cells = list(unique(cell for recipe in recipes for cell in recipe.cells(plan).values()))
-        queue = Queue.open(self.work)
+        queue = Queue(self.work)
         if not self.only_write:
             self._measure(queue, cells)
         if self.only_work:

@@ -18,12 +18,7 @@ CLUSTERS = ("slurm", "local")
 
 @dataclass(frozen=True)
 class Command:
-    """A command as a job; submitit calls it on the machine that runs it.
-
-    Example:
-        >>> import sys
-        >>> Command([sys.executable, "-c", "pass"])()
-    """
+    """A command as a job; submitit calls it on the machine that runs it."""
 
     words: Sequence[str]
 
@@ -68,15 +63,14 @@ def submit(
     cluster: str = "slurm",
     parameters: Mapping[str, str | int] | None = None,
 ) -> list[Job]:
-    """Queue a command as several jobs, and return them.
+    """Queue a command as several jobs, with SLURM as an array, and return them.
 
     Args:
-        command: the words of the command, the same in every job.
-        jobs: how many, at least 1; with SLURM an array.
+        command: the words of the command.
+        jobs: how many.
         folder: for the jobs' scripts and output, on a disk that all machines see.
         cluster: slurm, or local for processes of this machine.
-        parameters: further ones of submitit, such as timeout_min, slurm_partition or
-            gpus_per_node.
+        parameters: of submitit, such as timeout_min, slurm_partition or gpus_per_node.
     """
     check_choice("cluster", cluster, CLUSTERS)
     try:

@@ -15,7 +15,7 @@ Cost at the scale cpu: 20 process minutes on two cores. The paper's form is trai
 two others are trained once for each weight, with one seed (three at the scale paper).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lorae.paper.common import MODELS, rank_of
 from lorae.paper.measures import spectra
@@ -54,26 +54,14 @@ class Proposition1(Recipe):
                 row = rows[f"{length} steps"] = {}
                 for t in _THRESHOLDS:
                     points = _points(plan, found, form, length, t)
-                    slopes = [
-                        fit_exponent(list(one), list(one.values())).value
-                        for one in points
-                        if len(one) > 1
-                    ]
-                    row[_slope(t)] = Entry(
-                        tuple(slopes), _PUBLISHED, "no slope" if points else "not run"
-                    )
-                    row[_count(t)] = Entry(tuple(float(len(one)) for one in points))
+                    slopes = [fit_exponent(list(p), list(p.values())) for p in points if len(p) > 1]
+                    missing = "no slope" if points else "not run"
+                    row[f"rank at {t:.0e}"] = Entry(tuple(slopes), _PUBLISHED, missing)
+                    row[f"points at {t:.0e}"] = Entry(tuple(float(len(p)) for p in points))
+            verdicts = {name: _verdict(entries) for name, entries in rows.items()}
+            tables.append(Table(form, tuple(row), rows, verdicts, _caption(plan)))
             words.append(_words(plan, form, row))
-            tables.append(Table(form, tuple(row), rows, _verdicts(rows), _caption(plan)))
         return Page(tables, words=words)
-
-
-def _slope(threshold: float) -> str:
-    return f"rank at {threshold:.0e}"
-
-
-def _count(threshold: float) -> str:
-    return f"points at {threshold:.0e}"
 
 
 def _seeds(plan: Plan, form: str) -> tuple[int, ...]:
@@ -98,15 +86,10 @@ def _points(
     return points
 
 
-def _verdicts(rows: Mapping[str, Mapping[str, Entry]]) -> dict[str, str]:
-    return {
-        name: _verdict([entries[_slope(t)] for t in _THRESHOLDS]) for name, entries in rows.items()
-    }
-
-
-def _verdict(entries: Sequence[Entry]) -> str:
+def _verdict(entries: Mapping[str, Entry]) -> str:
     """Return whether every interval over seeds holds -1, or none does."""
-    found = [entry.interval for entry in entries if entry.interval is not None]
+    slopes = [entries[f"rank at {t:.0e}"].interval for t in _THRESHOLDS]
+    found = [one for one in slopes if one is not None]
     if not found:
         return "not measured"
     if any(one.half_width is None for one in found):
@@ -129,14 +112,14 @@ def _caption(plan: Plan) -> str:
 
 def _words(plan: Plan, form: str, row: Mapping[str, Entry]) -> str:
     """Return the slopes after the longest training, seed by seed, with their points."""
-    slopes = {t: row[_slope(t)].values for t in _THRESHOLDS}
-    if not any(slopes.values()):
-        return f"{form}: how the rank falls is not known: too few weights have a rank to fit."
-    parts = []
+    parts, known = [], False
     for t in _THRESHOLDS:
-        counts = [int(count) for count in row[_count(t)].values]
-        listed = ", ".join(f"{slope:.2f}" for slope in slopes[t]) or "none"
-        parts.append(f"{listed} at {t:.0e} ({', '.join(map(str, counts))} points)")
+        slopes, counts = (row[f"{name} at {t:.0e}"].values for name in ("rank", "points"))
+        known = known or bool(slopes)
+        listed = ", ".join(f"{slope:.2f}" for slope in slopes) or "none"
+        parts.append(f"{listed} at {t:.0e} ({', '.join(f'{n:.0f}' for n in counts)} points)")
+    if not known:
+        return f"{form}: how the rank falls is not known: too few weights have a rank to fit."
     return (
         f"{form}, {plan.scale.lengths[-1]} steps, slopes by seed: {'; '.join(parts)}; of "
         f"{len(plan.scale.weights)} weights each."

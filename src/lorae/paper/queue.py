@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NotRequired, Self, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -43,23 +43,10 @@ Measure = Callable[..., Result]
 _Registered = TypeVar("_Registered", bound=Measure)
 
 _NAMES: dict[Measure, str] = {}
-_RENAMED = {
-    "authors_generated": "authors-generation",
-    "authors_classification": "authors-classification",
-    "contrasts": "distance-ratios",
-    "descents": "descent",
-    "drawn": "samples",
-    "interpolated": "interpolation",
-    "supervised_classification": "supervised-classification",
-}
-"""Names of measures by their functions in the records that identified a measure by its module."""
 
 
 def measure(name: str) -> Callable[[_Registered], _Registered]:
     """Name a measure in the keys of its cells, so that its function may be renamed or moved.
-
-    Args:
-        name: unique and without dots. A measure that computes something else needs another name.
 
     Example:
         >>> @measure("example-length")
@@ -131,9 +118,6 @@ class Record(TypedDict):
 class Queue:
     """A folder of results and trainings.
 
-    Args:
-        folder: new, or the folder of this or another queue.
-
     Example:
         >>> from tempfile import mkdtemp
         >>> @measure("example-sum")
@@ -151,16 +135,6 @@ class Queue:
 
     folder: Path
 
-    @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Return the queue in a folder, and convert records whose keys hold a module's path."""
-        if (folder / "cells").is_dir():
-            (folder / "locks").mkdir(exist_ok=True)
-            with FileLock(folder / "locks" / "convert.lock"):
-                for path in list((folder / "cells").glob("*.json")):
-                    _convert(path)
-        return cls(folder)
-
     def result(self, cell: Cell) -> Result | None:
         """Return the result of a cell, or None if it is not done."""
         record = self.record(cell)
@@ -171,7 +145,12 @@ class Queue:
         path = self._path(cell)
         if not path.is_file():
             return None
-        return _read(path)
+        content = read_json(path)
+        if isinstance(content, dict) and "checksum" not in content:  # of earlier versions
+            check_json(content, Record, repr(str(path)))
+            return content
+        found: dict[str, Any] = unseal(content, repr(str(path)), Record)
+        return found
 
     def done(self, cells: Iterable[Cell]) -> int:
         """Return how many of the cells have a result."""
@@ -220,8 +199,12 @@ class Queue:
         """Measure the cells of a training unless another worker does; return whether it is done."""
         if self.done(cells) == len(cells):
             return True
+        lock = self.folder / "locks" / f"{key}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as held:
-            if not self._lock(key, held):
+            try:
+                held.enter_context(FileLock(lock, timeout=0))
+            except Timeout:
                 return False
             for cell in cells:
                 if self._path(cell).is_file():
@@ -229,16 +212,6 @@ class Queue:
                 start = time.perf_counter()
                 if self._measure(cell, missing, start) and on_measured is not None:
                     on_measured(cell, time.perf_counter() - start)
-        return True
-
-    def _lock(self, key: str, held: ExitStack) -> bool:
-        """Take the lock of a job until the context ends, unless another worker holds it."""
-        lock = self.folder / "locks" / f"{key}.lock"
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held.enter_context(FileLock(lock, timeout=0))
-        except Timeout:
-            return False
         return True
 
     def _measure(self, cell: Cell, missing: dict[str, str], start: float) -> bool:
@@ -272,14 +245,9 @@ class Queue:
         """Return the finished run of a training: start it, resume it or find it."""
         from lorae.training.train import train  # slow import, not needed if all is done
 
-        run = self._run(options, data)
-        if run.finished:
-            return run
-        return train(options, run.path, resume=run.exists, show=False)
-
-    def _run(self, options: Options, data: Data) -> Run:
         key = _digest([portable_options(options), data.checksum])
-        return Run(self.folder / "trainings" / f"{data.name}-{options.model}-{key}")
+        run = Run(self.folder / "trainings" / f"{data.name}-{options.model}-{key}")
+        return run if run.finished else train(options, run.path, resume=run.exists, show=False)
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.key}.json"
@@ -302,19 +270,17 @@ def commit() -> str | None:
 
     A plus sign after it means that files have been changed since.
     """
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
+    git = ["git", "-C", str(Path(__file__).parent)]
+    head = ["rev-parse", "--short=12", "HEAD"]
+    status = ["status", "--porcelain", "--untracked-files=no", "--", "."]
     try:
-        head = _output([*git, "rev-parse", "--short=12", "HEAD"])
-        changed = _output([*git, "status", "--porcelain", "--untracked-files=no", "--", "."])
+        commit, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=True)  # noqa: S603
+            for words in (head, status)
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head + ("+" if changed else "")
-
-
-def _output(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
-    return done.stdout.strip()
+    return commit.stdout.strip() + ("+" if changes.stdout else "")
 
 
 def unique(cells: Iterable[Cell]) -> Iterator[Cell]:
@@ -341,29 +307,6 @@ def portable_options(options: Options) -> dict[str, Any]:
     fields = dataclasses.asdict(options)
     unset = {name for name in _ADDED if fields[name] == getattr(Options, name)}
     return {k: v for k, v in fields.items() if k not in MACHINES and k not in unset}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return a record; those from before there were checksums have none."""
-    content = read_json(path)
-    if isinstance(content, dict) and "checksum" not in content:
-        check_json(content, Record, repr(str(path)))
-        return content
-    found: dict[str, Any] = unseal(content, repr(str(path)), Record)
-    return found
-
-
-def _convert(path: Path) -> None:
-    """Name the measure of a record by its name instead of its function, and file it again."""
-    record = _read(path)
-    module, _, function = record["cell"]["measure"].rpartition(".")
-    if not module:
-        return
-    cell = record["cell"] | {"measure": _RENAMED.get(function, function)}
-    target = path.with_name(f"{_digest(cell)}.json")
-    if not target.is_file():
-        write_record(target, record | {"cell": cell})
-    path.unlink()
 
 
 def _digest(content: object) -> str:

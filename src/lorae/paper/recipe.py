@@ -163,8 +163,8 @@ class Table:
             name: {
                 column: {
                     "values": list(entry.values),
-                    "mean": None if entry.interval is None else entry.interval.mean,
-                    "half_width": None if entry.interval is None else entry.interval.half_width,
+                    "mean": entry.interval and entry.interval.mean,
+                    "half_width": entry.interval and entry.interval.half_width,
                     "published": entry.published,
                     **({} if entry.missing == "not run" else {"missing": entry.missing}),
                 }
@@ -172,24 +172,12 @@ class Table:
             }
             for name, entries in self.rows.items()
         }
-        return {
-            "corner": self.corner,
-            "columns": list(self.columns),
-            "rows": rows,
-            "verdicts": dict(self.verdicts),
-            "caption": self.caption,
-        }
+        return vars(self) | {"columns": list(self.columns), "rows": rows}
 
 
 @dataclass(frozen=True)
 class Image:
-    """A picture of a page.
-
-    Args:
-        name: name of its file, with the suffix.
-        content: content of the file.
-        alt: description of the picture.
-    """
+    """A picture of a page: the name and the content of its file, and a description."""
 
     name: str
     content: bytes
@@ -198,13 +186,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Page:
-    """The results of a recipe, for readers.
-
-    Args:
-        tables: in order.
-        images: rows of pictures side by side, in order.
-        words: conclusions, one paragraph each.
-    """
+    """The results of a recipe for readers: tables, rows of pictures, and paragraphs."""
 
     tables: Sequence[Table] = ()
     images: Sequence[Sequence[Image]] = ()
@@ -238,13 +220,9 @@ class Recipe(ABC):
 def values(
     found: Mapping[Key, Result], place: Key, seeds: Sequence[int], *path: str
 ) -> tuple[float, ...]:
-    """Return a value of the cells at a place, one for each seed that has it.
+    """Return the value at a path of the cells at a place, one for each seed that has it.
 
-    Args:
-        found: the results.
-        place: a cell's place without the seed, which comes last.
-        seeds: in order.
-        path: the keys of the value in the result.
+    The seed comes last in the place of a cell.
     """
     collected = []
     for seed in seeds:
@@ -257,13 +235,7 @@ def values(
 
 
 def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
-    """Return whether one figure is better than another: decided only if their intervals are apart.
-
-    Args:
-        ours: the figure that is better according to the paper.
-        other: the figure to compare it with.
-        lower: whether lower is better.
-    """
+    """Return whether one figure is better than another, decided if their intervals are apart."""
     a, b = ours.interval, other.interval
     if a is None or b is None:
         return "not measured"
@@ -273,3 +245,15 @@ def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
     if abs(a.mean - b.mean) > a.half_width + b.half_width:
         return better
     return f"not decided (means: {better}, intervals overlap)"
+
+
+def compare_rows(rows: Mapping[str, Mapping[str, Entry]], *, lower: bool = True) -> dict[str, str]:
+    """Return for each row, and for each of its columns, whether LoRAE's entry is better."""
+    ours, texts = rows["LoRAE"], {}
+    for row, entries in rows.items():
+        verdicts = {name: verdict(ours[name], one, lower=lower) for name, one in entries.items()}
+        same = len(set(verdicts.values())) == 1
+        words = [f"{name} {word}" for name, word in verdicts.items()]
+        text = next(iter(verdicts.values())) if same else "; ".join(words)
+        texts[row] = "" if row == "LoRAE" else f"LoRAE {'lower' if lower else 'higher'}: {text}"
+    return texts

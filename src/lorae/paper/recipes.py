@@ -1,18 +1,15 @@
 """The paper, reproduced: one recipe for each table, figure and theorem, and for rivals' tables."""
 
+from lorae.paper.distances import Table3, Table4, Table5, Table8
 from lorae.paper.figure2 import Figure2
-from lorae.paper.figure3 import Figure3
+from lorae.paper.pictures import Figure3, Table1, Table2
 from lorae.paper.proposition1 import Proposition1
 from lorae.paper.recipe import Recipe
 from lorae.paper.rival_curves import RivalCurves
 from lorae.paper.rival_dynamics import RivalDynamics
 from lorae.paper.rival_entropy import RivalEntropy
-from lorae.paper.table5 import Table5
 from lorae.paper.table6 import Table6
 from lorae.paper.table7 import Table7
-from lorae.paper.table8 import Table8
-from lorae.paper.tables1and2 import Table1, Table2
-from lorae.paper.tables3and4 import Table3, Table4
 from lorae.paper.theorem1 import Theorem1
 from lorae.paper.theorem2 import Theorem2
 

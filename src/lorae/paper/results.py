@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from lorae.paper.queue import Cell, Queue
-from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table
+from lorae.paper.recipe import Entry, Key, Plan, Recipe, Table
 from lorae.paper.recipes import RECIPES
 from lorae.utils.files import read_json, write_atomic, write_json
 
@@ -41,7 +41,12 @@ def write(out: Path, recipe: Recipe, plan: Plan, queue: Queue) -> Path:
     for row in page.images:
         for image in row:
             write_atomic(target.with_name(image.name), image.content)
-    write_json(target, _about(recipe, plan, cells, records) | _page_to_dict(page))
+    content = {
+        "tables": [table.to_dict() for table in page.tables],
+        "images": [[{"name": i.name, "alt": i.alt} for i in row] for row in page.images],
+        "words": list(page.words),
+    }
+    write_json(target, _about(recipe, plan, cells, records) | content)
     return target
 
 
@@ -77,14 +82,6 @@ def machine() -> dict[str, Any]:
     """Return the processor, the number of cores and the names of the GPUs."""
     gpus = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
     return {"processor": platform.machine(), "cores": os.cpu_count(), "gpus": gpus}
-
-
-def _page_to_dict(page: Page) -> dict[str, Any]:
-    return {
-        "tables": [table.to_dict() for table in page.tables],
-        "images": [[{"name": i.name, "alt": i.alt} for i in row] for row in page.images],
-        "words": list(page.words),
-    }
 
 
 def write_page(out: Path) -> Path:

@@ -25,7 +25,6 @@ Cost at the scale cpu: about five process hours on one core, most of them for th
 import math
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,12 +34,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from lorae.data.arrays import Array
-from lorae.data.simulations import FAMILIES, Family
+from lorae.data.simulations import FAMILIES
 from lorae.linalg import spectral
 from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.blocks import dense
 from lorae.nn.inference import decode_all, encode_all
 from lorae.nn.wrapping import wrap
-from lorae.objectives.base import AE
+from lorae.objectives.base import AE, Objective
 from lorae.objectives.registry import METHODS
 from lorae.paper.queue import Cell, Result, measure
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values
@@ -63,7 +63,8 @@ class Row(NamedTuple):
         weight: lambda, if it has one.
         settings: further ones.
         inner: the number of columns of Q, None for a square M.
-        published: train and test errors by family and seconds, by the authors.
+        published: train and test errors by family, by the authors.
+        seconds: likewise.
     """
 
     model: str
@@ -74,29 +75,16 @@ class Row(NamedTuple):
     seconds: float | None = None
 
 
+_RRAE = {"sines": (6.33, 12.83), "gaussians": (4.46, 8.75)}
+_IRMAE = {"sines": (6.95, 17.35), "gaussians": (4.68, 13.93)}
+_LORAE = {"sines": (5.40, 13.83), "gaussians": (3.03, 9.39)}
 ROWS = {
     "AE, code of 2": Row("ae"),
     "AE": Row("ae"),
-    "RRAE, rank 2, 64 of 2,800": Row(
-        "rrae",
-        settings={"rank": 2},
-        inner=HIDDEN,
-        published={"sines": (6.33, 12.83), "gaussians": (4.46, 8.75)},
-        seconds=1.61,
-    ),
-    "RRAE, adaptive, 64 of 2,800": Row("rrae-adaptive", settings={"rank": 8}, inner=HIDDEN),
-    "IRMAE, depth 2": Row(
-        "irmae",
-        settings={"depth": 2},
-        published={"sines": (6.95, 17.35), "gaussians": (4.68, 13.93)},
-        seconds=3.6,
-    ),
-    "LoRAE, 1e-3": Row(
-        "lorae",
-        1e-3,
-        published={"sines": (5.40, 13.83), "gaussians": (3.03, 9.39)},
-        seconds=420.4,
-    ),
+    "RRAE, rank 2, 64 of 2,800": Row("rrae", None, {"rank": 2}, HIDDEN, _RRAE, 1.61),
+    "RRAE, adaptive, 64 of 2,800": Row("rrae-adaptive", None, {"rank": 8}, HIDDEN),
+    "IRMAE, depth 2": Row("irmae", None, {"depth": 2}, None, _IRMAE, 3.6),
+    "LoRAE, 1e-3": Row("lorae", 1e-3, published=_LORAE, seconds=420.4),
     "LoRAE, factored, 1e-3": Row("lorae-factored", 1e-3),
     "LoRAE, 1e-3, 64 of 2,800": Row("lorae", 1e-3, inner=HIDDEN),
     "LoRAE, proximal, 0.3, 64 of 2,800": Row("lorae-proximal", 0.3, inner=HIDDEN),
@@ -187,27 +175,19 @@ def _verdict(family: str, entries: Mapping[str, Entry]) -> str:
 
 
 @measure("two-parameter-curves")
-def fit_curves(
-    *,
-    family: str,
-    model: str,
-    weight: float | None,
-    settings: Mapping[str, int],
-    latent: int,
-    inner: int | None,
-    steps: int,
-    seed: int,
-) -> Result:
+def fit_curves(*, family: str, steps: int, seed: int, **fields: Any) -> Result:
     """Train a model on a grid of curves, and return errors, rank and seconds."""
     of = FAMILIES[family]
     axes = [np.linspace(*limits, of.side) for limits in of.ranges]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
     lows, highs = zip(*of.ranges, strict=True)
     tests = np.random.default_rng(0).uniform(lows, highs, (_TESTS, 2))
-    x, unseen = (_curves(of, parameters) for parameters in (grid, tests))
+    x, unseen = (
+        torch.tensor(of.curves(*places.T), dtype=torch.float32) for places in (grid, tests)
+    )
     torch.manual_seed(seed)
     start = time.process_time()
-    trained = _train(x, model, weight, settings, latent, inner, steps, seed)
+    trained = _train(x, steps, seed, **fields)
     seconds = time.process_time() - start
     codes = encode_all(trained, x)
     between = interpolate_grid(codes.double(), axes, tests)
@@ -222,27 +202,22 @@ def fit_curves(
     }
 
 
-def _curves(family: Family, parameters: Array) -> Tensor:
-    return torch.tensor(family.curves(*parameters.T), dtype=torch.float32)
-
-
-def _train(  # noqa: PLR0917 - the fields of a row
+def _train(
     x: Tensor,
+    steps: int,
+    seed: int,
+    *,
     model: str,
     weight: float | None,
     settings: Mapping[str, int],
     latent: int,
     inner: int | None,
-    steps: int,
-    seed: int,
 ) -> Autoencoder:
     row = METHODS[model]
     resolved = row.resolve_settings(settings)
     mean = x.mean(0)
-    encoder, decoder = networks(x.shape[1], latent, inner)
     wrapped = wrap(
-        encoder,
-        decoder,
+        *networks(x.shape[1], latent, inner),
         bridge=row.bridge,
         settings=row.bridge_settings(resolved),
         sample=x[:2],
@@ -252,24 +227,22 @@ def _train(  # noqa: PLR0917 - the fields of a row
     objective = row.build_objective(wrapped, row.weight if weight is None else weight, **resolved)
     generator = torch.Generator().manual_seed(seed)
 
-    def batch(_: int) -> Tensor:
-        return x[torch.randint(len(x), (BATCH,), generator=generator)]
+    def train(objective: Objective, first: int, end: int) -> None:
+        stepper = Stepper(
+            objective, OptimizerOptions(learning_rate=RATE), Fabric(accelerator="cpu")
+        )
+        for _ in optimize(
+            stepper,
+            lambda _: x[torch.randint(len(x), (BATCH,), generator=generator)],
+            end - first,
+            lambda step: (1 + math.cos(math.pi * (step + first) / steps)) / 2,
+        ):
+            pass
 
-    def schedule(step: int) -> float:
-        return (1 + math.cos(math.pi * step / steps)) / 2
-
-    options, fabric = OptimizerOptions(learning_rate=RATE), Fabric(accelerator="cpu")
     alone = steps // 3 if weight else 0
     if alone:
-        for _ in optimize(Stepper(AE(wrapped), options, fabric), batch, alone, schedule):
-            pass
-    for _ in optimize(
-        Stepper(objective, options, fabric),
-        batch,
-        steps - alone,
-        lambda step: schedule(step + alone),
-    ):
-        pass
+        train(AE(wrapped), 0, alone)
+    train(objective, alone, steps)
     return wrapped.eval()
 
 
@@ -280,19 +253,13 @@ def networks(
 
     The projection has fixed orthonormal columns Q: e -> Q^T e, and z -> Q z.
     """
-    encoder, decoder = _dense(values, HIDDEN, latent), _dense(latent, *[HIDDEN] * 6, values)
+    sizes = (values, HIDDEN, latent), (latent, *[HIDDEN] * 6, values)
+    encoder, decoder = (nn.Sequential(*dense(*s, activation=nn.Softplus)) for s in sizes)
     if inner is not None:
         Q = torch.linalg.qr(torch.randn(latent, inner)).Q
         encoder.append(_fixed(Q.mT))
         decoder.insert(0, _fixed(Q))
     return encoder, decoder
-
-
-def _dense(*units: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for a, b in pairwise(units):
-        layers += [nn.Linear(a, b), nn.Softplus()]
-    return nn.Sequential(*layers[:-1])
 
 
 def _fixed(matrix: Tensor) -> nn.Linear:
@@ -309,14 +276,7 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 def interpolate_grid(
     codes: Float[Tensor, "n l"], axes: list[Array], places: Array
 ) -> Float[Tensor, "m l"]:
-    """Return codes on a grid of two parameters, bilinearly interpolated at other parameters.
-
-    Example:
-        >>> axes = [np.array([0.0, 1.0]), np.array([0.0, 2.0])]
-        >>> codes = torch.tensor([[0.0], [2.0], [1.0], [3.0]]).double()  # the sum of both
-        >>> interpolate_grid(codes, axes, np.array([[0.5, 1.0]]))
-        tensor([[1.5000]], dtype=torch.float64)
-    """
+    """Return codes on a grid of two parameters, bilinearly interpolated at other parameters."""
     grid = codes.reshape(len(axes[0]), len(axes[1]), -1)
     corners = []
     for axis, at in zip(axes, places.T, strict=True):

@@ -7,19 +7,16 @@ fixed number of epochs. With `--protocol authors` it is trained as in the author
 the first images of the training set, with the best test accuracy over training as the result.
 `python3 dev.py bench protocol` measures what each of these differences is worth.
 
-Published (10, 100, 1,000, 10,000 and 60,000 labels, %):
-    AE 41.0, 68.16, 89.8, 96.5, 98.1; VAE 41.5, 77.47, 94.0, 98.5, 98.9;
-    LoRAE 46.6, 89.02, 95.4, 97.9, 98.6; supervised 37.8, 73.59, 94.2, 98.3, 99.2.
-
 Cost at the scale cpu: 16 process minutes on two cores, besides trainings of Table 3.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from lorae.paper import measures
 from lorae.paper.common import MODELS
-from lorae.paper.queue import Cell, Result, portable_options
-from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values, verdict
+from lorae.paper.queue import Cell, Measure, Result, portable_options
+from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, compare_rows, values
 
 _DATA = "MNIST"
 _LABELS = (10, 100, 1000, 10_000, 60_000)
@@ -30,6 +27,12 @@ _PUBLISHED = {
     "VAE": (41.5, 77.47, 94.0, 98.5, 98.9),
     "LoRAE": (46.6, 89.02, 95.4, 97.9, 98.6),
     _SUPERVISED: (37.8, 73.59, 94.2, 98.3, 99.2),
+}
+
+
+_MEASURES: dict[str, tuple[Measure, Measure]] = {
+    "lorae": (measures.classification, measures.supervised_classification),
+    "authors": (measures.authors_classification, measures.authors_supervised_classification),
 }
 
 
@@ -45,27 +48,21 @@ class Table6(Recipe):
     protocols = ("lorae", "authors")
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        return {
-            (row, seed): self._supervised(plan, seed)
-            if row == _SUPERVISED
-            else self._head(plan, row, seed)
-            for seed in plan.seeds
-            for row in _ROWS
-        }
-
-    def _head(self, plan: Plan, row: str, seed: int) -> Cell:
-        measure = (
-            measures.classification if plan.protocol == "lorae" else measures.authors_classification
-        )
-        return Cell(measure, _settings(plan), plan.options(_DATA, MODELS[row], seed))
-
-    def _supervised(self, plan: Plan, seed: int) -> Cell:
-        options = portable_options(plan.options(_DATA, "ae", seed))
-        settings = {"options": options} | _settings(plan)
-        if plan.protocol == "authors":
-            return Cell(measures.authors_supervised_classification, settings)
-        settings["epochs"] = min(plan.scale.head_epochs, 20)
-        return Cell(measures.supervised_classification, settings)
+        scale, (head, supervised) = plan.scale, _MEASURES[plan.protocol]
+        settings: dict[str, Any] = {"labels": list(scale.labels), "epochs": scale.authors_epochs}
+        if plan.protocol == "lorae":
+            settings |= {"draws": scale.draws, "epochs": scale.head_epochs}
+        epochs = settings["epochs"] if plan.protocol == "authors" else _epochs(plan)
+        cells: dict[Key, Cell] = {}
+        for seed in plan.seeds:
+            for row in _ROWS:
+                if row == _SUPERVISED:
+                    options = portable_options(plan.options(_DATA, "ae", seed))
+                    cell = Cell(supervised, settings | {"options": options, "epochs": epochs})
+                else:
+                    cell = Cell(head, settings, plan.options(_DATA, MODELS[row], seed))
+                cells[row, seed] = cell
+        return cells
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
         labels = [n for n in _LABELS if n in plan.scale.labels]
@@ -73,15 +70,13 @@ class Table6(Recipe):
             row: {
                 f"{n:,} labels": Entry(
                     values(found, (row,), plan.seeds, str(n)),
-                    dict(zip(_LABELS, _PUBLISHED[row], strict=True))[n]
-                    if row in _PUBLISHED
-                    else None,
+                    dict(zip(_LABELS, _PUBLISHED.get(row, ()), strict=False)).get(n),
                 )
                 for n in labels
             }
             for row in _ROWS
         }
-        verdicts = {row: _compare(rows, row) for row in rows}
+        verdicts = compare_rows(rows, lower=False)
         columns = tuple(f"{n:,} labels" for n in labels)
         return Page([Table("codes of", columns, rows, verdicts, self._caption(plan))])
 
@@ -96,21 +91,11 @@ class Table6(Recipe):
         return (
             "The head reads M E(x), standardized, and is trained on all labels for "
             f"{plan.scale.head_epochs} epochs, at least ten steps each; of the supervised network "
-            f"{min(plan.scale.head_epochs, 20)}. Each value is the mean of {plan.scale.draws} "
+            f"{_epochs(plan)}. Each value is the mean of {plan.scale.draws} "
             f"draws of labels; then mean and 95% interval over {seeds}."
         )
 
 
-def _settings(plan: Plan) -> dict[str, object]:
-    scale = plan.scale
-    if plan.protocol == "authors":
-        return {"labels": list(scale.labels), "epochs": scale.authors_epochs}
-    return {"labels": list(scale.labels), "draws": scale.draws, "epochs": scale.head_epochs}
-
-
-def _compare(rows: Mapping[str, Mapping[str, Entry]], row: str) -> str:
-    if row == "LoRAE":
-        return ""
-    ours = rows["LoRAE"]
-    verdicts = {c: verdict(ours[c], entry, lower=False) for c, entry in rows[row].items()}
-    return "LoRAE higher: " + "; ".join(f"{c} {word}" for c, word in verdicts.items())
+def _epochs(plan: Plan) -> int:
+    """Return the epochs of the supervised network."""
+    return min(plan.scale.head_epochs, 20)

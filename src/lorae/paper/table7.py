@@ -5,8 +5,6 @@
 The rank is the number of singular values of the covariance of the test codes that are above 1e-2
 of the largest. The paper states no threshold, so the ranks at 1e-1 and 1e-4 are given as well.
 
-Published (weights 1e-1 to 1e-5): rank 7, 8, 18, 40, 65; FID 23.65, 22.18, 11.09, 25.60, 40.75.
-
 Cost at the scale cpu: 30 process minutes on two cores.
 """
 
@@ -14,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
-from lorae.paper.common import caption, generation, rank_entries
+from lorae.paper.common import rank_entries
+from lorae.paper.distances import caption, distances, generation
 from lorae.paper.measures import spectrum
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values, verdict
@@ -46,19 +45,17 @@ class Table7(Recipe):
         return cells
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        setting = plan.scale.sets[_DATA]
-        distance = f"{setting.distance}, GMM"
+        distance = f"{plan.scale.sets[_DATA].distance}, GMM"
         rows = {}
         for weight in plan.scale.weights:
             place = "spectrum", weight
             ranks = rank_entries(found, place, plan.seeds, _THRESHOLDS)
             ranks[_RANK] = replace(ranks[_RANK], published=_RANKS.get(weight))
             error = values(found, place, plan.seeds, "reconstruction")
-            path = setting.densities["GMM"], setting.distance
-            distances = values(found, ("images", weight), plan.seeds, *path)
+            measured = distances(plan, found, ("images", weight), _DATA, "GMM")
             rows[f"{weight:.0e}"] = ranks | {
                 "test error": Entry(error),
-                distance: Entry(distances, _DISTANCES.get(weight)),
+                distance: Entry(measured, _DISTANCES.get(weight)),
             }
         table = Table("weight", tuple(next(iter(rows.values()))), rows, {}, caption(plan, [_DATA]))
         return Page([table], words=_words(rows, distance))

@@ -161,7 +161,7 @@ def _exponents(
 ) -> tuple[float, ...]:
     least = [found.get(("LoRAE", seed), {}).get(way) for seed in seeds]
     return tuple(
-        theory.fit_exponent(list(steps), [norms[str(T)] for T in steps]).value
+        theory.fit_exponent(steps, [norms[str(T)] for T in steps])
         for norms in least
         if norms is not None
     )
