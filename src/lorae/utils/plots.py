@@ -131,9 +131,9 @@ def plot_curves(
         for one in curves:
             colour, y = colour_of(one.style), np.asarray(one.y, dtype=float)
             y = np.where(np.isfinite(y) & ((y > 0) | ("y" not in log)), y, np.nan)
+            look: dict[str, Any] = {"color": colour, "linestyle": (0, dashes_of(one.style))}
             marker = "o" if markers or len(one.x) == 1 else ""
-            dashes = (0, dashes_of(one.style))
-            axes.plot(one.x, y, marker, label=one.label, color=colour, linestyle=dashes)
+            axes.plot(one.x, y, label=one.label, marker=marker, **look)
             if one.margin:
                 axes.fill_between(one.x, y - one.margin, y + one.margin, color=colour, alpha=0.2)
             if one.mark is not None:
