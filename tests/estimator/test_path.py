@@ -10,7 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 import lorae
-from lorae.estimator.path import RankPath, knee, lorae_path, lorae_paths
+from lorae.estimator.model_selection import knee
+from lorae.estimator.path import RankPath, lorae_path, lorae_paths
 
 
 def curved(n=400, seed=0):

@@ -31,10 +31,12 @@ k up to half of their number: fewer values say too little about each other.
 Reference:
     Wold, Cross-validatory estimation of the number of components in factor and principal
     components models (Technometrics 1978), for the prediction of hidden values; Breiman et al.,
-    Classification and Regression Trees (1984), section 3.4, for the rule of one standard error.
+    Classification and Regression Trees (1984), section 3.4, for the rule of one standard error;
+    Satopaa et al., Finding a "Kneedle" in a Haystack (ICDCS workshops 2011), for the knee.
 """
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,29 +111,32 @@ class Curve:
 
     @property
     def points(self) -> list[Point]:
-        """The mean errors at each rank."""
+        """The mean errors at each rank, of the model of at most so many codes that loses least."""
         total = self.deviations.mean()
         errors, pca_errors = (self.errors.mean(1) / total).tolist(), self.pca_errors / total
         hidden: list[float | None] = (self.predictions.mean(1) / total).tolist()
         hidden += [None] * (len(self.ranks) - len(hidden))
-        return list(map(Point, self.ranks, errors, hidden, pca_errors.tolist()))
+        best = [min(range(i + 1), key=errors.__getitem__) for i in range(len(errors))]
+        rows = [(errors[i], hidden[i]) for i in best]
+        return [
+            Point(rank, *row, pca_error)
+            for rank, row, pca_error in zip(self.ranks, rows, pca_errors.tolist(), strict=True)
+        ]
 
-    def select(self, rows: Tensor | None = None, tolerance: float = TOLERANCE) -> int:
+    def select(self, rows: Tensor | None = None) -> int:
         """Return the number of components, 0 if no code predicts a hidden value.
 
         Args:
             rows: indices of the held-out samples that are used; all by default.
-            tolerance: share of the variance that may be lost.
         """
         parts = (self.errors, self.predictions, self.deviations)
         errors, predictions, deviations = (
             part if rows is None else part[..., rows] for part in parts
         )
         total = deviations.mean()
-        enough = errors.mean(1) <= tolerance * total
+        enough = errors.mean(1) <= TOLERANCE * total
         if len(predictions):
-            with_none = torch.cat([deviations[None], predictions])
-            predicts = _predicts_as_well(with_none, tolerance)
+            predicts = _predicts_as_well(torch.cat([deviations[None], predictions]))
             if predicts[0]:
                 return 0
             enough[: len(predictions)] |= predicts[1:]
@@ -165,14 +170,14 @@ class Curve:
         return int(low), int(high)
 
 
-def _predicts_as_well(errors: Float[Tensor, "q n"], tolerance: float) -> Tensor:
+def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
     """Return for each row whether its errors are as small as those of the best row.
 
     The first row has the errors of the mean.
     """
     best = errors[errors.mean(1).argmin()]
     total, least = float(errors[0].mean()), float(best.mean())
-    allowed = max(tolerance * total, RELATIVE * min(least, total - least))
+    allowed = max(TOLERANCE * total, RELATIVE * min(least, total - least))
     more = errors - best
     standard_error = more.std(1) / more.shape[1] ** 0.5
     accepted: Tensor = more.mean(1) <= standard_error.clamp(min=allowed)
@@ -235,10 +240,9 @@ Measured = tuple[Tensor, Tensor | None, float]
 def refine(curve: Curve, evaluate: Callable[[int], Measured]) -> Curve:
     """Return a curve with the errors of models of their own near the number of components.
 
-    The first codes of a wide model lose more than a model of so few codes, so the rank that the
-    curve selects is an upper limit. The search finds the smallest rank whose own model is as good
-    as that of the limit. It tries the rank that the curve would select with five times the
-    tolerance, and the one below, and then bisects.
+    The first codes of a wide model lose more than a model of so few codes. The search finds the
+    smallest rank whose own model is as good as that of about twice the rank. It begins at the knee
+    of the curve, goes up by doubling while that gains, and down by one, and then bisects.
 
     Args:
         curve: of the wide model.
@@ -246,19 +250,49 @@ def refine(curve: Curve, evaluate: Callable[[int], Measured]) -> Curve:
             values, and its share of torn pairs.
     """
     ranks = (0, *curve.ranks)
-    low, high = 0, ranks.index(curve.select())
-    guess = ranks.index(curve.select(tolerance=5 * TOLERANCE))
-    probes = iter((guess, guess - 1))
+    limit = ranks.index(curve.select())
+    found = knee(curve.ranks, [point.error + TOLERANCE for point in curve.points])
+    low, high = 0, limit if found is None else min(limit, found + 1)
     if high:
         curve = curve.replace_row(ranks[high], *evaluate(ranks[high]))
+    while (top := min(limit, bisect_right(ranks, 2 * ranks[high]) - 1)) > high:
+        curve = curve.replace_row(ranks[top], *evaluate(ranks[top]))
+        if curve.select() <= ranks[high]:
+            break
+        low, high = high, top
+    middle = high - 1
     while high - low > 1:
-        middle = next((rank for rank in probes if low < rank < high), (low + high) // 2)
         curve = curve.replace_row(ranks[middle], *evaluate(ranks[middle]))
         if curve.select() <= ranks[middle]:
             high = middle
         else:
             low = middle
+        middle = (low + high) // 2
     return curve
+
+
+def knee(ranks: Sequence[int], errors: Sequence[float]) -> int | None:
+    r"""Return the index of the knee of a path, where log error bends most over log rank.
+
+    Both logarithms are scaled to [0, 1]; the knee is the point furthest below the chord from the
+    smallest rank to the largest. None if no point between them is below it.
+
+    Args:
+        ranks: distinct, 1 or more.
+        errors: positive, as many.
+
+    Example:
+        >>> knee([1, 2, 3, 4, 6, 8, 16], [0.5, 0.3, 0.1, 0.01, 0.0099, 0.0098, 0.0097])
+        3
+        >>> knee([1, 2, 4], [1.0, 0.9, 0.1]) is None
+        True
+    """
+    x, y = (np.log(np.maximum(values, 1e-300)) for values in (ranks, errors))
+    x, y = ((v - v.min()) / max(v.max() - v.min(), 1e-12) for v in (x, y))
+    low, high = int(x.argmin()), int(x.argmax())
+    below = y[low] + (y[high] - y[low]) * (x - x[low]) - y
+    best = int(below.argmax())
+    return None if below[best] < 1e-9 or best in (low, high) else best
 
 
 def evaluate_model(model: Autoencoder, kept: Tensor, held_out: Tensor) -> Measured:

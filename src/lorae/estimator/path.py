@@ -31,6 +31,7 @@ from sklearn.model_selection import train_test_split
 
 from lorae.errors import InputError
 from lorae.estimator.estimator import LowRankAutoencoder
+from lorae.estimator.model_selection import knee
 from lorae.estimator.path_folder import PathFolder
 from lorae.nn.autoencoder import Autoencoder
 from lorae.utils.intervals import Interval
@@ -281,30 +282,6 @@ def ladder(largest: int, ratio: float = 0.8) -> list[int]:
     while ranks[-1] > 1:
         ranks.append(max(1, min(ranks[-1] - 1, int(ranks[-1] * ratio))))
     return ranks
-
-
-def knee(ranks: Sequence[int], errors: Sequence[float]) -> int | None:
-    r"""Return the index of the knee of a path, where log error bends most over log rank.
-
-    Both logarithms are scaled to [0, 1]; the knee is the point furthest below the chord from the
-    smallest rank to the largest. None if no point between them is below it.
-
-    Args:
-        ranks: distinct, 1 or more.
-        errors: positive, as many.
-
-    Example:
-        >>> knee([1, 2, 3, 4, 6, 8, 16], [0.5, 0.3, 0.1, 0.01, 0.0099, 0.0098, 0.0097])
-        3
-        >>> knee([1, 2, 4], [1.0, 0.9, 0.1]) is None
-        True
-    """
-    x, y = (np.log(np.maximum(values, 1e-300)) for values in (ranks, errors))
-    x, y = ((v - v.min()) / max(v.max() - v.min(), 1e-12) for v in (x, y))
-    low, high = int(x.argmin()), int(x.argmax())
-    below = y[low] + (y[high] - y[low]) * (x - x[low]) - y
-    best = int(below.argmax())
-    return None if below[best] < 1e-9 or best in (low, high) else best
 
 
 def _rank(point: PathPoint | None) -> int | None:

@@ -265,10 +265,9 @@ def held_out_error(objective: NestedDenoising, samples: Tensor) -> float:
     """Return the mean squared error over samples and values, in scaled units.
 
     If the first codes count as much as all of them, it is the geometric mean over their numbers
-    1, 2, 4, ... and all, so that each of these errors counts in proportion to itself. There an
-    error of a thousandth of the variance counts as none. If samples have gaps, the encoder does
-    not see the values that the sample before lacks, as in training, and categories have their
-    cross-entropy.
+    1, 2, 4, ..., so that each of these errors counts in proportion to itself. There an error of a
+    hundredth of the variance counts as none. If samples have gaps, the encoder does not see the
+    values that the sample before lacks, as in training, and categories have their cross-entropy.
     """
     model = objective.model
     if objective.prefix_weight < 1 and (model.gaps is not None or model.categories is not None):
@@ -280,8 +279,8 @@ def held_out_error(objective: NestedDenoising, samples: Tensor) -> float:
     if objective.prefix_weight < 1:
         return float(squared_errors(model, samples, samples[0])[0].mean())
     latent = model.bridge.latent
-    lengths = [2**i for i in range(latent.bit_length()) if 2**i < latent]
+    lengths = [2**i for i in range(latent.bit_length()) if 2**i < latent] or [latent]
     samples = samples.to(model.shift)
-    errors = objective.eval().prefix_errors(samples, [*lengths, latent])
+    errors = objective.eval().prefix_errors(samples, lengths)
     objective.train()
     return float((errors + EXACT * model.scaled(samples).square().mean()).log().mean().exp())
