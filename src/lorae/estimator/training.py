@@ -47,8 +47,9 @@ EXACT = 0.01
 """Share of the variance below which samples count as reproduced by a model of many codes."""
 LATE = 0.5
 """Share of the steps after which the best model is one that could be trained for longer."""
-GAP = 1.5
+GAP = 1.2
 """Ratio of the errors of held-out and of training samples above which it could not."""
+_SMALL = 0.001  # share of the variance that is added to both errors: less is no overfitting
 UNFOLD = 0.25
 """Steps in which coordinates of Isomap are learned, as a share of those of training."""
 _MAX_HELD_OUT = 1000
@@ -202,7 +203,7 @@ def _search(
     return Trained(
         objective=objective.eval(),
         best_step=best_step,
-        unsaturated=best_step >= LATE * steps and errors[best_step] < GAP * own,
+        unsaturated=best_step >= LATE * steps and errors[best_step] + _SMALL < GAP * (own + _SMALL),
         errors=errors,
         held_out_errors=held_out_errors,
         fill_weight=fit_weights(objective.model, held_out),
