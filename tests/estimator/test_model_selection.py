@@ -56,6 +56,15 @@ def test_a_difference_within_its_standard_error_does_not_count():
     assert curve([0.5, 0.2, 0.1], [0.6, 0.33, 0.3], spread=1.0).select() == 2
 
 
+@pytest.mark.parametrize(
+    ("error", "spread", "count"), [(0.00205, 0.0, 3), (0.00205, 0.001, 2), (0.0041, 1.0, 3)]
+)
+def test_an_error_may_exceed_the_tolerance_by_its_standard_error(error, spread, count):
+    found = curve([0.5, error, 0.001], [])
+    found.errors[1] += spread * torch.linspace(-1, 1, 100, dtype=torch.float64)
+    assert found.select() == count
+
+
 def test_a_share_and_the_interval():
     found = curve([0.5, 0.2, 0.1, 0.05], [0.6, 0.3, 0.31, 0.33])
     assert [found.share(s) for s in (0.5, 0.8, 0.9, 0.99)] == [1, 2, 3, 4]

@@ -21,11 +21,11 @@ from each other.
 The number of components is the smallest k with at most one torn pair in 5,000 and
 
 .. math::
-    e_k \le 0.002 \quad \text{or} \quad
+    e_k \le 0.002 + \min(\mathrm{se}, 0.002) \quad \text{or} \quad
     p_k \le p_* + \max(\mathrm{se}, 0.002, 0.05 \min(p_*, 1 - p_*)),
 
 where the star is the k of the smallest prediction error, and se the standard error of the mean of
-:math:`p_k - p_*` over held-out samples. Prediction is used for samples of 8 or more values, and for
+:math:`e_k`, or of :math:`p_k - p_*`, over held-out samples. Prediction is used for samples of 8 or more values, and for
 k up to half of their number: fewer values say too little about each other.
 
 Reference:
@@ -134,7 +134,8 @@ class Curve:
             part if rows is None else part[..., rows] for part in parts
         )
         total = deviations.mean()
-        enough = errors.mean(1) <= TOLERANCE * total
+        most = TOLERANCE * total
+        enough = errors.mean(1) <= most + _standard_error(errors).clamp(max=float(most))
         if len(predictions):
             predicts = _predicts_as_well(torch.cat([deviations[None], predictions]))
             if predicts[0]:
@@ -179,9 +180,12 @@ def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
     total, least = float(errors[0].mean()), float(best.mean())
     allowed = max(TOLERANCE * total, RELATIVE * min(least, total - least))
     more = errors - best
-    standard_error = more.std(1) / more.shape[1] ** 0.5
-    accepted: Tensor = more.mean(1) <= standard_error.clamp(min=allowed)
+    accepted: Tensor = more.mean(1) <= _standard_error(more).clamp(min=allowed)
     return accepted
+
+
+def _standard_error(errors: Float[Tensor, "q n"]) -> Float[Tensor, " q"]:
+    return errors.std(1, correction=0) / errors.shape[1] ** 0.5
 
 
 def levels(largest: int) -> tuple[int, ...]:
