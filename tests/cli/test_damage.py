@@ -13,7 +13,7 @@ import random
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -56,19 +56,19 @@ READERS: dict[str, tuple[tuple[str, ...], ...]] = {
 STRANGE: tuple[Any, ...] = (None, [], {}, [1], "", "5", -5, 2.5, 10**9, float("nan"), True)
 
 
-def flip(content: bytes, chance: random.Random, _: Path) -> bytes:
+def flip(content, chance, _):
     """Flip a bit."""
     at = chance.randrange(len(content))
     return content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
 
 
-def cut(content: bytes, chance: random.Random, _: Path) -> bytes:
+def cut(content, chance, _):
     """Cut the end off, often between two lines."""
     ends = [match.end() for match in re.finditer(rb"\n", content)] if len(content) < 10**5 else []
     return content[: chance.choice([chance.randrange(len(content)), *ends[:-1]])]
 
 
-def drop(content: bytes, chance: random.Random, _: Path) -> bytes:
+def drop(content, chance, _):
     """Leave out a part in the middle: some lines, or some bytes."""
     lines = content.splitlines(keepends=True)
     if len(content) < 10**5 and len(lines) > 1 and chance.random() < 0.5:
@@ -78,20 +78,20 @@ def drop(content: bytes, chance: random.Random, _: Path) -> bytes:
     return content[:a] + content[b + 1 :]
 
 
-def double(content: bytes, chance: random.Random, _: Path) -> bytes:
+def double(content, chance, _):
     """Repeat a line."""
     lines = content.splitlines(keepends=True)
     at = chance.randrange(len(lines))
     return b"".join([*lines[: at + 1], *lines[at:]])
 
 
-def swap(_: bytes, chance: random.Random, file: Path) -> bytes:
+def swap(_, chance, file):
     """Put the file of another run there."""
     other = Path("others", file)
     return other.read_bytes() if other.is_file() else b""
 
 
-def reseal(content: bytes, chance: random.Random, file: Path) -> bytes:
+def reseal(content, chance, file):
     """Change or delete a value somewhere, and compute the checksum again."""
     if file.suffix == ".json":
         record = json.loads(content)
@@ -108,11 +108,11 @@ def reseal(content: bytes, chance: random.Random, file: Path) -> bytes:
     return text.encode()
 
 
-def resealed(value: Any, previous: str = "") -> Any:
+def resealed(value, previous=""):
     return seal(value, previous) if isinstance(value, dict) else value
 
 
-def edit(content: bytes, chance: random.Random, file: Path) -> bytes:
+def edit(content, chance, file):
     """Change or delete a value somewhere, or write something of another type."""
     if file.suffix == ".safetensors":
         return content[:8] + flip(content[8:600], chance, file) + content[600:]
@@ -123,7 +123,7 @@ def edit(content: bytes, chance: random.Random, file: Path) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def strange(value: Any, chance: random.Random) -> Any:
+def strange(value, chance):
     """Return JSON with something of a wrong type or value in a random place."""
     if isinstance(value, dict | list) and value and chance.random() < 0.85:
         keys = list(value) if isinstance(value, dict) else list(range(len(value)))
@@ -141,7 +141,7 @@ KINDS = (flip, flip, cut, drop, double, swap, edit, edit)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Iterator[Path]:
+def folder(tmp_path_factory):
     """Folder of the runs of `READERS` and, in `others`, of runs with another seed."""
     folder = tmp_path_factory.mktemp("damage")
     with contextlib.chdir(folder):
@@ -154,7 +154,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
         yield folder
 
 
-def make_runs(seed: int = 1) -> None:
+def make_runs(seed=1):
     """Train a run to its end and evaluate it, stop others, and train a small sweep."""
     train(replace(SMALL, seed=seed), "done", show=False)
     statuses = [call(*EVALUATE, "--seed", str(seed))[0]]
@@ -176,7 +176,7 @@ def make_runs(seed: int = 1) -> None:
                 train(replace(one, seed=seed), name, show=False)
 
 
-def call(*arguments: str) -> tuple[int | BaseException, str, str]:
+def call(*arguments):
     """Run a command, and return its status, or what it raised, its output and its errors."""
     out, err = io.StringIO(), io.StringIO()
     status: int | BaseException
@@ -191,7 +191,7 @@ def call(*arguments: str) -> tuple[int | BaseException, str, str]:
 
 
 @contextlib.contextmanager
-def copied(*names: str) -> Iterator[None]:
+def copied(*names):
     """Work in a folder with copies of some runs."""
     here = Path.cwd()
     work = here / "work"
@@ -203,7 +203,7 @@ def copied(*names: str) -> Iterator[None]:
         yield
 
 
-def result(arguments: tuple[str, ...], change: Callable[[], object] = lambda: None) -> Any:
+def result(arguments, change=lambda: None):
     """Return what a command prints and writes after a change: status, result and errors."""
     with copied(next(name for name in arguments if name in ("done", *STOPPED, "sweep"))):
         change()
@@ -225,7 +225,7 @@ def result(arguments: tuple[str, ...], change: Callable[[], object] = lambda: No
 whole = cache(result)
 
 
-def judge(arguments: tuple[str, ...], change: Callable[[], object]) -> tuple[str, Any]:
+def judge(arguments, change):
     """Return whether a command did right after a change: "same", "refused", or what is wrong."""
     expected = whole(arguments)
     assert expected[0] == 0, expected
@@ -239,7 +239,7 @@ def judge(arguments: tuple[str, ...], change: Callable[[], object]) -> tuple[str
     return ("silently wrong" if status == 0 else "unclear"), err
 
 
-def campaign(count: int, kinds=KINDS, files=tuple(READERS), seed=0) -> tuple[Counter, list[str]]:
+def campaign(count, kinds=KINDS, files=tuple(READERS), seed=0):
     """Damage files at random; return how often each outcome occurred, and what was wrong."""
     chance, counts, wrong = random.Random(seed), Counter[str](), []
     here = Path.cwd()
@@ -307,7 +307,7 @@ CHECKPOINTS: dict[str, Callable[[dict, dict], object]] = {
 }
 
 
-def weight_of(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+def weight_of(tensors):
     return next(one for name, one in tensors.items() if name.endswith("encoder.0.weight"))
 
 
@@ -327,7 +327,7 @@ class Killed(BaseException):
     """The process is killed."""
 
 
-def kill_at(patch: pytest.MonkeyPatch, number: int) -> list[str]:
+def kill_at(patch, number):
     """Kill this process, so to speak, before its n-th change of the disk; none follows."""
     changes: list[str] = []
 
@@ -401,5 +401,5 @@ def test_after_a_kill_before_any_change_of_the_disk_resuming_or_starting_again_e
     assert all(one == results[number] for one in results.values())
 
 
-def timeless_lines(path: Path) -> list[dict[str, Any]]:
+def timeless_lines(path):
     return [line | {"seconds": 0} for line in Run(path.parent).metrics()]

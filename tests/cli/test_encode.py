@@ -15,7 +15,7 @@ from lorae.training.run_folder import Run
 pytest_plugins = ["commands"]
 
 
-def new_rows() -> pd.DataFrame:
+def new_rows():
     values = np.random.default_rng(5).normal(size=(7, 3))
     frame = pd.DataFrame(values, columns=["c", "a", "b"])
     return frame.assign(kind=list("xyxyxyx"))[["kind", "c", "a", "b"]]

@@ -4,7 +4,6 @@ import json
 import re
 import warnings
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -62,7 +61,7 @@ def test_classify_prints_accuracies(lorae, finished):
 
 
 @pytest.fixture
-def weights(tmp_path_factory) -> Path:
+def weights(tmp_path_factory):
     """A stand-in for Inception: averages over parts of the image."""
     path = tmp_path_factory.mktemp("weights") / "w.pt"
     pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(3), torch.nn.Flatten())

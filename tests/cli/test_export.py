@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("cached_data")
 
 
 @pytest.fixture
-def exact(lorae) -> Path:
+def exact(lorae):
     """A run of rank 2 of 6."""
     lorae(
         "train",
@@ -115,7 +115,7 @@ def test_export_to_torch(lorae, finished):
     torch.testing.assert_close(encode(x), Run(finished).model().encode(x), rtol=1e-4, atol=1e-5)
 
 
-def card_of(folder: Path) -> tuple[dict, str]:
+def card_of(folder):
     """Return the header of a model card, by the hub's own parser, and its text."""
     from huggingface_hub import ModelCard
 

@@ -36,7 +36,7 @@ print(json.dumps([before, faults()]))
 """
 
 
-def page_faults(**environment: str) -> tuple[int, int]:
+def page_faults(**environment):
     """Return the page faults of a large allocation before the call and after it."""
     own = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}

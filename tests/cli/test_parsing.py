@@ -28,7 +28,7 @@ class Example:
     given: tyro.conf.Suppress[frozenset[str]] = frozenset()
     """What was written out."""
 
-    def __call__(self) -> None:
+    def __call__(self):
         """Do nothing."""
 
 

@@ -19,7 +19,7 @@ pytest_plugins = ["commands"]
 SMALL = ("path", "--data", "digits", "--ranks", 4, "--steps", 20, "--width", 0.1, "--out", "kept")
 
 
-def table() -> np.ndarray:
+def table():
     """Return three dimensions in eight, a flat and a bent part of them."""
     generator = np.random.default_rng(0)
     t = generator.normal(size=(400, 3)) @ generator.normal(size=(3, 8))
@@ -71,7 +71,7 @@ def test_refusals(arguments, message, lorae):
     assert_refused(lorae("path", *arguments), message)
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def files(folder):
     """Models and figures of a path, without times."""
     found = {}
     for path in sorted(folder.rglob("rank-*")):

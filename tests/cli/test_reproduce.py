@@ -103,7 +103,7 @@ def test_options_that_were_added_leave_the_keys_of_stored_cells():
         assert portable_options(Options(**one)) == one
 
 
-def without_clock(text: str) -> dict:
+def without_clock(text):
     return {k: v for k, v in json.loads(text).items() if k != "seconds"}
 
 

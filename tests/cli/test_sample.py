@@ -134,7 +134,7 @@ def test_interpolate_refuses_models_without_encoder(lorae):
 KINDS = ("ash", "elm", "oak")
 
 
-def mixed_table(path: Path, *, gaps: bool) -> None:
+def mixed_table(path, *, gaps):
     """Write a table whose columns of numbers, text and booleans follow one hidden kind."""
     lines = ["height,kind,rings,old"]
     for k in range(120):

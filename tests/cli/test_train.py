@@ -154,7 +154,8 @@ def test_a_table_with_missing_values_is_refused(lorae):
     table = np.random.default_rng(0).normal(size=(50, 3))
     table[7, 1] = np.nan
     np.save("t.npy", table)
-    assert_refused(lorae("train", "--data", "t.npy", "--out", "new"), "NaN")
+    refused = lorae("train", "--data", "t.npy", "--out", "new")
+    assert_refused(refused, r"column_2 \(1, first in row 8\); keep missing values .--missing keep")
     assert not Path("new").exists()
 
 

@@ -2,7 +2,6 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +11,14 @@ from lorae.errors import InputError
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
     monkeypatch.setenv("LORAE_DATA", str(folder))
     return folder
 
 
-def test_full_disk_is_one_sentence_and_leaves_nothing(own_cache: Path) -> None:
-    def write(folder: Path) -> None:
+def test_full_disk_is_one_sentence_and_leaves_nothing(own_cache):
+    def write(folder):
         (folder / "half.npy").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -28,8 +27,8 @@ def test_full_disk_is_one_sentence_and_leaves_nothing(own_cache: Path) -> None:
     assert list(own_cache.iterdir()) == []
 
 
-def test_interrupted_entry_leaves_nothing(own_cache: Path) -> None:
-    def write(folder: Path) -> None:
+def test_interrupted_entry_leaves_nothing(own_cache):
+    def write(folder):
         np.save(folder / "train.npy", np.zeros(3))
         raise KeyboardInterrupt
 
@@ -39,9 +38,7 @@ def test_interrupted_entry_leaves_nothing(own_cache: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "unsummed"])
-def test_damaged_entries_are_absent(
-    own_cache: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_entries_are_absent(own_cache, damage, caplog):
     entry = own_cache / "entry"
     arrays = cache.create_entry(entry, lambda at: np.save(at / "train.npy", np.arange(100)))
     assert isinstance(arrays["train"], np.memmap)
@@ -62,10 +59,10 @@ def test_damaged_entries_are_absent(
     assert np.array_equal(again["train"], np.arange(100))
 
 
-def test_one_of_several_threads_creates_an_entry(own_cache: Path) -> None:
+def test_one_of_several_threads_creates_an_entry(own_cache):
     created = []
 
-    def write(folder: Path) -> None:
+    def write(folder):
         created.append(folder)
         time.sleep(0.2)
         np.save(folder / "train.npy", np.arange(9))

@@ -10,12 +10,12 @@ import pytest
 from lorae.data.datasets import load
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
+def chunk(kind, content):
     checksum = struct.pack(">I", zlib.crc32(kind + content))
     return struct.pack(">I", len(content)) + kind + content + checksum
 
 
-def png(values: np.ndarray) -> bytes:
+def png(values):
     """Return values H x W x C as PNG, with rows of filter 2 (up) after the first."""
     height, width, channels = values.shape
     header = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
@@ -26,7 +26,7 @@ def png(values: np.ndarray) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts + chunk(b"IEND", b"")
 
 
-def tiff(values: np.ndarray, order: str, *, deflated: bool) -> bytes:
+def tiff(values, order, *, deflated):
     """Return values H x W x 3 as a TIFF file of one strip."""
     height, width, channels = values.shape
     content = values.astype(f"{order}u2").tobytes()

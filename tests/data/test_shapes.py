@@ -16,7 +16,7 @@ ROWS = {  # pixels in each row of cv2.circle(image, centre, radius, colour, -1),
 }
 
 
-def test_the_factors_are_uniform_and_independent() -> None:
+def test_the_factors_are_uniform_and_independent():
     _, factors = shapes.generate(20_000, seed=3)
     for k, (low, high) in enumerate(zip(shapes.LOW, shapes.HIGH, strict=True)):
         found, counts = np.unique(factors[:, k], return_counts=True)
@@ -29,7 +29,7 @@ def test_the_factors_are_uniform_and_independent() -> None:
 
 
 @pytest.mark.parametrize("radius", ROWS)
-def test_circles_have_the_pixels_of_opencv(radius: int) -> None:
+def test_circles_have_the_pixels_of_opencv(radius):
     image = shapes.render(np.array([[0, 15, 20, radius, 1, 1, 1]]))[0, 0]
     rows = ROWS[radius]
     expected = np.zeros((32, 32), bool)
@@ -39,20 +39,20 @@ def test_circles_have_the_pixels_of_opencv(radius: int) -> None:
 
 
 @pytest.mark.parametrize(("x", "y", "size"), [(8, 9, 3), (12, 24, 7), (24, 24, 8)])
-def test_squares_begin_at_their_upper_left_corner(x: int, y: int, size: int) -> None:
+def test_squares_begin_at_their_upper_left_corner(x, y, size):
     image = shapes.render(np.array([[1, x, y, size, 1, 1, 1]]))[0, 0]
     expected = np.zeros((32, 32), bool)
     expected[y : y + size + 1, x : x + size + 1] = True  # cut off at the border, as by OpenCV
     assert np.array_equal(image > 0, expected)
 
 
-def test_a_shape_has_one_colour() -> None:
+def test_a_shape_has_one_colour():
     images, factors = shapes.generate(200, seed=1)
     assert np.abs(images.max(axis=(2, 3)) / 255 - factors[:, 4:]).max() <= 0.5 / 255 + 1e-9
     assert all(len(np.unique(channel)) <= 2 for image in images for channel in image)
 
 
-def test_shapes_are_seeded_and_longer_draws_continue_shorter_ones() -> None:
+def test_shapes_are_seeded_and_longer_draws_continue_shorter_ones():
     few, _ = shapes.generate(10, seed=5)
     many, _ = shapes.generate(5_000, seed=5)
     other, _ = shapes.generate(10, seed=6)

@@ -24,16 +24,16 @@ GERMAN = [row.replace(",", ";").replace(".", ",") for row in ROWS]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LORAE_DATA", str(tmp_path / "cache"))
 
 
-def write(path: Path, lines: list[str], encoding: str = "utf-8") -> Path:
+def write(path, lines, encoding="utf-8"):
     path.write_bytes(("\n".join(lines) + "\n").encode(encoding))
     return path
 
 
-def values(loaded: data.Data) -> np.ndarray:
+def values(loaded):
     """Return all rows in the order of the file."""
     n = len(loaded.train) + len(loaded.test)
     train, test = split_rows(n, 0.1, 0)
@@ -42,7 +42,7 @@ def values(loaded: data.Data) -> np.ndarray:
     return rows
 
 
-def numbered(rows: list[str], separator: str = ",", start: int = 0) -> list[str]:
+def numbered(rows, separator=",", start=0):
     return [f"{k}{separator}{row}" for k, row in enumerate(rows, start)]
 
 
@@ -68,6 +68,9 @@ TABLES = {  # lines, encoding, columns, and part of a note
     "decimal comma": (["a;b;c", *GERMAN], "utf-8", ABC, "separator semicolon, decimal sign ,"),
     "sep line": (["sep=;", "a;b;c", *GERMAN], "utf-8", ABC, "semicolon"),
     "tabs": (["a\tb\tc", *(row.replace(";", "\t") for row in GERMAN)], "utf-8", ABC, "tab"),
+    "bars": (["a|b|c", *(row.replace(",", "|") for row in ROWS)], "utf-8", ABC, "separator bar"),
+    "spaces": (["a , b , c", *(row.replace(",", " , ") for row in ROWS)], "utf-8", ABC, "comma"),
+    "no header": (ROWS, "utf-8", ("column_1", "column_2", "column_3"), "header: none"),
     "commas in names": (['"a, cm";"b, kg";"c"', *(r.replace(",", ";") for r in ROWS)],
                         "utf-8", ("a, cm", "b, kg", "c"), "semicolon"),
     "comment": (["# made by a tool", "a,b,c", *ROWS], "utf-8", ABC, "header: line 2"),
@@ -80,7 +83,7 @@ TABLES = {  # lines, encoding, columns, and part of a note
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_tables_as_they_are(kind: str, tmp_path: Path) -> None:
+def test_tables_as_they_are(kind, tmp_path):
     lines, encoding, columns, note = TABLES[kind]
     loaded = data.load(write(tmp_path / "t.csv", lines, encoding))
     assert loaded.columns == columns
@@ -88,7 +91,7 @@ def test_tables_as_they_are(kind: str, tmp_path: Path) -> None:
     assert any(note in one for one in loaded.notes), loaded.notes
 
 
-def test_thousands_are_grouped_by_the_other_sign(tmp_path: Path) -> None:
+def test_thousands_are_grouped_by_the_other_sign(tmp_path):
     rows = [f'"{k:,}.5",{k}' for k in range(1000, 4000, 100)]
     english = data.load(write(tmp_path / "e.csv", ["a,b", *rows]), columns=["a"])
     swapped = [r.replace('"', "").split(",") for r in rows]
@@ -98,7 +101,7 @@ def test_thousands_are_grouped_by_the_other_sign(tmp_path: Path) -> None:
     assert english.train.min() >= 1000
 
 
-def test_options_override_every_guess(tmp_path: Path) -> None:
+def test_options_override_every_guess(tmp_path):
     path = write(tmp_path / "t.csv", ["0,1,2", *ROWS])
     assert len(values(data.load(path, header=False))) == 61
     path = write(tmp_path / "i.csv", ["id,a,b,c", *numbered(ROWS, start=7)])
@@ -117,7 +120,7 @@ def test_options_override_every_guess(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1e6, 1.7e9])
-def test_the_distance_from_zero_does_not_matter(offset: float, tmp_path: Path, lorae) -> None:
+def test_the_distance_from_zero_does_not_matter(offset, tmp_path, lorae):
     rows = [f"{offset + k},{row}" for k, row in enumerate(ROWS)]
     write(tmp_path / "epoch.csv", ["t,a,b,c", *rows])
     loaded = data.load("epoch.csv")
@@ -134,7 +137,7 @@ def test_the_distance_from_zero_does_not_matter(offset: float, tmp_path: Path, l
     assert "may be an identifier" in run["data"]["notes"][-1]
 
 
-def test_missing_values_of_stata_are_located(tmp_path: Path, lorae) -> None:
+def test_missing_values_of_stata_are_located(tmp_path, lorae):
     write(tmp_path / "t.csv", ["a,b,c", *ROWS[:5], ".,1,2", *ROWS[5:]])
     refused = lorae("train", "--data", "t.csv", "--out", "new")
     assert_refused(refused, r"columns a \(1, first in row 6, line 7\); keep missing")
@@ -159,14 +162,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_refusals_name_file_row_and_column(case: str, tmp_path: Path, lorae) -> None:
+def test_refusals_name_file_row_and_column(case, tmp_path, lorae):
     lines, options, message = BAD[case]
     write(tmp_path / "t.csv", lines)
     assert_refused(lorae("train", "--data", "t.csv", "--out", "new", *options), message)
     assert not Path("new").exists()
 
 
-def test_the_command_line_takes_all_options(tmp_path: Path, lorae) -> None:
+def test_the_command_line_takes_all_options(tmp_path, lorae):
     lines = ["x;id;größe;label", *(f"{k};{row.replace(',', ';')}" for k, row in enumerate(ROWS))]
     write(tmp_path / "t.csv", lines, "latin-1")
     words = ["--header", "yes", "--separator", ";", "--decimal", ".", "--encoding", "latin-1",
@@ -184,7 +187,7 @@ def test_the_command_line_takes_all_options(tmp_path: Path, lorae) -> None:
 # arrays of images
 
 
-def test_ranges_are_those_of_types(tmp_path: Path) -> None:
+def test_ranges_are_those_of_types(tmp_path):
     u = np.random.default_rng(0).integers(30, 200, (16, 8, 8, 3), dtype=np.uint8)
     forms = {"u1": u, "f2": u.astype("f2"), "u2": u * np.uint16(257), "unit": u / 255,
              "big": u.astype(">f4"), "long": u.astype(np.longdouble)}  # fmt: skip
@@ -196,7 +199,7 @@ def test_ranges_are_those_of_types(tmp_path: Path) -> None:
         assert "value range 0 to" in loaded.notes[-1]
 
 
-def test_dark_ranges_are_pointed_at_and_set(tmp_path: Path) -> None:
+def test_dark_ranges_are_pointed_at_and_set(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2, (20, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "a.npy", bits)
     assert "give --value-range 0 1" in data.load(tmp_path / "a.npy").notes[-1]

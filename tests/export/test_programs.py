@@ -34,17 +34,17 @@ QUICK = ("mlp-low-rank", "conv-data-space")
 ONNX = ("mlp-truncated", "conv-data-space", "shapes-none", "conv-low-rank", "conv-none")
 
 
-def name(architecture: Architecture) -> str:
+def name(architecture):
     return f"{architecture.network}-{architecture.bridge}"
 
 
-def marked(architecture: Architecture, *, slow: bool):
+def marked(architecture, *, slow):
     return pytest.param(
         architecture, id=name(architecture), marks=[pytest.mark.slow] if slow else []
     )
 
 
-def trained(architecture: Architecture) -> lorae.Autoencoder:
+def trained(architecture):
     """Return a model with units and running statistics of their own, in evaluation mode."""
     shape = architecture.shape
     model = build(architecture, shift=torch.randn(shape), scale=torch.rand(shape) + 0.5)
@@ -54,7 +54,7 @@ def trained(architecture: Architecture) -> lorae.Autoencoder:
 
 
 @torch.no_grad()
-def assert_equal(model: lorae.Autoencoder, encode, decode) -> None:
+def assert_equal(model, encode, decode):
     """Check programs, as functions of arrays, for batches other than those that were traced."""
     for count in (1, 2, 33):
         x = torch.randn(count, *model.architecture.shape)
@@ -95,12 +95,12 @@ def test_a_torch_program_is_the_model(architecture, tmp_path):
         assert not [part for part in parts(file) if is_pickle(part)]
 
 
-def parts(file) -> list[bytes]:
+def parts(file):
     with zipfile.ZipFile(file) as archive:
         return [archive.read(part) for part in archive.namelist()]
 
 
-def is_pickle(content: bytes) -> bool:
+def is_pickle(content):
     """Return whether content is a pickle, or an archive of torch.save, which has one inside."""
     whole = content.startswith(tuple(b"\x80%c" % n for n in range(2, 6))) and content[-1:] == b"."
     return whole or content.startswith(b"PK\3\4")

@@ -19,7 +19,7 @@ from lorae.report.browser_decoder import Unsupported, pack, round_to_half, simpl
         ("residual", (7,)),
     ],
 )
-def test_simplified_decoder_is_the_same_function(name: str, shape: tuple[int, ...]) -> None:
+def test_simplified_decoder_is_the_same_function(name, shape):
     torch.manual_seed(0)
     decoder = networks.build(name, shape, 5, 0.125, None)[1].eval()
     B, mean, u = torch.randn(5, 3), torch.randn(5), torch.randn(4, 3)
@@ -31,13 +31,13 @@ def test_simplified_decoder_is_the_same_function(name: str, shape: tuple[int, ..
     assert parameters <= packing.weights <= parameters + 100  # a bias of 0 may be added
 
 
-def test_the_map_of_the_codes_becomes_part_of_a_linear_layer() -> None:
+def test_the_map_of_the_codes_becomes_part_of_a_linear_layer():
     layers = simplify(nn.Sequential(nn.Linear(5, 4), nn.ReLU()), torch.randn(5, 2), torch.randn(5))
     assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU]
     assert layers[0].in_features == 2
 
 
-def test_spectral_norms_are_computed() -> None:
+def test_spectral_norms_are_computed():
     torch.manual_seed(0)
     decoder = networks.build("conv", (1, 8, 8), 3, 0.125)[1]
     decoder = add_spectral_norm(decoder, torch.zeros(1, 3)).eval()
@@ -63,13 +63,13 @@ class Own(nn.Sequential):
         ((nn.Linear(2, 3000), nn.Linear(3000, 3000)), "million weights"),
     ],
 )
-def test_what_a_browser_cannot_run(layers: tuple[nn.Module, ...], reason: str) -> None:
+def test_what_a_browser_cannot_run(layers, reason):
     layers = (layers[0], nn.ReLU(), *layers[1:])
     with pytest.raises(Unsupported, match=reason):
         pack(simplify(nn.Sequential(*layers), torch.eye(2), torch.zeros(2)))
 
 
-def test_weights_are_rounded_in_a_copy() -> None:
+def test_weights_are_rounded_in_a_copy():
     layers = nn.Sequential(nn.Linear(3, 2))
     before = layers[0].weight.clone()
     rounded = round_to_half(layers)

@@ -28,17 +28,17 @@ IMAGES = RNG.integers(0, 256, (40, 8, 9), dtype=np.uint8)
 
 
 @pytest.fixture(scope="module")
-def chosen() -> LowRankAutoencoder:
+def chosen():
     reducer = LowRankAutoencoder(n_components="auto", steps=30, random_state=0)
     return reducer.fit(FRAME)
 
 
 @pytest.fixture(scope="module")
-def of_images() -> LowRankAutoencoder:
+def of_images():
     return LowRankAutoencoder(n_components=3, steps=5, random_state=0).fit(IMAGES)
 
 
-def texts(svg: bytes) -> str:
+def texts(svg):
     return " ".join(re.findall(r">([^<>]+)</text>", svg.decode()))
 
 
@@ -122,7 +122,7 @@ def test_report_of_images_shows_the_worst(of_images, tmp_path):
     assert 'id="path"' not in page
 
 
-def explored(path: Path) -> dict:
+def explored(path):
     found = re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)
     return json.loads(found[1])
 

@@ -10,7 +10,7 @@ from PIL import Image
 from lorae.report.image_grids import encode_png, image_grid
 
 
-def decode(png: bytes) -> np.ndarray:
+def decode(png):
     return np.asarray(Image.open(io.BytesIO(png)))
 
 

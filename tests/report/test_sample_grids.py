@@ -9,20 +9,19 @@ import torch
 from PIL import Image
 
 from lorae import data
-from lorae.data.datasets import Data
 from lorae.report.sample_grids import colour_planes, draw_curves, sample_grid
 
 
-def pixels(content: bytes) -> np.ndarray:
+def pixels(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
 
 
 @pytest.fixture(scope="module")
-def digits() -> Data:
+def digits():
     return data.load("digits", count=50)
 
 
-def field(digits: Data, samples: torch.Tensor) -> Data:
+def field(digits, samples):
     """Return a set of other samples without values of black and white."""
     return replace(digits, train=samples, value_range=None)
 

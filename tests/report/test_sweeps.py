@@ -15,7 +15,7 @@ pytest_plugins = ["commands"]
 
 
 @pytest.fixture
-def sweep(lorae) -> Path:
+def sweep(lorae):
     frame = pd.DataFrame(torch.randn(60, 4).numpy(), columns=list("abcd"))
     frame.to_csv("wine.csv", index=False)
     status, _, err = lorae(

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -170,7 +169,7 @@ def test_processes_share_an_evaluation(tmp_path):
     ],
     ids=["torchrun", "devices"],
 )
-def test_two_processes_started_by_torchrun_or_by_devices(launch: list[str], tmp_path: Path):
+def test_two_processes_started_by_torchrun_or_by_devices(launch, tmp_path):
     one = train(STEPS, tmp_path / "one", show=False)
     devices = [] if "--standalone" in launch else ["--devices", "2"]
     subprocess.run(

@@ -101,7 +101,7 @@ while True:
 """
 
 
-def assert_whole(content: bytes) -> None:
+def assert_whole(content):
     assert len(content) == 200_000 + 1000 * content[0]
     assert content == content[:1] * len(content)
 
@@ -122,23 +122,3 @@ def test_a_reader_sees_whole_files_when_the_writer_is_killed(tmp_path):
         assert process.wait() == -signal.SIGKILL
         assert_whole(path.read_bytes())
     assert len(contents) > 5
-
-
-@needs_fork
-def test_a_full_disk_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a"
-    write_atomic(path, b"old")
-    code = """
-import errno
-from pathlib import Path
-from lorae.utils.files import write_atomic
-try:
-    write_atomic(Path("a"), bytes(5000))
-except OSError as error:
-    print(errno.errorcode[error.errno])
-"""
-    process = start(folder=tmp_path, code=code, limit=4000)
-    assert process.wait() == 0, process.err
-    assert process.out == "EFBIG\n"
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]

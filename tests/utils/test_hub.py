@@ -14,7 +14,7 @@ pytest_plugins = ["fake_hub"]
 
 
 @pytest.fixture
-def model() -> lorae.Autoencoder:
+def model():
     return lorae.build(lorae.Architecture("mlp", (6,), 3, "low-rank", width=0.1)).eval()
 
 

@@ -27,7 +27,7 @@ PLOTS = {
 }
 
 
-def texts(svg: bytes) -> list[str]:
+def texts(svg):
     return [element.text for element in ET.fromstring(svg).iter() if element.tag.endswith("}text")]
 
 
@@ -66,7 +66,7 @@ def test_styles_differ_in_colour_then_in_dashes():
 
 
 def test_a_log_axis_leaves_out_what_it_cannot_show():
-    def points(log: str) -> int:
+    def points(log):
         curve = Curve("a", [1, 2, 3], [1.0, 0.0, 0.5])
         svg = plot_curves([curve], LABELS, log=log, markers=True).decode()
         return svg.count(f"fill: {COLOURS[0]}")

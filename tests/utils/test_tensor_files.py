@@ -1,8 +1,5 @@
 """Tensors are loaded unchanged, and a damaged file is never read."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,7 +15,7 @@ INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch
 SHAPES = ((), (0,), (1,), (5,), (2, 3), (3, 0, 2), (2, 3, 4, 5))
 
 
-def filled(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+def filled(shape, dtype):
     return (torch.randn(shape) * 100).to(dtype)
 
 
@@ -33,7 +30,7 @@ LAYOUTS = {
 }
 
 
-def assert_round_trip(path: Path, tensors: dict[str, torch.Tensor], about: object) -> None:
+def assert_round_trip(path, tensors, about):
     save_tensors(path, tensors, about)
     found, found_about = load_tensors(path)
     assert found_about == about
@@ -43,15 +40,10 @@ def assert_round_trip(path: Path, tensors: dict[str, torch.Tensor], about: objec
         torch.testing.assert_close(found[name], tensor.detach(), rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("dtype", FLOATS + INTEGERS, ids=str)
-def test_tensors_are_loaded_unchanged(shape, dtype, tmp_path):
-    assert_round_trip(tmp_path / "a", {"x": filled(shape, dtype)}, {"step": 3})
-
-
-def test_tensors_of_any_layout_are_loaded_unchanged(tmp_path):
-    assert_round_trip(tmp_path / "a", LAYOUTS, None)
-    assert_round_trip(tmp_path / "empty", {}, [])
+def test_tensors_are_loaded_unchanged(tmp_path):
+    kinds = {str((x, y)): filled(x, y) for x in SHAPES for y in FLOATS + INTEGERS}
+    for tensors, about in ((kinds, {"step": 3}), (LAYOUTS, None), ({}, [])):
+        assert_round_trip(tmp_path / "a", tensors, about)
 
 
 @settings(max_examples=20)
@@ -82,7 +74,7 @@ def test_the_same_content_makes_the_same_bytes(tmp_path):
 
 
 @pytest.fixture
-def saved(tmp_path) -> Path:
+def saved(tmp_path):
     path = tmp_path / "saved.safetensors"
     save_tensors(path, {"x": torch.randn(7), "n": torch.tensor([3, 4])}, {"step": 12})
     return path
@@ -127,13 +119,6 @@ def test_a_file_of_a_newer_version_is_refused(saved, monkeypatch):
     with pytest.raises(InputError, match=pattern) as error:
         load_tensors(saved)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"PK\3\4", b"{}" * 50, os.urandom(500)])
-def test_a_file_of_another_kind_is_refused(content, tmp_path):
-    (tmp_path / "a").write_bytes(content)
-    with pytest.raises(InputError, match="cut short or not a safetensors file"):
-        load_tensors(tmp_path / "a")
 
 
 @pytest.mark.parametrize(

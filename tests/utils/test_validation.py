@@ -8,24 +8,20 @@ from lorae.errors import InputError
 from lorae.utils.validation import check_range
 
 
-@pytest.mark.parametrize("value", [None, 0, 0.5, 1])
-def test_values_within_the_bounds_pass(value):
-    check_range("ema", value, 0, 1)
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.1, math.inf, -math.inf, math.nan])
-def test_values_outside_the_bounds_are_refused(value):
-    with pytest.raises(InputError, match="ema must be finite, at least 0 and at most 1, got"):
-        check_range("ema", value, 0, 1)
-
-
-@pytest.mark.parametrize(("value", "open_low", "open_high"), [(0, True, False), (1, False, True)])
-def test_open_bounds_exclude_themselves(value, open_low, open_high):
-    with pytest.raises(InputError, match="greater than 0" if open_low else "below 1"):
-        check_range("ema", value, 0, 1, open_low=open_low, open_high=open_high)
-
-
-def test_without_a_largest_value_only_infinity_is_too_large():
-    check_range("steps", 1e300, 1)
-    with pytest.raises(InputError, match="steps must be finite, at least 1, got inf"):
-        check_range("steps", math.inf, 1)
+@pytest.mark.parametrize(
+    ("value", "bounds", "message"),
+    [
+        *((value, {"high": 1}, None) for value in (None, 0, 0.5, 1)),
+        (1e300, {}, None),
+        *((x, {"high": 1}, "at least 0 and at most 1, got") for x in (-0.1, 1.1, math.nan)),
+        (0, {"open_low": True}, "greater than 0, got 0"),
+        (1, {"high": 1, "open_high": True}, "at least 0 and below 1, got 1"),
+        (math.inf, {}, "at least 0, got inf"),
+    ],
+)
+def test_values_beyond_the_bounds_are_refused(value, bounds, message):
+    if message is None:
+        check_range("ema", value, 0, **bounds)
+        return
+    with pytest.raises(InputError, match=f"ema must be finite, {message}"):
+        check_range("ema", value, 0, **bounds)

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -14,7 +14,6 @@ from lorae.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-    import polars as pl
 
 _DECIDED = {"columns", "drop", "index", "drop_constant", "value_range", "skip_bad"}
 _SUFFIXES = (".csv", ".parquet", ".npy")
@@ -77,7 +76,7 @@ class Encode(ReadOptions):
         return dataclasses.replace(ReadOptions.from_keywords(saved), **given)
 
 
-def _write(out: Path, about: "pl.DataFrame", codes: "np.ndarray") -> None:
+def _write(out: Path, about: Any, codes: "np.ndarray[Any, Any]") -> None:
     """Write codes, atomically, beside what is known of each sample."""
     import io
 

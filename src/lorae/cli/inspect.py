@@ -158,6 +158,8 @@ def _print_page(path: Path, *, open_it: bool) -> None:
 
 def _format_ranks(found: "Evaluation", answer: dict[str, Any]) -> str:
     """Return the ranks of an evaluation as text, with a column for M if the model learns one."""
+    from lorae.training.evaluation import note_rank_bound
+
     columns = {"covariance of codes": answer["covariance"], "matrix M": answer["matrix"]}
     columns = {title: column for title, column in columns.items() if column is not None}
     parts = list(columns.values())
@@ -172,6 +174,7 @@ def _format_ranks(found: "Evaluation", answer: dict[str, Any]) -> str:
     lines = [
         format_table(rows, ("singular values above", *columns)),
         f"latent dimension {len(found.covariance)}; codes of {found.samples} test samples",
+        *note_rank_bound(found.samples, len(found.covariance)),
     ]
     if found.reconstruction is None:
         lines.append("no reconstruction: the codes are the features of a critic")

@@ -61,14 +61,17 @@ def sample_run(
     model = run.model()
     density = fit_density(model, lambda: encode_all(model, subsample(data.train, FITTED)), name)
     codes = density.sample(n, torch.Generator().manual_seed(seed))
-    for part in torch.split(codes, 500):
+
+    def decode(part: Tensor) -> Tensor:
         samples = decode_all(model, part)
         if data.is_image and (as_pictures or data.train.dtype == torch.uint8):
-            samples = as_bytes(data.unit(samples))
-        elif data.value_range is not None:
-            low, high = (limit * data.scale + data.shift for limit in data.value_range)
-            samples = torch.maximum(torch.minimum(samples, high), low)
-        yield samples
+            return as_bytes(data.unit(samples))
+        if data.value_range is None:
+            return samples
+        low, high = (limit * data.scale + data.shift for limit in data.value_range)
+        return torch.maximum(torch.minimum(samples, high), low)
+
+    return map(decode, torch.split(codes, 500))
 
 
 def show_progress(batches: Iterator[Tensor], bar: ProgressBar) -> Iterator[Tensor]:

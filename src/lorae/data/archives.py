@@ -30,11 +30,7 @@ class Files:
 
 @contextmanager
 def open_files(path: Path) -> Iterator[Files]:
-    """Yield the files of a folder or a zip.
-
-    Raises:
-        InputError: The zip cannot be read.
-    """
+    """Yield the files of a folder or a zip."""
     if path.is_dir():
         names = sorted(_walk(path))
         stamps = (f"{name} {_stamp(path / name)}" for name in names)

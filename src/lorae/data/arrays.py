@@ -39,10 +39,6 @@ def as_samples(array: Array, name: str, layout: str | None = None) -> Array:
         array: Numbers in one of the layouts above.
         name: What errors call the array.
         layout: One of :data:`lorae.data.options.LAYOUTS`; by default :func:`guess_layout`.
-
-    Raises:
-        InputError: The array has another number of axes, does not hold numbers, has a side under
-            4, or leaves its layout in doubt.
     """
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} must hold real numbers, got dtype {array.dtype}")
@@ -159,11 +155,7 @@ def check_finite(
     missing: str = "refuse",
     advice: str = "fill them",
 ) -> None:
-    """Check that all values are finite in float32, or NaN if missing values are kept.
-
-    Raises:
-        InputError: Some are not; the message counts them, and names columns and first row.
-    """
+    """Check that all values are finite in float32, or NaN if missing values are kept."""
     if array.dtype.kind != "f":
         return
     width = array.shape[1] if array.ndim == 2 else 1

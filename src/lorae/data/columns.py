@@ -36,11 +36,7 @@ class Column:
     ordered: bool = False
 
     def encode(self, cells: Sequence[Any]) -> Array:
-        """Return the values of cells, n x 1 or n x levels.
-
-        Raises:
-            InputError: if a cell is neither missing nor one of the categories.
-        """
+        """Return the values of cells, n x 1 or n x levels."""
         if self.levels is None:
             return as_numbers(self.name, cells)[:, None]
         place = {level: k for k, level in enumerate(self.levels)}
@@ -136,9 +132,6 @@ class Schema:
 
         Args:
             columns: the cells of each column.
-
-        Raises:
-            InputError: if a column has other categories, or text among numbers.
         """
         return np.concatenate([self.columns[k].encode(columns[k]) for k in self.order], 1)
 
@@ -154,11 +147,7 @@ class Schema:
 
 
 def describe_column(name: str, dtype: str, cells: Sequence[Any]) -> Column:
-    """Return the column of cells without declared categories: numbers, booleans or text.
-
-    Raises:
-        InputError: if it holds several types, or more than 1,000 different texts.
-    """
+    """Return the column of cells without declared categories: numbers, booleans or text."""
     present = [cell for cell in cells if not _is_missing(cell)]
     kinds = {_kind(cell) for cell in present}
     if len(kinds) > 1 or "other" in kinds:
@@ -176,11 +165,7 @@ def describe_column(name: str, dtype: str, cells: Sequence[Any]) -> Column:
 def category_column(
     name: str, dtype: str, levels: Iterable[Any], *, ordered: bool = False
 ) -> Column:
-    """Return a column of categories.
-
-    Raises:
-        InputError: if there are none, or more than 1,000.
-    """
+    """Return a column of categories."""
     plain = tuple(x.item() if isinstance(x, np.generic) else x for x in levels)
     if not 1 <= len(plain) <= MOST_LEVELS:
         raise InputError(
@@ -196,11 +181,7 @@ def category_column(
 
 
 def as_numbers(name: str, cells: Sequence[Any]) -> Array:
-    """Return cells as float64, missing ones as NaN.
-
-    Raises:
-        InputError: if a cell is no number.
-    """
+    """Return cells as float64, missing ones as NaN."""
     try:
         return np.array([np.nan if _is_missing(cell) else float(cell) for cell in cells])
     except (TypeError, ValueError):

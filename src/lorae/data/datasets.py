@@ -193,7 +193,7 @@ def read(
     if named:
         split, network = load_named(name, count, test_fraction, seed), DATASETS[name].network
     elif is_image_source(path):
-        split = images.load(path, options, test_fraction=test_fraction, seed=seed)
+        split = images.load(path, options, test_fraction, seed)
         name = path.resolve().stem
     elif path.is_dir():
         is_celeba = holds_celeba(path)

@@ -29,9 +29,6 @@ def is_frame(samples: object) -> bool:
 def to_polars(frame: Any) -> pl.DataFrame:
     """Return a data frame as one of polars, without the index of pandas.
 
-    Raises:
-        InputError: if two columns have one name.
-
     Example:
         >>> import pandas as pd
         >>> to_polars(pd.DataFrame({"a": [1.5, 2.5], "b": ["x", "y"]})).columns

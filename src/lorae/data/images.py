@@ -83,17 +83,12 @@ class Header(NamedTuple):
     frames: int
 
 
-def load(
-    path: Path, options: ReadOptions | None = None, *, test_fraction: float = 0.1, seed: int = 0
-) -> Split:
+def load(path: Path, options: ReadOptions, test_fraction: float = 0.1, seed: int = 0) -> Split:
     """Read a folder or zip of images; see :func:`lorae.data.datasets.load` for the arguments."""
-    options = options or ReadOptions()
     with open_files(path) as files:
         parts = _split_names(files)
         transform = CropResize(options.crop, options.size)
-        origin, arrays = decode(
-            files, parts, transform, skip_bad=options.skip_bad, with_classes=True
-        )
+        origin, arrays = decode(files, parts, transform, skip_bad=options.skip_bad, classes=True)
     value_range = (0.0, 65535.0) if arrays.pop("sixteen_bits", None) is not None else None
     count, n_files = sum(len(arrays[part]) for part in parts), sum(map(len, parts.values()))
     note = f"{count} images in {n_files} files: every frame or page is one"
@@ -111,23 +106,21 @@ def decode(
     transform: CropResize,
     *,
     skip_bad: bool,
-    with_classes: bool = False,
+    classes: bool = False,
 ) -> tuple[str, dict[str, Array]]:
     """Decode the named images of each part into the cache, unless they are there already.
 
     Files that are not readable images are skipped with a warning if `skip_bad` says so. If the
-    names lie in folders that are classes, `with_classes` adds PART_labels.
+    names lie in folders that are classes, `classes` adds PART_labels.
 
     Returns:
         The name of the entry in the cache, and N x C x H x W arrays, memory-mapped: bytes, or
         float32, beside ``sixteen_bits`` if those are the values of 16 bits.
     """
     named = {part: digest(names) for part, names in parts.items()}
-    key = repr((VERSION, transform, skip_bad, with_classes, files.digest, named))
+    key = repr((VERSION, transform, skip_bad, classes, files.digest, named))
     entry = cache_folder() / "images" / f"{files.path.resolve().stem}-{digest([key])[:16]}"
-    write = partial(
-        _decode_all, files, parts, transform, skip_bad=skip_bad, with_classes=with_classes
-    )
+    write = partial(_decode_all, files, parts, transform, skip_bad=skip_bad, classes=classes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's about damaged files
         return entry.name, load_or_create(entry, write)
@@ -184,13 +177,13 @@ def _decode_all(
     folder: Path,
     *,
     skip_bad: bool,
-    with_classes: bool,
+    classes: bool,
 ) -> None:
     """Write the images of each part to an .npy file, and their labels if there are classes."""
     bad: dict[str, str] = {}
     names = [name for part in parts.values() for name in part]
     known: dict[Header, Header] = {}  # most headers are equal, and only one copy is kept
-    pairs = _apply(partial(_read_header, files), names, bad, "reading headers")
+    pairs = _apply(partial(read_header, files), names, bad, "reading headers")
     headers = {name: known.setdefault(header, header) for name, header in pairs}
     while True:  # once, or again without the images that turned out to be damaged
         good = {part: [name for name in some if name not in bad] for part, some in parts.items()}
@@ -214,18 +207,13 @@ def _decode_all(
             )
         if len(bad) == known_bad:
             break
-    for part, labels in _class_labels(good).items() if with_classes else ():
+    for part, labels in _class_labels(good).items() if classes else ():
         frames_of = [headers[name].frames for name in good[part]]
         np.save(folder / f"{part}_labels.npy", np.repeat(labels, frames_of))
     if kind == "16 bits":
         np.save(folder / "sixteen_bits.npy", np.ones(1))
     if bad:
         log.warning("skipped %d files of %s: %s", len(bad), files.path, _reasons(bad))
-
-
-def count_frames(files: Files, names: Sequence[str]) -> list[int]:
-    """Return how many images each of some files holds."""
-    return [_read_header(files, name).frames for name in names]
 
 
 def _apply(
@@ -304,7 +292,8 @@ def _common_format(
     return (channels, height, width), "16 bits" if "16 bits" in kinds else kinds.pop()
 
 
-def _read_header(files: Files, name: str) -> Header:
+def read_header(files: Files, name: str) -> Header:
+    """Return what is known of the images of a file without decoding them."""
     headers = set()
     with files.open(name) as file, Image.open(file, formats=FORMATS) as image:
         for page in (pages := _pages(image)):

@@ -32,9 +32,6 @@ _GRIDS = {1: "L", 2: "HW", 3: "DHW"}
 def layout_of(dims: Sequence[Any]) -> str:
     """Return the layout of an array with these dimensions.
 
-    Raises:
-        InputError: Two dimensions have one name, or there are too many or too few.
-
     Example:
         >>> layout_of(("time", "y", "x")), layout_of(("run", "x", "component"))
         ('NHW', 'NLC')
@@ -152,11 +149,7 @@ def _stack(
 
 
 def import_xarray() -> Any:
-    """Import xarray.
-
-    Raises:
-        InputError: It is not installed.
-    """
+    """Import xarray."""
     try:
         import xarray
     except ImportError:

@@ -78,11 +78,7 @@ def holds_celeba(folder: Path) -> bool:
 
 
 def celeba_folder() -> Path:
-    """Return the folder that holds CelebA: ``celeba`` in the cache, else ``LORAE_CELEBA``.
-
-    Raises:
-        InputError: Neither holds it; the message says what to put where.
-    """
+    """Return the folder that holds CelebA: ``celeba`` in the cache, else ``LORAE_CELEBA``."""
     default, variable = cache_folder() / "celeba", os.environ.get("LORAE_CELEBA")
     tried = [default, *([Path(variable).expanduser()] if variable else [])]
     for folder in tried:

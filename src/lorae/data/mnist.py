@@ -95,11 +95,7 @@ def resize(images: Array, side: int = SIDE) -> Array:
 
 
 def read(folder: Path) -> dict[str, bytes]:
-    """Return the four IDX files of a folder, decompressed and checked against the originals.
-
-    Raises:
-        InputError: One is missing, cannot be read, or is not the original.
-    """
+    """Return the four IDX files of a folder, decompressed and checked against the originals."""
     return {name: _read_original(folder, name, digest) for name, digest in FILES.items()}
 
 

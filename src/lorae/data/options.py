@@ -59,11 +59,7 @@ class ReadOptions:
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any]) -> Self:
-        """Return the options of a call, checked; lists become tuples, a name one of one name.
-
-        Raises:
-            InputError: An option is unknown or out of range.
-        """
+        """Return the options of a call, checked; lists become tuples, a name one of one name."""
         known = {field.name for field in fields(cls)}
         for name in keywords.keys() - known:
             raise unknown_name("option", name, known)
@@ -78,11 +74,7 @@ class ReadOptions:
         return options
 
     def check_reading(self) -> None:
-        """Check everything that can be checked without the data.
-
-        Raises:
-            InputError: An option is out of range.
-        """
+        """Check everything that can be checked without the data."""
         check_range("size", self.size, SIDE)
         check_range("crop", self.crop, SIDE)
         if self.value_range is not None:

@@ -53,11 +53,7 @@ DATASETS = {
 
 
 def check_source(source: str | Path) -> None:
-    """Check that data are the name of a set or an existing path.
-
-    Raises:
-        InputError: They are neither.
-    """
+    """Check that data are the name of a set or an existing path."""
     name, path = str(source), Path(source).expanduser()
     if name in DATASETS or path.exists():
         return

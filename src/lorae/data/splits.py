@@ -90,9 +90,6 @@ def split_rows(
     Rows are shuffled, then sorted by label, and held out at even distances, so that each label
     gives its share to within one sample.
 
-    Raises:
-        InputError: There are fewer than 2 samples.
-
     Example:
         >>> train, test = split_rows(10, 0.2, seed=0)
         >>> len(train), len(test)

@@ -83,7 +83,6 @@ def read_text_table(path: Path, options: ReadOptions) -> Table:
     title, name = lines[0].strip(), NAMES.get(separator, separator)
     comments = _separate_by_tabs([one.lstrip("#% ") for one in comments[-1:]], separator)[0]
     lines, separator = _separate_by_tabs(lines, separator)
-
     rows = _split(path, lines[:SAMPLE], separator)
     width = _most_common_width(rows[1:] or rows)
     is_title = partial(_is_title, separator=separator)

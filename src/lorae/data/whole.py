@@ -13,7 +13,7 @@ from lorae.data.arrays import as_samples
 from lorae.data.columns import Schema
 from lorae.data.datasets import READERS, is_image_source, read, source_suffix
 from lorae.data.frames import schema_of, select_values
-from lorae.data.images import CropResize, count_frames, decode
+from lorae.data.images import CropResize, decode, read_header
 from lorae.data.labelled import load_labelled, read_labelled
 from lorae.data.options import ReadOptions
 from lorae.data.registry import DATASETS, check_source
@@ -78,5 +78,5 @@ def _read_images(path: Path, options: ReadOptions) -> Samples:
     with open_files(path) as files:
         names = {"train": list(files.names)}
         arrays = decode(files, names, transform, skip_bad=False)[1]
-        counts = count_frames(files, names["train"])
+        counts = [read_header(files, name).frames for name in names["train"]]
     return Samples(arrays["train"], pl.DataFrame({"file": np.repeat(names["train"], counts)}))

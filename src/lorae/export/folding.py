@@ -26,19 +26,12 @@ ROUNDS = 5
 
 @dataclass(frozen=True)
 class Cut:
-    """The part of a model's matrix M that cutting it at a threshold keeps.
+    """The part of a model's matrix M that cutting it at a threshold keeps."""
 
-    Args:
-        threshold: relative to the largest singular value.
-        rank: number of singular values kept.
-        latent: number of all singular values.
-        largest: the largest singular value cut, as a share of the largest of all.
-    """
-
-    threshold: float
-    rank: int
-    latent: int
-    largest: float
+    threshold: float  # relative to the largest singular value
+    rank: int  # number of singular values kept
+    latent: int  # number of all singular values
+    largest: float  # the largest singular value cut, as a share of the largest of all
 
     @classmethod
     def of(cls, model: Autoencoder, threshold: float, rank: int) -> "Cut":
@@ -110,12 +103,10 @@ def fold_run(
 def compare_speed(
     models: Mapping[str, Autoencoder], samples: Tensor, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Return the median seconds in which models encode and decode batches, and the median ratio.
+    """Return the median seconds in which models encode and decode batches of samples.
 
-    Args:
-        models: models by name; the ratio is that of the last to the first.
-        samples: samples that the batches consist of.
-        seconds: approximate time spent on each call.
+    The ratio is the median of those of the last model to the first; each call takes about as many
+    seconds as are given.
     """
     first, *_, last = models
     rows: dict[str, dict[str, float]] = {}

@@ -71,6 +71,9 @@ def write_repository(
         "data": run.about["data"],
         "versions": versions,
     }
+    error = None if cut else run.last["test"]["reconstruction"]
+    if cut and data is not None:
+        error = evaluate(model, data.test).reconstruction
     picture = None
     if data is not None and data.is_image:
         picture = _picture(model, data)
@@ -82,7 +85,7 @@ def write_repository(
         data=run.about["data"],
         options=options,
         versions=versions,
-        error=_error(run, model, data, cut),
+        error=error,
         thresholds=spectral.THRESHOLDS,
         ranks=_ranks(run),
         scores=read_scores(run),
@@ -130,9 +133,7 @@ def _code(value: object) -> Markup:
     text = re.sub(r"\s+", " ", str(value))
     if not re.search(r"[\\`|<>&]", text):
         return Markup(f"`{text}`")  # noqa: S704 - nothing in it is markup
-    text = html.escape(text, quote=False)
-    text = re.sub(r"([\\`*_{}\[\]#|~!$])", r"\\\1", text)
-    return Markup(f"<code>{text}</code>")  # noqa: S704 - just escaped
+    return Markup(f"<code>{escape_markdown(text)}</code>")  # noqa: S704 - just escaped
 
 
 def _json(value: object) -> Markup:
@@ -141,14 +142,6 @@ def _json(value: object) -> Markup:
     for character in "<>&`":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)  # noqa: S704 - quoted by json, and without markup
-
-
-def _error(run: Run, model: Autoencoder, data: Data | None, cut: str) -> float | None:
-    """Return the test error of the model, or None if it has none or it cannot be measured."""
-    if not cut:
-        error: float | None = run.last["test"]["reconstruction"]
-        return error
-    return None if data is None else evaluate(model, data.test).reconstruction
 
 
 def _ranks(run: Run) -> dict[str, dict[float, int]]:

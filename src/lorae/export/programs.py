@@ -72,21 +72,13 @@ class Decode(nn.Module):
 
 @dataclass(frozen=True)
 class Half:
-    """One half of a model, for export.
+    """One half of a model, for export."""
 
-    Args:
-        name: "encoder" or "decoder".
-        names: names of its input and its output, "samples" and "codes" or vice versa.
-        module: the module to trace.
-        inputs: random batches.
-        outputs: the model's outputs for them.
-    """
-
-    name: str
-    names: tuple[str, str]
+    name: str  # encoder or decoder
+    names: tuple[str, str]  # of its input and its output, "samples" and "codes" or vice versa
     module: nn.Module
-    inputs: list[Tensor]
-    outputs: list[Tensor]
+    inputs: list[Tensor]  # random batches
+    outputs: list[Tensor]  # the model's outputs for them
 
 
 def export_onnx(model: Autoencoder, folder: Path) -> dict[str, float]:
@@ -210,11 +202,7 @@ def _import_onnxruntime() -> Any:
 
 @torch.no_grad()
 def _largest_difference(half: Half, program: Callable[[Tensor], Tensor]) -> float:
-    """Return the largest difference of a program from its model.
-
-    Raises:
-        InputError: if it exceeds the tolerance.
-    """
+    """Return the largest difference of a program from its model, or refuse a large one."""
     largest = 0.0
     for x, expected in zip(half.inputs, half.outputs, strict=True):
         difference = float((program(x) - expected).abs().max())
@@ -235,10 +223,9 @@ def _affine(bridge: Bridge) -> nn.Module:
         matrix, offset = bridge.affine()
     except InputError:
         return bridge
-    layer = nn.Linear(matrix.shape[1], matrix.shape[0], bias=bool(offset.any()))
+    layer = nn.Linear(matrix.shape[1], matrix.shape[0])
     layer.weight = nn.Parameter(matrix.detach().clone())
-    if layer.bias is not None:
-        layer.bias = nn.Parameter(offset.detach().clone())
+    layer.bias = nn.Parameter(offset.detach().clone())
     return layer
 
 

@@ -20,23 +20,14 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class CodeSpace:
-    """The coordinates of a page: u = T (z - mean) / deviations, and codes z = B u + mean.
-
-    Args:
-        model: whose codes z are.
-        mean: the code of u = 0.
-        T: from centred codes to coordinates, before they are standardized.
-        B: from standardized coordinates to centred codes.
-        deviations: standard deviations of the coordinates.
-        shares: the share of the variance of the data that each coordinate carries.
-    """
+    """The coordinates of a page: u = T (z - mean) / deviations, and codes z = B u + mean."""
 
     model: Autoencoder
-    mean: Float[Tensor, " l"]
+    mean: Float[Tensor, " l"]  # the code of u = 0
     T: Float[Tensor, "k l"]
     B: Float[Tensor, "l k"]
     deviations: Float[Tensor, " k"]
-    shares: Float[Tensor, " k"]
+    shares: Float[Tensor, " k"]  # of the variance of the data that each coordinate carries
 
     @classmethod
     @torch.no_grad()
@@ -69,9 +60,15 @@ class CodeSpace:
         deviations = ((codes - mean) @ T.mT).std(0)
         if shares is None:
             carried = deviations.square()
-            if coordinates is None:
-                carried = carried * _metric(model, codes, samples).diag()
-            found = carried / carried.sum().clamp(min=1e-300) * _explained(model, samples, fitted)
+            if coordinates is None:  # how far steps of the codes move decoded samples
+                probe = subsample(codes, metric_samples(model, samples), _SEED)
+                with evaluation_mode(model):
+                    carried = (
+                        carried * mean_jacobian(model.decoder, probe.to(model.scale))[0].diag()
+                    )
+            errors, spread = squared_errors(model, samples, fitted.nanmean(0))
+            explained = max(1 - float(errors.sum() / spread.sum().clamp(min=1e-300)), 1e-6)
+            found = carried / carried.sum().clamp(min=1e-300) * explained
         else:
             found = torch.as_tensor(shares, dtype=torch.float64)
         order = torch.arange(len(found))
@@ -93,21 +90,6 @@ class CodeSpace:
     def decode(self, u: Float[Tensor, "n k"]) -> Tensor:
         """Return the samples, in the units of the data, of coordinates u."""
         return decode_all(self.model, (u.double() @ self.B.mT + self.mean).float())
-
-
-def _metric(
-    model: Autoencoder, codes: Float[Tensor, "n l"], samples: Tensor
-) -> Float[Tensor, "l l"]:
-    """Return how far steps of the codes move decoded samples, on average."""
-    probe = subsample(codes, metric_samples(model, samples), _SEED)
-    with evaluation_mode(model):
-        return mean_jacobian(model.decoder, probe.to(model.scale))[0]
-
-
-def _explained(model: Autoencoder, samples: Tensor, fitted: Tensor) -> float:
-    """Return the share of the variance that reconstructions explain, a little above 0 at least."""
-    errors, spread = squared_errors(model, samples, fitted.nanmean(0))
-    return max(1 - float(errors.sum() / spread.sum().clamp(min=1e-300)), 1e-6)
 
 
 def metric_samples(model: Autoencoder, samples: Tensor) -> int:

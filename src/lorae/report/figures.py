@@ -11,21 +11,13 @@ from lorae.report.runs import RunSummary
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot or a picture of the page.
+    """A plot or a picture of the page."""
 
-    Args:
-        content: an SVG or PNG file.
-        alt: description for readers who do not see it.
-        title: heading of a plot.
-        run: the run whose model made the picture, or None for the data themselves.
-        width: CSS pixels that a picture should fill, in whole multiples of its own pixels.
-    """
-
-    content: bytes
-    alt: str
-    title: str = ""
-    run: RunSummary | None = None
-    width: int = 340
+    content: bytes  # an SVG or PNG file
+    alt: str  # description for readers who do not see it
+    title: str = ""  # heading of a plot
+    run: RunSummary | None = None  # whose model made the picture; None for the data themselves
+    width: int = 340  # CSS pixels that a picture should fill, in multiples of its own pixels
 
     @property
     def address(self) -> str:

@@ -21,6 +21,7 @@ from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.training.options import data_of
 from lorae.training.run_folder import Run
 from lorae.utils.files import write_atomic
+from lorae.utils.plots import colour_of
 from lorae.utils.text import format_duration
 
 
@@ -43,9 +44,15 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
     environment.filters |= {"duration": format_duration, "compared": compare}
     page = environment.get_template("report.html.j2").render(
         runs=summaries,
-        sections=_sections(summaries),
+        sections=[
+            Section(f"s{number}", part, data_of(part[0].folder), image_side(summaries))
+            for number, part in enumerate(group_by_data(summaries))
+        ],
         differing=_differing(summaries),
         show_models=any(run.name != run.options["model"] for run in summaries),
+        colour_of=colour_of,
+        effective_rank=spectral.effective_rank,
+        participation_ratio=spectral.participation_ratio,
         show_spread=any(run.spread is not None for run in summaries),
         thresholds=spectral.THRESHOLDS,
         matrix_thresholds=MATRIX_THRESHOLDS,
@@ -55,13 +62,6 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
     )
     write_atomic(path, page.encode(errors="replace"))
     return path
-
-
-def _sections(runs: Sequence[RunSummary]) -> list[Section]:
-    return [
-        Section(f"s{number}", part, data_of(part[0].folder), image_side(runs))
-        for number, part in enumerate(group_by_data(runs))
-    ]
 
 
 def _explorers(runs: Sequence[RunSummary], path: Path) -> list[tuple[str, str]]:

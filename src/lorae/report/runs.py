@@ -3,8 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -24,62 +23,47 @@ MATRIX_THRESHOLDS = (1e-2, 1e-5)
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A finished run as a report shows it.
-
-    Args:
-        folder: the run folder.
-        name: distinguishes the run from the others of the report.
-        style: index of the colour and the dashes of the run in every plot.
-        model: the trained model.
-        metrics: the lines of `metrics.jsonl`, the last of which is final.
-    """
+    """A finished run as a report shows it."""
 
     folder: Run
-    name: str
-    style: int
+    name: str  # differs from those of the other runs
+    style: int  # decides colour and dashes in every plot
     model: Autoencoder
-    metrics: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]  # the lines of metrics.jsonl, the last of which is final
+    options: dict[str, Any]  # resolved
+    checksum: str  # of the data
+    scores: list[Score]  # of lorae evaluate
+    covariance: Float[Tensor, " l"]  # singular values of the covariance of the test codes
+    ranks: dict[float, int]  # of the covariance at each relative threshold
+    matrix_ranks: dict[float, int] | None  # of M at MATRIX_THRESHOLDS, None for a model without M
+    error: float  # mean squared, over all test samples in scaled units; NaN without an encoder
+    spread: float | None  # variance of samples from the prior, relative to the data's
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The resolved options of training."""
-        return self.folder.options
-
-    @property
-    def checksum(self) -> str:
-        """The checksum of the data."""
-        return str(self.folder.about["data"]["checksum"])
-
-    @property
-    def final(self) -> dict[str, Any]:
-        """The last line of the metrics."""
-        return self.metrics[-1]
-
-    @property
-    def reconstructs(self) -> bool:
-        """Whether the model has an encoder that its decoder inverts."""
-        return self.model.inverts
-
-    @property
-    def error(self) -> float:
-        """The mean squared error over all elements of the test samples, in scaled units."""
-        return float(self.final["test"]["reconstruction"]) if self.reconstructs else math.nan
-
-    @property
-    def spread(self) -> float | None:
-        """The variance of samples from the prior relative to the data's; None without a prior."""
-        spread: float | None = self.final["test"].get("spread")
-        return spread
-
-    @cached_property
-    def covariance(self) -> Float[Tensor, " l"]:
-        """The singular values of the covariance of the test codes."""
-        return torch.tensor(self.final["test"]["covariance"], dtype=torch.float64)
-
-    @cached_property
-    def ranks(self) -> dict[float, int]:
-        """The rank of the covariance at each relative threshold."""
-        return spectral.rank_profile(self.covariance)
+    @classmethod
+    def of(cls, run: Run, name: str, style: int) -> Self:
+        """Read a run, and check that it holds everything that a report reads."""
+        model, metrics = run.model(), run.metrics()
+        test = metrics[-1]["test"]
+        covariance = torch.tensor(test["covariance"], dtype=torch.float64)
+        matrix_ranks = None
+        if model.bridge.learns_matrix:
+            matrix = torch.tensor(test["matrix"], dtype=torch.float64)
+            matrix_ranks = spectral.rank_profile(matrix, MATRIX_THRESHOLDS)
+        return cls(
+            folder=run,
+            name=name,
+            style=style,
+            model=model,
+            metrics=metrics,
+            options=run.options,
+            checksum=str(run.about["data"]["checksum"]),
+            scores=read_scores(run),
+            covariance=covariance,
+            ranks=spectral.rank_profile(covariance),
+            matrix_ranks=matrix_ranks,
+            error=float(test["reconstruction"]) if model.inverts else math.nan,
+            spread=test.get("spread"),
+        )
 
     @property
     def rank(self) -> int:
@@ -87,37 +71,9 @@ class RunSummary:
         return self.ranks[RANK_THRESHOLD]
 
     @property
-    def effective_rank(self) -> float:
-        """The effective rank of the covariance."""
-        return float(spectral.effective_rank(self.covariance))
-
-    @property
-    def participation_ratio(self) -> float:
-        """The participation ratio of the covariance."""
-        return float(spectral.participation_ratio(self.covariance))
-
-    @property
-    def matrix_ranks(self) -> dict[float, int] | None:
-        """The rank of M at each of `MATRIX_THRESHOLDS`, None for a model without M."""
-        if not self.model.bridge.learns_matrix:
-            return None
-        matrix = torch.tensor(self.final["test"]["matrix"], dtype=torch.float64)
-        return spectral.rank_profile(matrix, MATRIX_THRESHOLDS)
-
-    @property
     def latent(self) -> int:
         """The dimension of the codes."""
         return len(self.covariance)
-
-    @cached_property
-    def scores(self) -> list[Score]:
-        """The scores of `lorae evaluate`."""
-        return read_scores(self.folder)
-
-    @property
-    def colour(self) -> str:
-        """The colour of the run in every plot."""
-        return plots.colour_of(self.style)
 
     @property
     def dashes(self) -> str:
@@ -136,22 +92,15 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class Headline:
-    """The runs in the first sentence about a data set.
+    """The runs in the first sentence about a data set."""
 
-    Args:
-        lowest: the run of lowest rank; if there are several, that of lowest error.
-        best: the run of lowest error.
-        plain: the plain autoencoder of lowest error, or None if there is none.
-        close: of the others whose error is at most 10% above that, the one of lowest rank.
-    """
-
-    lowest: RunSummary
-    best: RunSummary
-    plain: RunSummary | None
-    close: RunSummary | None
+    lowest: RunSummary  # of lowest rank; if there are several, of lowest error
+    best: RunSummary  # of lowest error
+    plain: RunSummary | None  # the plain autoencoder of lowest error
+    close: RunSummary | None  # of the others with at most 1.1 times its error, of lowest rank
 
     @classmethod
-    def of(cls, runs: Sequence[RunSummary]) -> "Headline":
+    def of(cls, runs: Sequence[RunSummary]) -> Self:
         """Select from at least one run, all of which reconstruct."""
         ae = [run for run in runs if run.options["model"] == "ae"]
         others = [run for run in runs if run.options["model"] != "ae"]
@@ -170,26 +119,17 @@ def _by_rank(run: RunSummary) -> tuple[int, float]:
 
 
 def read_runs(runs: Sequence[Run]) -> list[RunSummary]:
-    """Read finished runs, and check that they hold everything that a report reads.
-
-    Raises:
-        InputError: if a run has not ended, is damaged, or was made by another version.
-    """
-    return [
-        RunSummary(run, name, style, run.model(), run.metrics())
-        for style, (run, name) in enumerate(zip(runs, _names(runs), strict=True))
-    ]
-
-
-def _names(runs: Sequence[Run]) -> list[str]:
-    """Return the shortest ends of the runs' paths that are all different."""
+    """Read finished runs; their names are the shortest ends of their paths that all differ."""
     parts = [run.path.resolve().parts for run in runs]
     names: list[str] = []
     for length in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(path[-length:]) for path in parts]
         if len(set(names)) == len(names):
             break
-    return [printable(name) for name in names]
+    return [
+        RunSummary.of(run, printable(name), style)
+        for style, (run, name) in enumerate(zip(runs, names, strict=True))
+    ]
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,7 @@
 """A section of a report, on one data set: plots, scores, and images by the models of its runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from lorae.report.sweeps import Sweep
 from lorae.sampling.registry import density_for, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
 from lorae.utils.intervals import Interval
-from lorae.utils.plots import plot_curves, plot_histograms, plot_points
+from lorae.utils.plots import Curve, plot_curves, plot_histograms, plot_points
 from lorae.utils.samples import as_float, subsample
 
 SEED = 0
@@ -40,36 +40,22 @@ _PIXELS = 2_500_000  # of all images of a report together, about
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One part of the evaluations of several runs.
-
-    Args:
-        part: its name.
-        runs: the runs that have it.
-        rows: name, subject, and for each run the mean with its interval, or None.
-        protocols: the different protocols of the runs.
-    """
+    """One part of the evaluations of several runs."""
 
     part: str
-    runs: list[RunSummary]
-    rows: list[tuple[str, str, list[Interval | None]]]
-    protocols: list[str]
+    runs: list[RunSummary]  # those that have it
+    rows: list[tuple[str, str, list[Interval | None]]]  # name, subject and a mean for each run
+    protocols: list[str]  # without repetitions
 
 
 @dataclass(frozen=True)
 class Section:
-    """The runs on one data set, with everything that the report shows of them.
+    """The runs on one data set, with everything that the report shows of them."""
 
-    Args:
-        key: prefix of the ids of this section, distinct from all others.
-        runs: at least one.
-        data: the data set.
-        side: largest side of an image in pixels.
-    """
-
-    key: str
+    key: str  # prefix of the ids of this section, distinct from all others
     runs: list[RunSummary]
     data: Data
-    side: int
+    side: int  # largest side of an image in pixels
 
     @property
     def name(self) -> str:
@@ -99,12 +85,12 @@ class Section:
     @cached_property
     def reconstructing(self) -> list[RunSummary]:
         """Those of them whose models reconstruct."""
-        return [run for run in self.shown if run.reconstructs]
+        return [run for run in self.shown if run.model.inverts]
 
     @cached_property
     def compared(self) -> list[RunSummary]:
         """All runs whose models reconstruct."""
-        return [run for run in self.runs if run.reconstructs]
+        return [run for run in self.runs if run.model.inverts]
 
     @cached_property
     def headline(self) -> Headline | None:
@@ -116,7 +102,7 @@ class Section:
         """The runs by their settings, over seeds and weights."""
         return Sweep.of(self.compared)
 
-    @cached_property
+    @property
     def spectra(self) -> list[Figure]:
         """Plots of the singular values, and of error against rank for more than two runs."""
         curves = []
@@ -144,10 +130,8 @@ class Section:
                 for run in self.compared
             ]
             plot = plot_points(points, (f"rank at {RANK_THRESHOLD:g}", "test error"), integer="x")
-            alt = "; ".join(
-                f"{run.name}: test error {run.error:.4g} at rank {run.rank}"
-                for run in self.compared
-            )
+            words = "{0.name}: test error {0.error:.4g} at rank {0.rank}"
+            alt = "; ".join(map(words.format, self.compared))
             figures.append(Figure(plot, alt, "Test error against rank"))
         return figures
 
@@ -167,34 +151,30 @@ class Section:
                 tables.append(ScoreTable(part, runs, rows, list(dict.fromkeys(protocols))))
         return tables
 
-    @cached_property
+    @property
     def training(self) -> list[Figure]:
         """Plots over the steps of training."""
-        steps, rank = "optimizer step", f"rank at {RANK_THRESHOLD:g}"
-        plots = {
-            "Training loss": plot_curves(
-                self._history("train", "loss"), (steps, "loss"), log="y", integer="x"
-            ),
-            "Held-out error": plot_curves(
-                self._history("test", "reconstruction"),
-                (steps, "mean squared error"),
-                log="y",
-                integer="x",
-            ),
-            "Rank": plot_curves(
-                self._history("test", "rank"), (steps, rank), integer="xy", limits=(0, None)
-            ),
-        }
-        alt = "{} over the steps of training, a line for each run"
-        return [Figure(plot, alt.format(title), title) for title, plot in plots.items()]
+        plots = (
+            ("Training loss", "train", "loss", "loss", {"log": "y", "integer": "x"}),
+            ("Held-out error", "test", "reconstruction", "mean squared error",
+             {"log": "y", "integer": "x"}),
+            ("Rank", "test", "rank", f"rank at {RANK_THRESHOLD:g}",
+             {"integer": "xy", "limits": (0, None)}),
+        )  # fmt: skip
+        figures = []
+        for title, part, name, label, look in plots:
+            plot = plot_curves(self._history(part, name), ("optimizer step", label), **look)
+            alt = f"{title} over the steps of training, a line for each run"
+            figures.append(Figure(plot, alt, title))
+        return figures
 
-    def _history(self, part: str, name: str) -> list[Any]:
+    def _history(self, part: str, name: str) -> list[Curve]:
         curves = []
         for run in self.runs:
             lines = [line for line in run.metrics if not line["final"]]
             lines = [line for line in lines if line.get(part, {}).get(name) is not None]
-            steps, values = [line["step"] for line in lines], [line[part][name] for line in lines]
-            curves.append(run.curve(steps, values))
+            values = [line[part][name] for line in lines]
+            curves.append(run.curve([line["step"] for line in lines], values))
         return curves
 
     @cached_property
@@ -215,56 +195,50 @@ class Section:
         return subsample(self.data.train, FITTED, SEED)
 
     def _picture(
-        self,
-        samples: Tensor,
-        alt: str,
-        run: RunSummary | None = None,
-        *,
-        width: int = 340,
-        framed: bool = False,
+        self, samples: Tensor, alt: str, run: RunSummary | None = None, width: int = 340
     ) -> Figure:
-        grid = sample_grid(samples, self.data, _COLUMNS, side=self.side, framed=framed)
+        grid = sample_grid(samples, self.data, _COLUMNS, side=self.side)
         return Figure(grid, alt, run=run, width=width)
 
-    @cached_property
+    @property
     @torch.no_grad()
     def reconstructions(self) -> list[Figure]:
         """Rows of test images and of their reconstructions by each run that reconstructs."""
         originals = as_float(self.data.test[self._order[:_COLUMNS]])
-        alt = f"Test samples of {self.name}"
-        rows = [self._picture(originals, alt, width=700)]
+        rows = [self._picture(originals, f"Test samples of {self.name}", width=700)]
         for run in self.reconstructing:
             alt = f"Reconstructions of the originals by {run.name}"
             rows.append(self._picture(run.model(originals), alt, run, width=700))
         return rows
 
-    @cached_property
-    def interpolations(self) -> list[Figure]:
-        """Grids of images between pairs of test images."""
-        return [self._interpolations(run) for run in self.shown]
-
+    @property
     @torch.no_grad()
-    def _interpolations(self, run: RunSummary) -> Figure:
-        """Return rows of a test sample, images between it and another, and the other.
+    def interpolations(self) -> list[Figure]:
+        """Rows of a test sample, images between it and another, and the other, for each run.
 
         A model that does not reconstruct has rows between codes from its prior.
         """
-        if run.reconstructs:
-            places = torch.arange(_COLUMNS, _COLUMNS + 2 * _PAIRS) % len(self._order)
-            starts, ends = as_float(self.data.test[self._order[places]]).chunk(2)
-            a, b = run.model.encode(starts), run.model.encode(ends)
-        else:
-            a, b = density_for(run.model).sample(2 * _PAIRS, _generator()).chunk(2)
-        t = torch.linspace(0, 1, _COLUMNS - 2 if run.reconstructs else _COLUMNS)[:, None]
-        codes = torch.lerp(a[:, None], b[:, None], t)
-        decoded = run.model.decode(codes.flatten(0, 1))
-        rows = decoded.reshape(*codes.shape[:2], *self.data.shape)
-        if run.reconstructs:
-            rows = torch.cat([starts[:, None], rows, ends[:, None]], 1)
-        alt = f"Interpolations by {run.name}"
-        return self._picture(rows.flatten(0, 1), alt, run, framed=run.reconstructs)
+        places = torch.arange(_COLUMNS, _COLUMNS + 2 * _PAIRS) % len(self._order)
+        starts, ends = as_float(self.data.test[self._order[places]]).chunk(2)
+        figures = []
+        for run in self.shown:
+            between = _COLUMNS - 2 if run.model.inverts else _COLUMNS
+            if run.model.inverts:
+                a, b = run.model.encode(starts), run.model.encode(ends)
+            else:
+                a, b = density_for(run.model).sample(2 * _PAIRS, _generator()).chunk(2)
+            codes = torch.lerp(a[:, None], b[:, None], torch.linspace(0, 1, between)[:, None])
+            decoded = run.model.decode(codes.flatten(0, 1))
+            rows = decoded.reshape(*codes.shape[:2], *self.data.shape)
+            if run.model.inverts:
+                rows = torch.cat([starts[:, None], rows, ends[:, None]], 1)
+            grid = sample_grid(
+                rows.flatten(0, 1), self.data, _COLUMNS, side=self.side, framed=run.model.inverts
+            )
+            figures.append(Figure(grid, f"Interpolations by {run.name}", run=run))
+        return figures
 
-    @cached_property
+    @property
     def generated(self) -> list[Figure]:
         """Grids of images decoded from random codes."""
         alt = f"{self.kind.capitalize()} decoded from random codes by {{}}"
@@ -296,53 +270,42 @@ class Section:
         """Some test samples."""
         return as_float(self.data.test[self._rows])
 
-    @cached_property
+    def _of_spaces(self, draw: Callable[..., Figure], *arguments: Any) -> list[Figure]:
+        pairs = zip(self.reconstructing, self.spaces, strict=True)
+        return [draw(run, space, *arguments) for run, space in pairs]
+
+    @property
     def traversals(self) -> list[Figure]:
         """Grids of images along each of the first coordinates."""
-        return [
-            latent_figures.traversals(run, space, self.data, self.side)
-            for run, space in zip(self.reconstructing, self.spaces, strict=True)
-        ]
+        return self._of_spaces(latent_figures.traversals, self.data, self.side)
 
-    @cached_property
+    @property
     def maps(self) -> list[Figure]:
         """Maps of the codes of test samples on the first two coordinates."""
         labels = self.data.test_labels
         groups = None if labels is None or labels.ndim > 1 else labels[self._rows].tolist()
-        return [
-            latent_figures.code_map(run, space, self._probe, groups)
-            for run, space in zip(self.reconstructing, self.spaces, strict=True)
-        ]
+        return self._of_spaces(latent_figures.code_map, self._probe, groups)
 
-    @cached_property
-    def worst_samples(self) -> list[Figure]:
-        """Test images of the largest error, above their reconstructions."""
-        return [
-            latent_figures.worst_samples(run, self._probe, self.data, self.side)
-            for run in self.reconstructing
-        ]
-
-    @cached_property
-    def nearest(self) -> list[Figure]:
-        """Generated images above the training images that are nearest to them."""
-        return [
-            latent_figures.nearest_samples(
-                run,
-                self._generate(run, _IMAGES)[:_COLUMNS],
-                as_float(self.fitted),
-                self.data,
-                self.side,
-            )
-            for run in self.shown
-        ]
-
-    @cached_property
+    @property
     def loadings(self) -> list[Figure]:
         """Plots of how the columns of a table change along the first coordinates."""
-        return [
-            latent_figures.loadings(run, space, self.columns)
-            for run, space in zip(self.reconstructing, self.spaces, strict=True)
-        ]
+        return self._of_spaces(latent_figures.loadings, self.columns)
+
+    @property
+    def worst_samples(self) -> list[Figure]:
+        """Test images of the largest error, above their reconstructions."""
+        arguments = self._probe, self.data, self.side
+        return [latent_figures.worst_samples(run, *arguments) for run in self.reconstructing]
+
+    @property
+    def nearest(self) -> list[Figure]:
+        """Generated images above the training images that are nearest to them."""
+        training, figures = as_float(self.fitted), []
+        for run in self.shown:
+            generated = self._generate(run, _IMAGES)[:_COLUMNS]
+            arguments = generated, training, self.data, self.side
+            figures.append(latent_figures.nearest_samples(run, *arguments))
+        return figures
 
     @cached_property
     def columns(self) -> list[str]:
@@ -372,7 +335,7 @@ class Section:
         """The mean R^2 of each run that reconstructs, in words."""
         return [f"mean R² {float(row.nanmean()):.3f}" for row in self.r2]
 
-    @cached_property
+    @property
     def determination(self) -> Figure:
         """Plot of the R^2 of the worst columns."""
         points = [

@@ -16,16 +16,10 @@ _DECIDED = {"seed", "weight"}
 
 @dataclass(frozen=True)
 class Setting:
-    """The runs of one setting, which differ in their seeds.
+    """The runs of one setting, which differ in their seeds."""
 
-    Args:
-        name: the model, and what distinguishes settings of one model besides the weight.
-        weight: lambda; None for a model without one.
-        runs: at least one.
-    """
-
-    name: str
-    weight: float | None
+    name: str  # the model, and a number where models have several settings besides the weight
+    weight: float | None  # lambda; None for a model without one
     runs: list[RunSummary]
 
     @property
@@ -41,13 +35,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs by their settings.
+    """Runs by their settings."""
 
-    Args:
-        settings: by name and weight; none unless one has several seeds or weights.
-    """
-
-    settings: list[Setting]
+    settings: list[Setting]  # by name and weight; none unless one has several seeds or weights
 
     @classmethod
     def of(cls, runs: Sequence[RunSummary]) -> Self:

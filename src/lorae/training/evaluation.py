@@ -214,6 +214,14 @@ def _profile(sigma: Tensor) -> dict[str, Any]:
     }
 
 
+def note_rank_bound(samples: int, latent: int) -> list[str]:
+    """Return a note if there are too few samples to show every rank of their codes."""
+    if samples > latent:
+        return []
+    bound = f"{samples} test samples show a rank of at most {samples - 1} of {latent}"
+    return [f"note: {bound}; a larger test_fraction shows more"]
+
+
 def summary(runs: Sequence[Run]) -> str:
     """Return a text table of runs: test error, and ranks of the covariance of the test codes."""
     thresholds = (1e-1, 1e-2, 1e-4, 1e-6)
@@ -230,6 +238,8 @@ def summary(runs: Sequence[Run]) -> str:
         "error: mean square over all elements, in scaled units; rank: singular values of the",
         f"covariance of the test codes above a share of the largest, of {latent} latent dimensions",
     ]
+    samples = min(run.last["test"]["samples"] for run in runs)
+    lines += note_rank_bound(samples, latent)
     for run in runs:
         if values := run.last["test"].get("accuracy"):
             columns = Schema.from_dict(run.about["data"]["schema"]).categorical

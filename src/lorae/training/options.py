@@ -266,7 +266,8 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
             if count < 2:
                 raise InputError(
                     f"data must have at least 2 {name} samples, got {count} of {self.data!r}; "
-                    f"test_fraction is {self.test_fraction:g} and validation {self.validation:g}"
+                    f"change test_fraction, {self.test_fraction:g}, or validation, "
+                    f"{self.validation:g}"
                 )
         if self.validation and held_out < 2:
             raise InputError(

@@ -74,9 +74,6 @@ def check_new_folder(out: Path) -> None:
     """Check that a path does not exist, or is an empty folder.
 
     What a write that was killed has left behind does not count as content.
-
-    Raises:
-        InputError: if it is a file or a folder with content.
     """
     target = out.resolve()  # new/.. exists even if new does not
     if target.exists() and not (target.is_dir() and all(map(_is_leftover, target.iterdir()))):
@@ -99,9 +96,6 @@ def _is_leftover(path: Path) -> bool:
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """Yield a folder to fill, which becomes `out` at the end, or is removed if an error occurs.
-
-    Raises:
-        InputError: if there is a file or a folder with content at `out`.
 
     Example:
         >>> import tempfile
@@ -144,11 +138,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        InputError: if the file is missing or is not JSON.
-    """
+    """Read a JSON file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

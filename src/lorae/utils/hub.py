@@ -28,11 +28,7 @@ def is_repository(name: str) -> bool:
 
 
 def check_repository(name: str) -> None:
-    """Check, before an upload, that a repository has a valid name and the package is installed.
-
-    Raises:
-        InputError: if the name is not OWNER/NAME, or the package huggingface-hub is missing.
-    """
+    """Check, before an upload, that a repository has a valid name and the package is installed."""
     if not is_repository(name):
         raise InputError(
             f"a repository must be OWNER/NAME, of letters, digits, '-', '_' and '.', got {name!r}"
@@ -54,11 +50,7 @@ def download(repository: str, file: str, revision: str | None = None) -> Path:
 
 
 def push(folder: Path, repository: str, *, private: bool = False) -> str:
-    """Upload the files of a folder to a repository, created if needed, and return its address.
-
-    Raises:
-        InputError: if the package is missing, or the hub refuses or does not answer.
-    """
+    """Upload the files of a folder to a repository, created if needed, and return its address."""
     api = _import_package(f"uploading to {repository!r}").HfApi(library_name="lorae")
     with _explain_errors(f"uploading {str(folder)!r} to {repository!r} failed"):
         address = str(api.create_repo(repository, private=private, exist_ok=True))

@@ -42,11 +42,7 @@ def write_record(path: Path, value: Mapping[str, Any], *, new: bool = False) -> 
 
 
 def read_record(path: Path, schema: Any) -> Any:
-    """Read a record of :func:`write_record` whose types are those of :func:`check_json`.
-
-    Raises:
-        InputError: if the file is missing, damaged, altered or does not fit the schema.
-    """
+    """Read a record of :func:`write_record` whose types are those of :func:`check_json`."""
     return unseal(read_json(path), repr(str(path)), schema)
 
 
@@ -57,11 +53,7 @@ def seal(value: Mapping[str, Any], previous: str = "") -> dict[str, Any]:
 
 
 def unseal(value: Any, name: str, schema: Any, previous: str = "") -> Any:
-    """Return a record without its checksum.
-
-    Raises:
-        InputError: if the checksum is wrong, or the record does not fit the schema.
-    """
+    """Return a record without its checksum."""
     content = dict(value) if isinstance(value, dict) else {}
     checksum = content.pop("checksum", None)
     if checksum is None:
@@ -85,9 +77,6 @@ def check_json(value: Any, schema: Any, name: str) -> None:
         schema: a type: bool, int, float (which integers fit, too), str, None, Any, a list, tuple
             or dict of those, a union, or a `TypedDict`, which may have more keys than it names.
         name: of the value, for the message.
-
-    Raises:
-        InputError: naming the first part that does not fit.
 
     Example:
         >>> check_json({"ranks": [3, "2"]}, dict[str, list[int]], "a.json")

@@ -81,11 +81,7 @@ def read_checksum(path: Path) -> str:
 
 
 def read_description(path: Path) -> Any:
-    """Return the description in a file of :func:`save_tensors`, and read no tensor.
-
-    Raises:
-        InputError: if it has none.
-    """
+    """Return the description in a file of :func:`save_tensors`, and read no tensor."""
     try:
         return json.loads(_read_header(path)["about"])
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
