@@ -240,7 +240,7 @@ def unknown(what: str, name: str, known: list[str]) -> str:
 
 
 def demo(arguments: list[str]) -> int:
-    """Train LoRAE and a plain autoencoder on MNIST, and write a report.
+    """Train LoRAE and a plain autoencoder on MNIST; write a report and an explorer.
 
     python3 dev.py demo [OPTION ...]       `python3 dev.py lorae demo --help` lists the options
     """
