@@ -19,10 +19,12 @@ from scipy.stats import t
 
 OURS = ("ours",)
 MARGIN = 0.03
+LEAST = 1e-4  # losses below count as this much when methods are compared
 PREFACE = """
 Written by `python3 dev.py bench estimator --tables`; see `benchmarks/README.md` for the protocol. A
 place is a set and a k. Wins and losses are differences beyond the 95% interval over splits (with
-one split, beyond 3%); time ratios are medians of ours divided by theirs.
+one split, beyond 3%), where losses of less than 0.01% of the variance count as that; ratios are ours
+divided by theirs.
 """
 Values = dict[int, float]
 """A figure by split."""
@@ -42,18 +44,19 @@ def verdict(ours: Values, other: Values) -> str | None:
     shared = sorted(ours.keys() & other.keys())
     if not shared:
         return None
-    differences = [ours[split] - other[split] for split in shared]
+    differences = [max(ours[split], LEAST) - max(other[split], LEAST) for split in shared]
     width = half_width(differences)
     if width is None:
-        width = MARGIN * other[shared[0]]
+        width = MARGIN * max(other[shared[0]], LEAST)
     mean = fmean(differences)
     return "tie" if abs(mean) <= width else "win" if mean < 0 else "loss"
 
 
 def shown(values: Values) -> str:
     """Return a mean with its interval."""
-    width = half_width(list(values.values()))
-    return f"{fmean(values.values()):.3f}" + ("" if width is None else f" ± {width:.3f}")
+    width, mean = half_width(list(values.values())), fmean(values.values())
+    text = f"{mean:.3f}" if mean >= 0.001 or mean == 0 else f"{mean:.0e}"
+    return text + ("" if width is None else f" ± {width:.3f}")
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -112,9 +115,10 @@ def counts(measured: Measured, half: str) -> str:
                 continue
             shared = lost[place].keys() & other.keys()
             verdicts.append(found)
-            ratios.append(fmean(lost[place][s] for s in shared) / fmean(other[s] for s in shared))
-            theirs = seconds[*place[:2], name]
-            times.append(fmean(seconds[place].values()) / max(fmean(theirs.values()), 1e-3))
+            ours, theirs = (fmean(part[s] for s in shared) for part in (lost[place], other))
+            ratios.append(max(ours, LEAST) / max(theirs, LEAST))
+            taken = fmean(seconds[*place[:2], name].values())
+            times.append(fmean(seconds[place].values()) / max(taken, 1e-3))
         if not verdicts:
             continue
         above = sum(ratio > 1 + MARGIN for ratio in ratios)
