@@ -252,6 +252,20 @@ class TestDataSpace:
         (bridge.affine()[0] * target).sum().backward()
         torch.testing.assert_close(moved, bridge.weight.grad)
 
+    def test_directions_up_to_a_floor_count_in_training_only(self):
+        bridge, e = trained("data-space", 5).double(), torch.randn(20, 5, dtype=torch.float64)
+        U, sigma, Vh = torch.linalg.svd(bridge.weight.detach())
+        whole = bridge.train()(e).detach()
+        with torch.no_grad():
+            bridge.set_deviations(U, sigma, Vh, floor=float(sigma[2]))
+        assert torch.linalg.matrix_rank(bridge.matrix(), rtol=1e-9) == 2
+        torch.testing.assert_close(bridge(e), whole)
+        A, b = bridge.affine()
+        torch.testing.assert_close(bridge.eval()(e), e @ A.mT + b)
+        bridge.train().regauge(*self.statistics(), torch.zeros(5, 5))
+        assert torch.linalg.matrix_rank(bridge.matrix(), rtol=1e-9) == 2
+        assert torch.linalg.matrix_rank(bridge.training_matrix(), rtol=1e-9) == 5
+
     def test_computes_in_float32_under_autocast(self):
         bridge, e = trained("data-space", 3), (1000 + torch.randn(64, 3)).bfloat16()
         with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -6,19 +6,22 @@ import numpy as np
 import pytest
 import torch
 from models import make_objective, train_on
+from sklearn.datasets import load_digits
 from torch import nn
 
 from lorae.errors import InputError
-from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.autoencoder import Architecture, Autoencoder, build
 from lorae.nn.bridges.data_space import DataSpace
 from lorae.nn.bridges.low_rank import LowRank
 from lorae.objectives.data_space import (
+    GROWTH,
     DataSpaceLoRAE,
     default_interval,
     mean_metric,
     proximal_step,
 )
 
+LINEAR = [(1e-3, 1.0), (6e-3, 1.0), (1.4e-2, 1.0), (6e-2, 1.0), (1e-3, 1e6)]
 DEVIATIONS = (3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 
 
@@ -35,10 +38,10 @@ def linear_model(latent=7):
 
 
 def train(objective, x, steps=1600, learning_rate=1e-2):
-    """Train with a learning rate that falls to zero, on batches of 100."""
+    """Train with a learning rate that falls to zero along a cosine, on batches of 100."""
     optimizer = torch.optim.Adam(objective.parameter_groups(learning_rate))
     for step in range(steps):
-        rate = learning_rate * (1 - step / steps)
+        rate = learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
         optimizer.param_groups[0]["lr"] = rate
         batch = x[torch.arange(100 * step, 100 * step + 100) % len(x)]
         loss = sum(objective(batch).values())
@@ -55,30 +58,32 @@ def output_deviations(model, x):
     return np.linalg.svd(y - y.mean(0), compute_uv=False) / math.sqrt(len(x) - 1)
 
 
-@pytest.mark.parametrize(("weight", "gamma"), [(1e-3, 2.0), (1e-2, 2.0), (1e-2, 1e6), (5e-2, 1e6)])
-def test_linear_networks_find_the_closed_solution(weight, gamma):
-    """Principal component analysis with thresholded standard deviations, to a tenth of the largest.
-
-    With a large gamma they are lowered by tau, soft-thresholded. With gamma = 2 those from 2 tau on
-    stay as they are, and those between tau and 2 tau are 2 (sigma - tau).
-    """
-    x = samples()
+def closed_solution(x, weight, gamma):
+    """Return the first 7 standard deviations of PCA, thresholded, by NumPy."""
     centred = (x - x.mean(0)).double().numpy()
     sigma = np.linalg.svd(centred, compute_uv=False)[:7] / math.sqrt(len(x) - 1)
     tau = math.sqrt(weight * centred.var(0, ddof=1).sum())
-    soft = np.maximum(sigma - tau, 0)
-    firm = np.where(sigma > 2 * tau, sigma, 2 * soft)
+    return np.where(sigma > tau, sigma, 0) if gamma == 1 else np.maximum(sigma - tau, 0)
+
+
+@pytest.mark.parametrize(("weight", "gamma"), LINEAR)
+def test_linear_networks_find_the_closed_solution(weight, gamma):
+    """Principal component analysis with thresholded standard deviations.
+
+    With gamma = 1 those above tau stay as they are; with a large gamma all are lowered by tau. The
+    tolerance is a share of the largest: that of the learning rate's last steps, in which the
+    networks undo a part of each lowering. No standard deviation of these data is within 30% of tau.
+    """
+    x = samples()
+    expected = closed_solution(x, weight, gamma)
     objective = DataSpaceLoRAE(linear_model(), weight, every=10, ramp=200, gamma=gamma)
     train(objective, x)
-    expected = firm if gamma == 2 else soft
-    found = output_deviations(objective.model, x)[:7]
-    np.testing.assert_allclose(found, expected, atol=0.1 * sigma[0])
-    matrix = torch.linalg.svdvals(objective.model.bridge.matrix().detach()).numpy()
-    np.testing.assert_allclose(matrix, expected, atol=0.1 * sigma[0])
-    clear = np.abs(sigma - tau) > 0.1 * tau  # others may be on either side
-    # A direction near the threshold may be lost while the threshold rises.
-    assert (expected > 0)[clear].sum() - 1 <= (matrix > 1e-6).sum()
-    assert (matrix > 1e-6).sum() <= (expected > 0)[clear].sum() + (~clear).sum()
+    model = objective.model.eval()
+    tolerance = (0.01 if gamma == 1 else 0.02) * expected[0]
+    np.testing.assert_allclose(output_deviations(model, x)[:7], expected, atol=tolerance)
+    matrix = torch.linalg.svdvals(model.bridge.matrix().detach()).numpy()
+    np.testing.assert_allclose(matrix, expected, atol=tolerance)
+    assert (matrix > 1e-6).sum() == (expected > 0).sum()
 
 
 def test_a_change_of_basis_between_encoder_and_decoder_changes_nothing():
@@ -165,26 +170,70 @@ def test_the_metric_is_that_of_exact_derivatives():
     torch.testing.assert_close(mean_metric(decoder, codes, steps), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("gamma", [1.5, 2.0, math.inf])
-@pytest.mark.parametrize("length", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("gamma", [1.0, 1.5, 2.0, math.inf])
+@pytest.mark.parametrize("length", [0.1, 0.5])
 def test_proximal_steps_minimise_their_quadratic(gamma, length):
     """Against the least 1/2 (s - sigma)^2 + P(s) over a grid, with P' = max(tau - s / gamma, 0)."""
     sigma, tau = np.array([5, 3, 2, 1, 0.5, 0.2, 0.1, 0.05]), 0.8
-    U, V = (torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64)).Q for _ in range(2))
-    A, M = U * torch.tensor(sigma) @ V.mT, torch.zeros(8, 8, dtype=torch.float64)
+    target = torch.tensor(sigma)
+    found = target.clone()
     for _ in range(400):
-        M = proximal_step(M, M - A, tau, length, gamma=gamma)
+        found = proximal_step(found, found - target, tau, length, gamma)
     s = np.linspace(0, 6, 60001)
     knee = np.minimum(s, gamma * tau)
     penalty = tau * knee - knee**2 / (2 * gamma)
     expected = [s[np.argmin((s - a) ** 2 / 2 + penalty)] for a in sigma]
-    np.testing.assert_allclose(torch.linalg.svdvals(M).numpy(), expected, atol=2e-4)
+    np.testing.assert_allclose(found.numpy(), expected, atol=2e-4)
 
 
-def test_a_long_step_is_shortened():
-    step = proximal_step(torch.eye(3), torch.full((3, 3), 100.0), 0.1, 0.5, reach=0.2)
-    moved = torch.linalg.matrix_norm(step - torch.eye(3)).item()
-    assert 0.09 < moved <= 0.2
+def test_a_direction_is_stretched_slowly_and_does_not_vanish_in_training():
+    objective = DataSpaceLoRAE(linear_model(), 0.01, every=5, ramp=0).eval()
+    x, bridge = samples(), objective.model.bridge
+    objective.train()
+    for step in range(30):
+        before = torch.linalg.svdvals(bridge.training_matrix().detach())
+        objective(x)["reconstruction"].backward()
+        objective.after_step(0.0)
+        after = torch.linalg.svdvals(bridge.training_matrix().detach())
+        if step > 5:  # the networks and their statistics are fixed
+            assert (after <= GROWTH * before + 1e-5).all()
+    sigma = torch.linalg.svdvals(bridge.matrix().detach())
+    assert (sigma[-1] < 1e-6) & (after[-1] > 1e-4)
+
+
+def test_a_direction_returns_once_it_could_carry_enough():
+    """Data with three directions at first, of which training leaves one, and then with three."""
+    x = samples()
+    first = x.mean(0) + (x - x.mean(0)) @ projection(x, 1)
+    objective = DataSpaceLoRAE(linear_model(), 2e-2, every=5, ramp=0)
+    train(objective, first, steps=400)
+    assert rank(objective) == 1
+    train(objective, x.mean(0) + (x - x.mean(0)) @ projection(x, 3), steps=1200)
+    assert rank(objective) == 3
+
+
+def projection(x, k):
+    V = torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[:k]
+    return V.mT @ V
+
+
+def rank(objective):
+    return int(torch.linalg.matrix_rank(objective.model.bridge.matrix().detach(), rtol=1e-4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_rank_does_not_fall_to_zero_before_the_networks_learn(seed):
+    """A ramp of 100 steps, when a deep network has hardly left the mean of the digits."""
+    torch.manual_seed(seed)
+    x = torch.tensor(load_digits().images[:1600, None] / 16, dtype=torch.float32)
+    model = build(Architecture("mlp", (1, 8, 8), 16, "data-space", width=0.25, value_range=(0, 1)))
+    objective = DataSpaceLoRAE(model, 1e-2, ramp=100)
+    train(objective, x, steps=800, learning_rate=1e-3)
+    tau = 0.1 * math.sqrt(float(x.var(0).sum()))
+    sigma = torch.linalg.svdvals(model.bridge.matrix().detach())
+    assert rank(objective) >= 2
+    assert (sigma[:2] > tau).all()
 
 
 def test_the_interval_grows_with_the_latent_dimension():

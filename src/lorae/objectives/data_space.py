@@ -9,15 +9,19 @@ singular values of M of :class:`lorae.nn.bridges.data_space.DataSpace`, the obje
 where distances are over all values of a sample. So lambda is the share of the variance of the data
 that a direction has to carry. For linear networks the minimum is known: principal component
 analysis with standard deviations below :math:`\tau` set to 0, those above :math:`\gamma \tau`
-unchanged, and :math:`\gamma (\sigma - \tau) / (\gamma - 1)` in between. As gamma grows, P becomes
-:math:`\tau s`, the nuclear norm, and all are lowered by tau: that has a larger error at equal rank.
+unchanged, and :math:`\gamma (\sigma - \tau) / (\gamma - 1)` in between. With gamma = 1, the
+default, no direction that stays is shrunk: where the error is stationary for the networks it is
+also stationary for M. For a large gamma P becomes :math:`\tau s`, the nuclear norm, and all
+standard deviations are lowered by tau. The networks, which take the optimizer's steps on the error
+alone, then undo a part of each step of M, and the minimum is reached only as the learning rate
+falls to 0.
 
-M takes proximal steps (:class:`lorae.objectives.lorae.ProximalStep`), every k steps. Before each of
-them the statistics of the bridge are brought up to date. In its units the error has a curvature of
-about 1 in M, so a step of length 1/2 needs no tuning. The networks take the optimizer's steps on
-the error alone. Each of those undoes a part of the last threshold, so at a constant learning rate
-standard deviations between tau and gamma tau are larger than at the minimum; as the learning rate
-falls they approach it.
+Every k steps, with the statistics of the bridge brought up to date, each singular value of M takes
+a proximal step along the derivative of the error by it. In the units of M the curvature of
+the error is about 1, so a step of length 1/2 needs no tuning. Singular vectors are left as they
+are: the networks turn them. A direction whose standard deviation falls to a tenth of tau stays
+there in training, as a part of P of the bridge, so that the networks can find out what it could
+carry; one that could carry more than tau returns.
 
 Reference:
     Zhang, Nearly unbiased variable selection under minimax concave penalty (Annals of Statistics
@@ -44,8 +48,11 @@ LENGTH = 0.5
 """The length of a step of M."""
 PROBES = 8
 """Codes at which the metric of the decoder is measured before a step of M."""
-_REACH = 0.1  # the longest step of M, as a share of the standard deviation of the data
-_PROBE_STEP = 0.03  # length of the finite differences, in the same units
+GROWTH = 1.1
+"""The largest factor by which a step of M stretches a direction."""
+_LEAST = 0.1  # the standard deviation that a direction keeps in training, as a share of tau
+_DIFFERENCE = 0.2  # finite differences, in standard deviations of the codes
+_SMALLEST = 0.01  # the smallest of these standard deviations, as a share of the largest
 _BATCH, _METRIC, _VARIANCE = 0.05, 0.5, 0.01  # weights of the newest value in running means
 _CHUNK = 512  # codes that are decoded at a time
 
@@ -59,8 +66,7 @@ class DataSpaceLoRAE(ProximalStep):
             least 0.
         every: the number k of steps between two steps of M, at least 1; by default
             :func:`default_interval`.
-        ramp: the number of steps over which tau rises to its full value, at least 0. A direction
-            that is removed before the networks have learnt it seldom returns.
+        ramp: the number of steps over which tau rises to its full value, at least 0.
         gamma: a standard deviation of gamma tau or more is not shrunk, at least 1. With a large
             gamma the penalty is the nuclear norm, which shrinks all of them by tau.
 
@@ -81,7 +87,7 @@ class DataSpaceLoRAE(ProximalStep):
         weight: float = 1e-3,
         every: int | None = None,
         ramp: int = 1000,
-        gamma: float = 2.0,
+        gamma: float = 1.0,
     ) -> None:
         latent = require_bridge(model, DataSpace, "data-space").latent
         check_range("every", every, 1)
@@ -103,6 +109,15 @@ class DataSpaceLoRAE(ProximalStep):
         return self.bridge.weight
 
     @property
+    def floor(self) -> float:
+        """The standard deviation up to which a direction belongs to P, in scaled units.
+
+        With gamma = 1, a direction below tau is on its way to 0 or to more than tau: half of tau
+        decides. With a larger one, small standard deviations belong to the minimum.
+        """
+        return max(1 / self.gamma - 0.5, _LEAST) * self.threshold
+
+    @property
     def threshold(self) -> float:
         """The standard deviation tau that a direction has to carry at present, in scaled units."""
         rise = min(1.0, self.steps / self.ramp) if self.ramp else 1.0
@@ -122,17 +137,27 @@ class DataSpaceLoRAE(ProximalStep):
     def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
         if not len(self.probes):  # no batch was seen
             return
-        seen, count = self.statistics, self.steps // self.every
-        # At first there is no metric, and the codes may not vary.
-        first = self.probes.std(correction=0).clamp(min=1e-6) if count == 1 else 1.0
-        steps = first * _PROBE_STEP * max(seen.deviation, 1e-6) * self.bridge.scale.mT
-        metric = mean_metric(self.model.decoder, self.probes, steps)
-        self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
+        seen, bridge = self.statistics, self.bridge
+        self._measure_metric()
         per_sample = gradient * (self.values / 2)  # of half the squared error of a sample
-        per_sample = self.bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
-        M, reach = self.matrix.detach().cpu().double(), _REACH * seen.deviation
-        step = proximal_step(M, per_sample, self.threshold, LENGTH, gamma=self.gamma, reach=reach)
-        self.matrix.copy_(step)
+        per_sample = bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
+        U, sigma, Vh = torch.linalg.svd(bridge.training_matrix().cpu().double())
+        slope = ((U.mT @ per_sample) * Vh).sum(1)
+        new = proximal_step(sigma, slope, self.threshold, LENGTH, self.gamma)
+        least = sigma.clamp(max=_LEAST * math.sqrt(self.weight) * self.statistics.deviation)
+        bridge.set_deviations(U, torch.clamp(new, least, GROWTH * sigma), Vh, self.floor)
+
+    def _measure_metric(self) -> None:
+        """Update the metric, by differences along the principal axes of the codes."""
+        count, scale = self.steps // self.every, self.bridge.scale
+        if count == 1:  # there is no metric yet, and the codes may not vary
+            steps = torch.diag(self.probes.std(0, correction=0).clamp(min=1e-6))
+        else:
+            U, sigma, _ = torch.linalg.svd(self.bridge.training_matrix().cpu().double())
+            axes = U * sigma.clamp(min=_SMALLEST * max(float(sigma[0]), 1e-6))
+            steps = (scale @ axes.to(scale)).mT
+        metric = mean_metric(self.model.decoder, self.probes, _DIFFERENCE * steps)
+        self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
 
 
 class Statistics(nn.Module):
@@ -192,33 +217,29 @@ def mean_metric(
 
 
 def proximal_step(
-    M: Float[Tensor, "l l"],
-    gradient: Float[Tensor, "l l"],
+    sigma: Float[Tensor, " l"],
+    slope: Float[Tensor, " l"],
     threshold: float,
     length: float,
-    *,
-    gamma: float = math.inf,
-    reach: float = math.inf,
-) -> Float[Tensor, "l l"]:
-    """Return M after a proximal step of the penalty P, no longer than a reach.
+    gamma: float,
+) -> Float[Tensor, " l"]:
+    """Return standard deviations after a proximal step of the penalty P.
 
     Args:
-        M: the matrix.
-        gradient: of the smooth part.
+        sigma: the standard deviations.
+        slope: derivatives of the smooth part by them.
         threshold: tau.
-        length: of the step, halved as long as M would move by more than the reach.
+        length: of the step.
         gamma: above the length.
-        reach: a Frobenius norm.
+
+    Example:
+        >>> sigma, slope = torch.tensor([2.0, 0.5]), torch.zeros(2)
+        >>> proximal_step(sigma, slope, threshold=1.0, length=0.5, gamma=1.0)
+        tensor([2., 0.])
     """
-    step: Tensor = M
-    for _ in range(20):
-        U, sigma, Vh = torch.linalg.svd(M - length * gradient)
-        shrunk = (sigma - length * threshold).clamp(min=0) / (1 - length / gamma)
-        step = (U * torch.where(sigma > gamma * threshold, sigma, shrunk)) @ Vh
-        if float(torch.linalg.matrix_norm(step - M)) <= reach:
-            break
-        length /= 2
-    return step
+    sigma = sigma - length * slope
+    shrunk = (sigma - length * threshold).clamp(min=0) / (1 - length / gamma)
+    return torch.where(sigma > gamma * threshold, sigma, shrunk)
 
 
 def default_interval(latent: int) -> int:

@@ -219,7 +219,7 @@ METHODS: dict[str, Method] = {
         purpose="the number of dimensions that carry more than the share weight of the variance",
         reference="this package",
         weight=1e-3,
-        objective_settings=_EVERY | {"ramp": Setting(1000, integer=True), "gamma": Setting(2.0, 1)},
+        objective_settings=_EVERY | {"ramp": Setting(1000, integer=True), "gamma": Setting(1.0, 1)},
     ),
     "lorae-factored": Method(
         objective="lorae.objectives.lorae:FactoredLoRAE",

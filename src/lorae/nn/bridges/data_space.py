@@ -14,6 +14,10 @@ first order, that the directions of the code carry. They belong to the function:
 
 As the networks learn, :math:`\Sigma` and G change. :meth:`DataSpace.regauge` enters new ones and
 changes M and c so that z stays the same function of e.
+
+A direction in which M is 0 has no gradient in the encoder or the decoder, so it could never carry
+anything again. In training, M + P takes the place of M, where P gives these directions a small
+standard deviation (:meth:`DataSpace.set_deviations`). In evaluation they carry nothing.
 """
 
 import torch
@@ -40,6 +44,7 @@ class DataSpace(Bridge):
 
     learns_matrix = True
 
+    probe: Tensor  # P
     whiten: Tensor
     scale: Tensor
     mean: Tensor
@@ -48,6 +53,7 @@ class DataSpace(Bridge):
     def __init__(self, latent: int) -> None:
         super().__init__(latent)
         self.weight = nn.Parameter(torch.eye(latent))
+        self.register_buffer("probe", torch.zeros(latent, latent))
         self.register_buffer("whiten", torch.eye(latent))
         self.register_buffer("scale", torch.eye(latent))
         self.register_buffer("mean", torch.zeros(latent))
@@ -55,11 +61,16 @@ class DataSpace(Bridge):
 
     def forward(self, e: Float[Tensor, "n l"]) -> Float[Tensor, "n l"]:
         with torch.autocast(e.device.type, enabled=False):
-            y = functional.linear(e.to(self.weight.dtype) - self.mean, self.whiten)
-            return functional.linear(functional.linear(y, self.weight), self.scale, self.offset)
+            M = self.training_matrix() if self.training else self.weight
+            y = functional.linear(e.to(M.dtype) - self.mean, self.whiten)
+            return functional.linear(functional.linear(y, M), self.scale, self.offset)
 
     def matrix(self) -> Float[Tensor, "l l"]:
         return self.weight
+
+    def training_matrix(self) -> Float[Tensor, "l l"]:
+        """Return M + P."""
+        return self.weight + self.probe
 
     def affine(self) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"]]:
         A = self.scale @ self.weight @ self.whiten
@@ -94,8 +105,29 @@ class DataSpace(Bridge):
         self.scale.copy_(new_scale)
         self.whiten.copy_(inverse_root)
         self.weight.copy_(left @ weight @ right)
+        self.probe.copy_(left @ _wide(self.probe) @ right)
         moved: Tensor = torch.linalg.inv(left).mT @ _wide(gradient) @ torch.linalg.inv(right).mT
         return moved
+
+    @torch.no_grad()
+    def set_deviations(
+        self,
+        U: Float[Tensor, "l l"],
+        sigma: Float[Tensor, " l"],
+        Vh: Float[Tensor, "l l"],
+        floor: float,
+    ) -> None:
+        """Set M + P to U diag(sigma) Vh: M to the directions above a floor, and P to the others.
+
+        Args:
+            U: orthonormal columns.
+            sigma: standard deviations in data space, at least 0.
+            Vh: orthonormal rows.
+            floor: of the standard deviations of M.
+        """
+        kept = sigma > floor
+        self.weight.copy_((U * sigma.where(kept, 0.0)) @ Vh)
+        self.probe.copy_((U * sigma.where(~kept, 0.0)) @ Vh)
 
 
 def _roots(
