@@ -6,7 +6,7 @@ to 4,000 steps: ranks of M and of the covariance of the codes, and errors, on th
 learning rate is 1e-3 and constant.
 
 Every training is a run folder in `runs/bench-ranks` and is resumed where it was interrupted; its
-figures so far are added to `benchmarks/ranks.json`, and the tables are written to `benchmarks/ranks.md`.
+figures so far are added to `benchmarks/ranks.json`, and `benchmarks/ranks.md` has them as tables.
 Trainings whose last figures are in ranks.json are not repeated. Two rows are those of forms that
 this package no longer has: `lorae-scale-free`, the nuclear norm of M / ||M||_F over encoder outputs
 standardised by batch, and `lorae-data-space-shrunk`, `lorae-data-space` with proximal steps of the

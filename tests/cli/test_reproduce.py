@@ -39,6 +39,7 @@ def test_list_prints_the_claims(lorae):
             ["figure2", "--protocol", "authors"],
             "protocol must be 'lorae' for figure2",
         ),
+        (["table3", "--minutes", "0"], "minutes must be"),
         (["table3", "--cluster", "moon"], "cluster must be one of"),
         (
             ["table3", "--only-work", "--only-write"],
@@ -89,6 +90,25 @@ def test_a_signal_stops_it_and_the_same_command_resumes(lorae, monkeypatch):
         status, _, err = lorae(*asked)
     assert status == 128 + signal.SIGTERM
     assert "stopped at step 7; continue with: the same command" in err
+    status, out, _ = lorae(*asked)
+    assert status == 0
+    assert "4 of 4 cells measured" in out
+
+
+def test_a_budget_of_minutes_stops_it_and_the_same_command_resumes(lorae, monkeypatch):
+    asked = ("reproduce", "table7", *SMOKE)
+    real = Stepper.step
+
+    def slow(self, x):
+        time.sleep(0.3)
+        return real(self, x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "step", slow)
+        status, out, err = lorae(*asked, "--minutes", "0.05")
+    assert status == 0
+    assert "stopped after 0.05 minutes; the same command resumes" in err
+    assert "0 of 4 cells measured" in out
     status, out, _ = lorae(*asked)
     assert status == 0
     assert "4 of 4 cells measured" in out

@@ -21,7 +21,7 @@ from lorae.objectives.data_space import (
     proximal_step,
 )
 
-LINEAR = [(1e-3, 1.0), (6e-3, 1.0), (1.4e-2, 1.0), (6e-2, 1.0), (1e-3, 1e6)]
+LINEAR = [(1e-3, 1.0), (1.4e-2, 1.0), (6e-2, 1.0), (1e-3, 1e6)]
 DEVIATIONS = (3.0, 2.0, 1.5, 1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05)
 
 
@@ -99,16 +99,17 @@ def test_a_change_of_basis_between_encoder_and_decoder_changes_nothing():
             model.encoder.weight.copy_(R @ model.encoder.weight)
             model.encoder.bias.copy_(R @ model.encoder.bias)
             model.decoder.weight.copy_(model.decoder.weight @ torch.linalg.inv(R))
-        objective = DataSpaceLoRAE(model, 0.03, every=2, ramp=0).double()
-        for batch in samples(200).double().split(50):  # two steps of M, with the networks fixed
+        objective = DataSpaceLoRAE(model, 0.01, every=2, ramp=0).double()
+        for batch in samples(200).double().split(50) * 5:  # ten steps of M, with fixed networks
             sum(objective(batch).values()).backward()
             objective.after_step(0.0)
         x = samples(50).double()
-        found.append((torch.linalg.svdvals(model.bridge.matrix().detach()), model(x).detach()))
+        sigma = torch.linalg.svdvals(model.bridge.training_matrix().detach())
+        found.append((sigma, model(x).detach()))
     (plain, outputs), (mixed, other) = found
     torch.testing.assert_close(mixed, plain, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(other, outputs, rtol=1e-6, atol=1e-6)
-    assert 0 < (plain > 1e-9).sum() < 4
+    assert plain[0] > 2 * plain[-1]  # some are at the least that training leaves them
 
 
 def test_the_rank_is_the_same_at_every_threshold():

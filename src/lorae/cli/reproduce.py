@@ -1,13 +1,15 @@
 """The command that reproduces the paper: `lorae reproduce`."""
 
+import _thread
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import tyro
 
@@ -51,6 +53,8 @@ class Reproduce:
     """Run the workers as cluster jobs: slurm, or local to try it; needs lorae[cluster]."""
     cluster_options: dict[str, str] = field(default_factory=dict)
     """Parameters of submitit as names and values, such as timeout_min 600 gpus_per_node 1."""
+    minutes: float | None = None
+    """Stop measuring after this time, and write what is finished; the same command resumes."""
     only_work: bool = False
     """Measure without writing results: for additional workers, here or on another machine."""
     only_write: bool = False
@@ -107,6 +111,7 @@ class Reproduce:
         check_choice("protocol", self.protocol, ("lorae", "authors"))
         check_range("seeds", self.seeds, 1)
         check_range("processes", self.processes, 1)
+        check_range("minutes", self.minutes, 0, open_low=True)
         if self.cluster is not None:
             from lorae.paper.cluster import CLUSTERS
 
@@ -124,20 +129,27 @@ class Reproduce:
         """Measure the cells, with worker processes if there are any, and show progress."""
         from tqdm import tqdm
 
-        with tqdm(
+        bar = tqdm(
             total=len(cells),
             initial=queue.done(cells),
             unit="cell",
             desc=f"{self.scale} scale",
             disable=self.only_work,
             mininterval=_INTERVAL,
-        ) as bar:
-            if self.processes > 1 or self.cluster is not None:
-                self._watch(queue, cells, bar)
-            try:
+        )
+        budget = _Budget(self.minutes)
+        try:
+            with bar, budget:
+                if self.processes > 1 or self.cluster is not None:
+                    self._watch(queue, cells, bar)
                 missing = queue.work(cells, lambda cell, seconds: _show(bar, cell, seconds))
-            except Interrupted as stop:
+        except (Interrupted, KeyboardInterrupt) as stop:
+            if budget.spent:
+                print_warning(f"stopped after {self.minutes:g} minutes; the same command resumes")
+                return
+            if isinstance(stop, Interrupted):
                 raise Interrupted(stop.step, stop.signal, "the same command") from None
+            raise
         if missing and queue.done(cells) == 0:
             raise InputError("; ".join(missing.values()))
         for why in missing.values():
@@ -187,6 +199,28 @@ class Reproduce:
                     )
                 )
         return workers
+
+
+class _Budget:
+    """A context that is interrupted as by Ctrl-C after some minutes, if there is a limit."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self.spent = False
+        self.timer = None if minutes is None else threading.Timer(60 * minutes, self._interrupt)
+
+    def _interrupt(self) -> None:
+        self.spent = True
+        _thread.interrupt_main()
+
+    def __enter__(self) -> Self:
+        if self.timer is not None:
+            self.timer.daemon = True
+            self.timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
 
 
 def _show(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:
