@@ -6,9 +6,8 @@ r"""Training of one model of a given number of codes, as long as held-out sample
    then without noise.
 2. It is trained on a part of the samples by :class:`lorae.objectives.nested.NestedDenoising`, with
    one cycle of the learning rate. Every 25 steps its error on the rest is measured, and the
-   weights of the smallest error are kept, or the first ones if that error is not smaller by more
-   than the standard error of the difference. Training stops when it has not improved for two fifths
-   of the steps.
+   weights of the smallest error are kept, which may be the first ones. Training stops when it has
+   not improved for two fifths of the steps.
 3. If that model came late, and loses hardly more on held-out samples than on its own, it is trained
    on with all samples, for as many steps in a second cycle. Otherwise a new one is trained with
    all samples, in a cycle that ends at the step of the best model: none if that was the first one.
@@ -181,8 +180,7 @@ def _search(
     kept, held_out = split(samples, setting)
     objective = begin(kept)
     errors = {0: held_out_error(objective, held_out)}
-    first_errors = squared_errors(objective.model, held_out, held_out[0])[0]
-    first = best = copy.deepcopy(objective.state_dict())
+    best = copy.deepcopy(objective.state_dict())
     best_step, steps = 0, setting.steps
     schedule = partial(one_cycle, steps=steps)
     for step in _steps(objective, kept, setting, steps=steps, schedule=schedule, phase="training"):
@@ -194,18 +192,13 @@ def _search(
         if step - best_step > PATIENCE * steps:
             break
     objective.load_state_dict(best)
-    held_out_errors = squared_errors(objective.eval().model, held_out, held_out[0])[0]
-    gain = first_errors - held_out_errors
-    if setting.prefix_weight < 1 and gain.mean() <= gain.std(correction=0) / len(gain) ** 0.5:
-        objective.load_state_dict(first)
-        best_step, held_out_errors = 0, first_errors
     own = held_out_error(objective, kept[:_MAX_HELD_OUT])
     return Trained(
         objective=objective.eval(),
         best_step=best_step,
         unsaturated=best_step >= LATE * steps and errors[best_step] + _SMALL < GAP * (own + _SMALL),
         errors=errors,
-        held_out_errors=held_out_errors,
+        held_out_errors=squared_errors(objective.eval().model, held_out, held_out[0])[0],
         fill_weight=fit_weights(objective.model, held_out),
         scale=objective.model.scale,
     )
