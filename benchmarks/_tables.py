@@ -23,8 +23,8 @@ LEAST = 1e-4  # losses below count as this much when methods are compared
 PREFACE = """
 Written by `python3 dev.py bench estimator --tables`; see `benchmarks/README.md` for the protocol. A
 place is a set and a k. Wins and losses are differences beyond the 95% interval over splits (with
-one split, beyond 3%), where losses of less than 0.01% of the variance count as that; ratios are ours
-divided by theirs.
+one split, beyond 3%), where losses of less than 0.01% of the variance count as that; ratios are
+ours divided by theirs.
 """
 Values = dict[int, float]
 """A figure by split."""

@@ -25,8 +25,8 @@ The number of components is the smallest k with at most one torn pair in 5,000 a
     p_k \le p_* + \max(\mathrm{se}, 0.002, 0.05 \min(p_*, 1 - p_*)),
 
 where the star is the k of the smallest prediction error, and se the standard error of the mean of
-:math:`e_k`, or of :math:`p_k - p_*`, over held-out samples. Prediction is used for samples of 8 or more values, and for
-k up to half of their number: fewer values say too little about each other.
+:math:`e_k`, or of :math:`p_k - p_*`, over held-out samples. Prediction is used for samples of 8 or
+more values, and for k up to half of their number: fewer values say too little about each other.
 
 Reference:
     Wold, Cross-validatory estimation of the number of components in factor and principal
@@ -185,7 +185,8 @@ def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
 
 
 def _standard_error(errors: Float[Tensor, "q n"]) -> Float[Tensor, " q"]:
-    return errors.std(1, correction=0) / errors.shape[1] ** 0.5
+    deviations: Tensor = errors.std(1, correction=0)
+    return deviations / errors.shape[1] ** 0.5
 
 
 def levels(largest: int) -> tuple[int, ...]:
