@@ -185,8 +185,8 @@ def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
 
 
 def _standard_error(errors: Float[Tensor, "q n"]) -> Float[Tensor, " q"]:
-    deviations: Tensor = errors.std(1, correction=0)
-    return deviations / errors.shape[1] ** 0.5
+    error: Tensor = errors.std(1, correction=0) / errors.shape[1] ** 0.5
+    return error
 
 
 def levels(largest: int) -> tuple[int, ...]:
