@@ -70,6 +70,12 @@ def test_samples_have_categories_that_belong_together(fitted):
     np.testing.assert_allclose(made["kind"].value_counts(normalize=True), 1 / 3, atol=0.15)
 
 
+def test_the_plot_of_coordinates_names_categories(fitted):
+    svg = fitted.plot("coordinates").decode()
+    assert "height" in svg
+    assert "kind" in svg
+
+
 def test_polars_frames():
     X = polars_table()
     model = LowRankAutoencoder(**SETTINGS).fit(X)

@@ -138,7 +138,8 @@ class PlotMixin:
             scale, unit = self.model_.scale.cpu().flatten().numpy(), "in standard deviations"
             effect = effect * self.unit_ / scale
         order = np.argsort(-np.abs(effect).max(0), kind="stable")[:_ROWS]
-        names = self.input_format_.columns
+        layout = self.input_format_
+        names = layout.schema.value_names if layout.schema else layout.columns
         points = [
             Curve(f"coordinate {k + 1}", row[order].tolist(), range(len(order)), k)
             for k, row in enumerate(effect)
