@@ -155,7 +155,9 @@ def test_a_table_with_missing_values_is_refused(lorae):
     table[7, 1] = np.nan
     np.save("t.npy", table)
     refused = lorae("train", "--data", "t.npy", "--out", "new")
-    assert_refused(refused, r"column_2 \(1, first in row 8\); keep missing values .--missing keep")
+    assert_refused(
+        refused, r"column_2 \(1, first in row 8\); keep missing values as gaps .--missing keep"
+    )
     assert not Path("new").exists()
 
 

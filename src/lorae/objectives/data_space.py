@@ -137,8 +137,9 @@ class DataSpaceLoRAE(ProximalStep):
     def step_matrix(self, gradient: Float[Tensor, "l l"]) -> None:
         if not len(self.probes):  # no batch was seen
             return
-        seen, bridge = self.statistics, self.bridge
-        self._measure_metric()
+        seen, bridge, count = self.statistics, self.bridge, self.steps // self.every
+        metric = measure_metric(self.model.decoder, bridge, self.probes, first=count == 1)
+        self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
         per_sample = gradient * (self.values / 2)  # of half the squared error of a sample
         per_sample = bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
         U, sigma, Vh = torch.linalg.svd(bridge.training_matrix().cpu().double())
@@ -146,18 +147,6 @@ class DataSpaceLoRAE(ProximalStep):
         new = proximal_step(sigma, slope, self.threshold, LENGTH, self.gamma)
         least = sigma.clamp(max=_LEAST * math.sqrt(self.weight) * self.statistics.deviation)
         bridge.set_deviations(U, torch.clamp(new, least, GROWTH * sigma), Vh, self.floor)
-
-    def _measure_metric(self) -> None:
-        """Update the metric, by differences along the principal axes of the codes."""
-        count, scale = self.steps // self.every, self.bridge.scale
-        if count == 1:  # there is no metric yet, and the codes may not vary
-            steps = torch.diag(self.probes.std(0, correction=0).clamp(min=1e-6))
-        else:
-            U, sigma, _ = torch.linalg.svd(self.bridge.training_matrix().cpu().double())
-            axes = U * sigma.clamp(min=_SMALLEST * max(float(sigma[0]), 1e-6))
-            steps = (scale @ axes.to(scale)).mT
-        metric = mean_metric(self.model.decoder, self.probes, _DIFFERENCE * steps)
-        self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
 
 
 class Statistics(nn.Module):
@@ -199,6 +188,26 @@ class Statistics(nn.Module):
             self.mean.add_(newest * step)
             spread = average((x - average(x.mean(0))).square().mean(0)).sum() * n / (n - 1)
             self.variance.lerp_(spread.to(self.variance), _newest(_VARIANCE, count))
+
+
+def measure_metric(
+    decoder: nn.Module, bridge: DataSpace, codes: Float[Tensor, "n l"], *, first: bool
+) -> Float[Tensor, "l l"]:
+    """Return the mean metric of a decoder, by differences along the principal axes of the codes.
+
+    Args:
+        decoder: of codes.
+        bridge: whose M has these axes.
+        codes: n of them.
+        first: whether M is not in data space yet; then differences are along single codes.
+    """
+    if first:  # the codes may not vary
+        steps = torch.diag(codes.std(0, correction=0).clamp(min=1e-6))
+    else:
+        U, sigma, _ = torch.linalg.svd(bridge.training_matrix().cpu().double())
+        axes = U * sigma.clamp(min=_SMALLEST * max(float(sigma[0]), 1e-6))
+        steps = (bridge.scale @ axes.to(bridge.scale)).mT
+    return mean_metric(decoder, codes, _DIFFERENCE * steps)
 
 
 @torch.no_grad()
