@@ -24,7 +24,7 @@ def test_jobs_succeed_fail_and_are_cancelled(tmp_path):
         patch.setenv("DONE", str(tmp_path))
         jobs = submit(write, 2, tmp_path / "jobs")
         failing = submit("raise SystemExit(3)", 1, tmp_path / "jobs")
-        endless = submit("import time; time.sleep(1000)", 1, tmp_path / "jobs")
+        endless = submit("import time; time.sleep(100)", 1, tmp_path / "jobs")
         assert endless[0].poll() is None
         assert [job.wait() for job in jobs] == [0, 0]
     assert [job.poll() for job in jobs] == [0, 0]
