@@ -12,8 +12,8 @@ from lorae.training.devices import single_process
 from lorae.utils.seeding import temporary_seed
 
 
-def fit(samples, n_components, largest=8):
-    setting = Setting(100, 50, 3e-3, 0.2, 0, single_process("cpu"))
+def fit(samples, n_components, largest=8, steps=100):
+    setting = Setting(steps, 50, 3e-3, 0.2, 0, single_process("cpu"))
     with temporary_seed(0):
         return fit_components(
             n_components,
@@ -42,6 +42,14 @@ def test_auto_finds_the_plane_and_reports_its_path():
     assert interval[0] <= 2 <= interval[1]
     assert [point.rank for point in path] == list(range(1, 9))
     assert all(point.error <= 1.05 * point.pca_error for point in path)
+
+
+def test_the_path_is_that_of_a_trained_model_even_up_to_all_values():
+    t = 4 * torch.rand(300, 2, generator=torch.Generator().manual_seed(0)) - 2
+    X = torch.cat([t, t.square(), t.sin()], 1)
+    path = fit(X, 0.9, largest=6, steps=400)[2]
+    assert path[-1].pca_error < 1e-4, "PCA loses nothing with as many components as values"
+    assert path[1].error < 0.5 * path[1].pca_error
 
 
 def test_a_share_is_kept_by_the_smallest_number():

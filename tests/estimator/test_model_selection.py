@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from lorae.errors import InputError
@@ -9,6 +11,7 @@ from lorae.estimator.model_selection import (
     MAX_TORN,
     Curve,
     check_rule,
+    knee,
     levels,
     prediction_errors,
     refine,
@@ -99,6 +102,22 @@ def test_refinement_begins_at_the_knee(needed, asked):
     errors = [0.5, 0.3, 0.1, 0.009, 0.008, 0.007, 0.006, 0.005, 0.004]
     assert refine(curve(errors, errors), evaluate).select() == needed
     assert found == asked
+
+
+@given(st.integers(2, 12), st.floats(1e-6, 1e-3))
+def test_the_knee_of_a_cliff_is_its_foot(foot, low):
+    ranks = list(range(1, 20))
+    errors = [0.5 if r < foot else low * (1 - 1e-3 * r) for r in ranks]
+    assert ranks[knee(ranks, errors)] == foot
+
+
+def test_an_end_of_a_path_is_no_knee():
+    assert knee([3], [0.1]) is None
+    assert knee([2, 1], [0.1, 0.9]) is None
+    assert knee([30, 20, 10], [0.1, 0.8, 0.9]) is None
+    ranks, errors = [8, 6, 4, 3, 2, 1], [0.100, 0.101, 0.105, 0.15, 0.4, 0.7]
+    at = ranks[knee(ranks, errors)]
+    assert ranks[::-1][knee(ranks[::-1], [1e6 * e for e in errors[::-1]])] == at
 
 
 def test_points_lose_no_more_than_those_of_fewer_codes():

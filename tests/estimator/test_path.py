@@ -3,14 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import train_test_split
 
 import lorae
-from lorae.estimator.model_selection import knee
 from lorae.estimator.path import RankPath, lorae_path, lorae_paths
 
 
@@ -48,22 +45,6 @@ def test_errors_of_pca_are_those_of_pca(path):
     lost = ((pca.inverse_transform(pca.transform(test)) - test) ** 2).sum()
     expected = lost / ((test - kept.mean(0)) ** 2).sum()
     assert path.points[2].pca_error == pytest.approx(expected, rel=1e-3)
-
-
-@given(st.integers(2, 12), st.floats(1e-6, 1e-3))
-def test_the_knee_of_a_cliff_is_its_foot(foot, low):
-    ranks = list(range(1, 20))
-    errors = [0.5 if r < foot else low * (1 - 1e-3 * r) for r in ranks]
-    assert ranks[knee(ranks, errors)] == foot
-
-
-def test_an_end_of_a_path_is_no_knee():
-    assert knee([3], [0.1]) is None
-    assert knee([2, 1], [0.1, 0.9]) is None
-    assert knee([30, 20, 10], [0.1, 0.8, 0.9]) is None
-    ranks, errors = [8, 6, 4, 3, 2, 1], [0.100, 0.101, 0.105, 0.15, 0.4, 0.7]
-    at = ranks[knee(ranks, errors)]
-    assert ranks[::-1][knee(ranks[::-1], [1e6 * e for e in errors[::-1]])] == at
 
 
 def test_the_same_seed_gives_the_same_path():

@@ -62,6 +62,17 @@ def test_the_running_error_follows_the_batches():
         torch.testing.assert_close(objective.error_, 0.98 * before + 0.02 * term)
 
 
+@pytest.mark.parametrize(("weight", "power"), [(0.1, 0.5), (0.4, 0.5), (1.0, 0), (2.0, 0)])
+def test_the_second_term_is_scaled_by_the_root_of_the_ratio_of_errors(weight, power):
+    objective = NestedDenoising(model(), weight)
+    objective.error_, objective.prefix_error_ = torch.tensor(0.01), torch.tensor(4.0)
+    with torch.no_grad():
+        term = objective(X)["prefix"]
+    error = (objective.prefix_error_ - 0.98 * 4.0) / 0.02  # of this batch
+    ratio = objective.error_ / objective.prefix_error_
+    torch.testing.assert_close(term, weight * ratio**power * error, rtol=1e-4, atol=0)
+
+
 def test_one_code_has_no_prefix_and_another_decoder_is_refused():
     assert set(NestedDenoising(model(1))(X)) == {"reconstruction"}
     other = Autoencoder(nn.Linear(6, 2), NoBridge(2), nn.Linear(2, 6))

@@ -137,7 +137,7 @@ def train(
         samples: n of them, at least 2.
         setting: see there.
         start: a model to start from instead.
-        found: the result without step 3, if it is known.
+        found: the result without step 3, if it is known; its model may be trained on.
         refit: whether step 3 is made; otherwise the best model is the result.
 
     Raises:
@@ -162,10 +162,7 @@ def train(
     steps = setting.steps if found.unsaturated else found.best_step
     first, some = copy.deepcopy(objective.state_dict()), samples[:_MAX_HELD_OUT]
     before, best_step = held_out_error(objective, some), found.best_step
-    schedule = partial(one_cycle, steps=steps)
-    for _ in _steps(
-        objective, samples, setting, steps=steps, schedule=schedule, phase="all samples"
-    ):
+    for _ in _steps(objective, samples, setting, steps=steps, phase="all samples"):
         pass
     if held_out_error(objective, some) > before:
         objective.load_state_dict(first)
@@ -182,8 +179,7 @@ def _search(
     errors = {0: held_out_error(objective, held_out)}
     best = copy.deepcopy(objective.state_dict())
     best_step, steps = 0, setting.steps
-    schedule = partial(one_cycle, steps=steps)
-    for step in _steps(objective, kept, setting, steps=steps, schedule=schedule, phase="training"):
+    for step in _steps(objective, kept, setting, steps=steps, phase="training"):
         if step % EVALUATE_EVERY and step != steps:
             continue
         errors[step] = held_out_error(objective, held_out)
@@ -193,23 +189,22 @@ def _search(
             break
     objective.load_state_dict(best)
     own = held_out_error(objective, kept[:_MAX_HELD_OUT])
+    model = objective.eval().model
     return Trained(
-        objective=objective.eval(),
+        objective=objective,
         best_step=best_step,
         unsaturated=best_step >= LATE * steps and errors[best_step] + _SMALL < GAP * (own + _SMALL),
         errors=errors,
-        held_out_errors=squared_errors(objective.eval().model, held_out, held_out[0])[0],
-        fill_weight=fit_weights(objective.model, held_out),
-        scale=objective.model.scale,
+        held_out_errors=squared_errors(model, held_out, held_out[0])[0],
+        fill_weight=fit_weights(model, held_out),
+        scale=model.scale,
     )
 
 
 def one_pass(objective: NestedDenoising, samples: Tensor, setting: Setting) -> None:
     """Train in one pass over samples, at a tenth of the learning rate."""
     steps = max(1, len(samples) // setting.batch_size)
-    for _ in _steps(
-        objective, samples, setting, steps=steps, schedule=lambda _: 0.1, phase="partial fit"
-    ):
+    for _ in _steps(objective, samples, setting, steps=steps, phase="partial fit", constant=0.1):
         pass
     objective.eval()
 
@@ -220,14 +215,15 @@ def _steps(
     setting: Setting,
     *,
     steps: int,
-    schedule: Callable[[int], float],
     phase: str,
+    constant: float | None = None,
 ) -> Iterator[int]:
-    """Train for a number of steps, and yield after each."""
+    """Train for a number of steps, in one cycle or at a constant rate, and yield after each."""
     options = OptimizerOptions(learning_rate=setting.learning_rate)
     size = min(setting.batch_size, len(samples))
     sampler = Sampler(samples, setting.fabric, batch_size=size, seed=setting.seed)
     stepper = Stepper(objective, options, setting.fabric)
+    schedule = partial(one_cycle, steps=steps) if constant is None else lambda _: constant
     for step in optimize(stepper, sampler.batch, steps, schedule):
         yield step
         if step % 50 == 0 or step == steps:
