@@ -68,6 +68,19 @@ def test_an_error_may_exceed_the_tolerance_by_its_standard_error(error, spread, 
     assert found.select() == count
 
 
+def test_an_outlier_does_not_decide():
+    # Without its limit, the sample that no code reproduces makes every code as bad as the mean.
+    changed = curve([0.5, 0.2, 0.1, 0.05], [0.6, 0.3, 0.31, 0.33])
+    for part, factor in (
+        (changed.deviations, 1.0),
+        (changed.errors, 1.1),
+        (changed.predictions, 2),
+    ):
+        part[..., 7] = 1e4 * factor
+    assert changed.select() == 2
+    assert changed.interval(seed=0) == (2, 2)
+
+
 def test_a_share_and_the_interval():
     found = curve([0.5, 0.2, 0.1, 0.05], [0.6, 0.3, 0.31, 0.33])
     assert [found.share(s) for s in (0.5, 0.8, 0.9, 0.99)] == [1, 2, 3, 4]

@@ -25,7 +25,9 @@ The number of components is the smallest k with at most one torn pair in 5,000 a
     p_k \le p_* + \max(\mathrm{se}, 0.002, 0.05 \min(p_*, 1 - p_*)),
 
 where the star is the k of the smallest prediction error, and se the standard error of the mean of
-:math:`e_k`, or of :math:`p_k - p_*`, over held-out samples. Prediction is used for samples of 8 or
+:math:`e_k`, or of :math:`p_k - p_*`, over held-out samples. A sample further from the mean than
+twice the distance that nine in ten do not exceed counts as if it were there, so that an outlier
+does not decide. Prediction is used for samples of 8 or
 more values, and for k up to half of their number: fewer values say too little about each other.
 
 Reference:
@@ -63,6 +65,7 @@ RELATIVE = 0.05
 """Share of the smallest prediction error, or of what can be predicted, that it may lose."""
 MAX_TORN = 1 / 5000
 """Share of the pairs of neighbours that may be torn."""
+_OUTLYING = 4  # squared deviations above this multiple of their 90% quantile are limited
 _NEIGHBOURS = 3
 _MAX_PAIRED = 2000  # samples
 _HIDDEN = 5  # parts of the values, of which one is hidden at a time
@@ -130,8 +133,9 @@ class Curve:
             rows: indices of the held-out samples that are used; all by default.
         """
         parts = (self.errors, self.predictions, self.deviations)
+        weights = outlier_weights(self.deviations)
         errors, predictions, deviations = (
-            part if rows is None else part[..., rows] for part in parts
+            part * weights if rows is None else (part * weights)[..., rows] for part in parts
         )
         total = deviations.mean()
         most = TOLERANCE * total
@@ -169,6 +173,17 @@ class Curve:
         found = [self.select(rows) for rows in index]
         low, high = np.quantile(found, (0.05, 0.95), method="nearest")
         return int(low), int(high)
+
+
+def outlier_weights(deviations: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return factors that limit squared deviations to four times their 90% quantile.
+
+    Example:
+        >>> outlier_weights(torch.tensor([1.0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 100]))[-2:]
+        tensor([1.0000, 0.0400])
+    """
+    most = _OUTLYING * deviations.quantile(0.9)
+    return (most / deviations).where((deviations > most) & (most > 0), 1.0)
 
 
 def _predicts_as_well(errors: Float[Tensor, "q n"]) -> Tensor:
