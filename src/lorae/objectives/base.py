@@ -38,9 +38,12 @@ class Objective(nn.Module):
         strength: the share of the penalty's weight in force, 0 to 1; the loop raises it during a
             warm-up.
         min_batch_size: the smallest (global) batch that it can be trained on.
+        capturable: whether a CUDA graph can repeat its terms: they depend on the batch, on
+            parameters and on buffers alone, and not on other attributes that a step changes.
     """
 
     min_batch_size = 1
+    capturable = True
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()

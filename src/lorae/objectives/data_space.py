@@ -78,6 +78,7 @@ class DataSpaceLoRAE(ProximalStep):
     """
 
     min_batch_size = 2
+    capturable = False
 
     metric: Tensor  # E[J^T J] of the decoder, in the units of the codes
 

@@ -116,7 +116,7 @@ class ProximalStep(Penalized, ABC):
     def after_step(self, learning_rate: float) -> None:
         if self.matrix.grad is not None:
             self.gradient.add_(self.matrix.grad)
-            self.matrix.grad = None
+            self.matrix.grad.zero_()  # not None: a CUDA graph writes to this memory again
         self.steps += 1
         self.rate += learning_rate
         if self.steps % self.every == 0:

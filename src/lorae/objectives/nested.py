@@ -67,6 +67,8 @@ class NestedDenoising(Objective):
         ['prefix', 'reconstruction']
     """
 
+    capturable = False
+
     def __init__(
         self, model: Autoencoder, prefix_weight: float = PREFIX_WEIGHT, noise: float = 1.0
     ) -> None:

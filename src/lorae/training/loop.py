@@ -20,7 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lorae.errors import Diverged
 from lorae.nn.autoencoder import Autoencoder
-from lorae.objectives.base import Objective
+from lorae.objectives.base import Objective, Terms
+from lorae.training.capture import CapturedUpdate
 from lorae.training.options import OptimizerOptions
 
 LOG_EVERY = 50
@@ -73,6 +74,8 @@ class Stepper:
         options: learning rate, weight decay, gradient clipping, moving average and warm-up.
         fabric: device, precision and processes.
         steps: steps made before; batches and schedules are counted from there.
+        capture: on a GPU, make updates by a CUDA graph (:mod:`lorae.training.capture`).
+        note: called with a sentence if that is not possible.
 
     Attributes:
         steps: the number of steps made.
@@ -82,7 +85,14 @@ class Stepper:
     """
 
     def __init__(
-        self, objective: Objective, options: OptimizerOptions, fabric: Fabric, steps: int = 0
+        self,
+        objective: Objective,
+        options: OptimizerOptions,
+        fabric: Fabric,
+        steps: int = 0,
+        *,
+        capture: bool = True,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         assert options.learning_rate is not None
         self.options, self.fabric, self.steps = options, fabric, steps
@@ -92,8 +102,15 @@ class Stepper:
         self.learning_rate = options.learning_rate
         groups = objective.parameter_groups(options.learning_rate)
         self.adam = torch.optim.Adam(groups, weight_decay=options.weight_decay, fused=True)
+        self._factor = 1.0
         self._rates = [group["lr"] for group in self.adam.param_groups]
         self.wrapped, self.optimizer = fabric.setup(objective, self.adam)
+        self.captured: CapturedUpdate | None = None
+        if capture and fabric.device.type == "cuda":
+            several = "several processes train together" if fabric.world_size > 1 else ""
+            self.captured = CapturedUpdate(
+                self._update, objective, self.adam, note=note, refusal=several
+            )
         self.average: AveragedModel | None = None
         if options.ema is not None:
             mean = get_ema_multi_avg_fn(options.ema)  # type: ignore[no-untyped-call]
@@ -112,24 +129,34 @@ class Stepper:
         assert self.options.learning_rate is not None
         self.learning_rate = factor * self.options.learning_rate
         for group, rate in zip(self.adam.param_groups, self._rates, strict=True):
-            group["lr"] = factor * rate
+            if not isinstance(group["lr"], Tensor):
+                group["lr"] = factor * rate
+            elif factor != self._factor:
+                group["lr"].fill_(factor * rate)
+        self._factor = factor
 
-    def step(self, x: Tensor) -> dict[str, Tensor]:
+    def step(self, x: Tensor) -> Terms:
         """Make one optimizer step on a batch, and return the terms of its loss."""
-        options = self.options
-        if options.warmup:
-            self.objective.strength = min(1.0, self.steps / options.warmup)
-        terms: dict[str, Tensor] = self.wrapped(x)
-        self.optimizer.zero_grad()
-        self.fabric.backward(torch.stack(list(terms.values())).sum())
-        if options.clip_norm is not None:
-            clipped = [p for group in self.adam.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(clipped, options.clip_norm)
-        self.optimizer.step()
+        if self.options.warmup:
+            self.objective.strength = min(1.0, self.steps / self.options.warmup)
+        steady = self.steps >= self.options.warmup
+        update = self.captured if steady and self.captured else self._update
+        terms = update(x)
         self.objective.after_step(self.learning_rate)
         if self.average is not None:
             self.average.update_parameters(self.objective.model)
         return terms
+
+    def _update(self, x: Tensor) -> Terms:
+        """Move the weights along the gradient of a batch, and return the terms of its loss."""
+        terms: Terms = self.wrapped(x)
+        self.optimizer.zero_grad()
+        self.fabric.backward(torch.stack(list(terms.values())).sum())
+        if self.options.clip_norm is not None:
+            clipped = [p for group in self.adam.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(clipped, self.options.clip_norm)
+        self.optimizer.step()
+        return {name: term.detach() for name, term in terms.items()}
 
     def check_loss(self) -> None:
         """Raise Diverged if the loss is not finite."""

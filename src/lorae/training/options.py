@@ -158,6 +158,9 @@ class LaunchOptions:
     precision: str | None = None
     """Arithmetic: 32-true, 64-true or bf16-mixed; by default 64-true for irmae-wd and 32-true for
     all other models."""
+    capture: bool = True
+    """On a GPU, record training steps as a CUDA graph, if the model allows it; --no-capture if
+    that fails."""
 
 
 @dataclass(frozen=True)

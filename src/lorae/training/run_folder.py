@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PARTS = {"config.json", "metrics.jsonl", "model.safetensors"}
 """The files that a run cannot do without."""
-MACHINES = {"device", "devices", "nodes", "strategy"}
+MACHINES = {"device", "devices", "nodes", "strategy", "capture"}
 """Options that may change when a run is resumed: those of the machine."""
 
 

@@ -96,8 +96,14 @@ class Session:
             seed=options.seed,
         )
         self.probe = subsample(data.test, options.probe, options.seed)
-        self.stepper = Stepper(objective, options, fabric)
         self.display = Display(run.name, self.steps, show=show and fabric.is_global_zero)
+        self.stepper = Stepper(
+            objective,
+            options,
+            fabric,
+            capture=options.capture,
+            note=lambda line: self.display.notes([line]),
+        )
 
     def run_to_end(self) -> None:
         """Train to the end, with evaluations and checkpoints; may raise Diverged or Interrupted."""

@@ -145,7 +145,7 @@ def time_step(options: Options, data: Data, steps: int = 3) -> float:
     check_size(options, data)
     fabric = create_fabric(dataclasses.replace(options, devices=1, nodes=1, strategy="auto"))
     objective = build_objective(options, data)
-    stepper = Stepper(objective, options, fabric)
+    stepper = Stepper(objective, options, fabric, capture=options.capture)
     sampler = Sampler(data.train, fabric, batch_size=options.batch_size, seed=options.seed)
     times = [time.perf_counter()]
     for _ in optimize(stepper, sampler.batch, steps + 1):
