@@ -114,6 +114,27 @@ def test_a_budget_of_minutes_stops_it_and_the_same_command_resumes(lorae, monkey
     assert "4 of 4 cells measured" in out
 
 
+BACKGROUND = """
+import signal, time
+import lorae.cli, lorae.paper.queue as queue
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for a command after nohup, or with &
+queue.Queue.work = lambda *_: [time.sleep(0.1) for _ in range(1200)]  # without a training
+status = lorae.cli.main(["reproduce", "table7", "--scale", "smoke", "--minutes", "0.01"])
+assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+raise SystemExit(status)
+"""
+
+
+@needs_fork
+def test_a_budget_ends_a_command_that_ignores_ctrl_c(tmp_path):
+    begin = time.monotonic()
+    process = start(folder=tmp_path, code=BACKGROUND)
+    assert process.wait() == 0
+    assert time.monotonic() - begin < 100
+    assert "stopped after 0.01 minutes; the same command resumes" in process.err
+
+
 def test_options_that_were_added_leave_the_keys_of_stored_cells():
     """Records of version 0.1.0."""
     stored = json.loads(OLD_CELLS.read_text()).values()

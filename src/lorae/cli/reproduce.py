@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -205,7 +206,7 @@ class _Budget:
     """A context that is interrupted as by Ctrl-C after some minutes, if there is a limit."""
 
     def __init__(self, minutes: float | None) -> None:
-        self.spent = False
+        self.spent = self.ignored = False
         self.timer = None if minutes is None else threading.Timer(60 * minutes, self._interrupt)
 
     def _interrupt(self) -> None:
@@ -214,6 +215,9 @@ class _Budget:
 
     def __enter__(self) -> Self:
         if self.timer is not None:
+            self.ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # by nohup and &
+            if self.ignored:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             self.timer.daemon = True
             self.timer.start()
         return self
@@ -221,6 +225,8 @@ class _Budget:
     def __exit__(self, *_: object) -> None:
         if self.timer is not None:
             self.timer.cancel()
+        if self.ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _show(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:

@@ -72,8 +72,11 @@ class Display:
         if self.bar is not None:
             self.bar.set_postfix(self.shown)
 
-    def evaluation(self, line: dict[str, Any]) -> None:
-        """Show the error, the rank and the warnings of a line of metrics."""
+    def evaluation(self, line: dict[str, Any], *, superseded: bool = False) -> None:
+        """Show the error, the rank and the warnings of a line of metrics.
+
+        Of one that the final line supersedes at once, only the warnings are shown as a line.
+        """
         test = line["test"]
         if test["reconstruction"] is not None:
             self.shown["error"] = f"{test['reconstruction']:.5f}"
@@ -82,7 +85,7 @@ class Display:
         self.shown["rank"] = str(test["rank"])
         if self.bar is not None and not self.bar.disable:
             self.bar.set_postfix(self.shown)
-        elif self.show:
+        elif self.show and not superseded:
             values = ", ".join(f"{name} {value}" for name, value in self.shown.items())
             self._print(f"step {line['step']}/{self.steps}, {values}")
         for warning in line["warnings"] if self.show else []:

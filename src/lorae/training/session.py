@@ -219,7 +219,7 @@ class Session:
     def _log(self, line: dict[str, Any]) -> None:
         if self.fabric.is_global_zero:
             self.run.append_metrics(line)
-            self.display.evaluation(line)
+            self.display.evaluation(line, superseded=self.done and not line["final"])
 
     def save(self) -> None:
         """Write a checkpoint; if a weight is not finite, raise Diverged and keep the last one."""
