@@ -13,7 +13,8 @@ r"""Training of one model of a given number of codes, as long as held-out sample
    all samples, in a cycle that ends at the step of the best model: none if that was the first one.
    If this model reproduces the samples worse than the one that step 3 began with, it is dropped.
 
-So the amount of nonlinearity follows the data, down to none.
+So the amount of nonlinearity follows the data, down to none. All training is in the space that the
+samples span (:mod:`lorae.estimator.span`).
 """
 
 import copy
@@ -30,6 +31,7 @@ from torch import Tensor
 
 from lorae.estimator.imputation import fit_weights
 from lorae.estimator.nested import NestedModel
+from lorae.estimator.span import Span
 from lorae.estimator.unfolding import start_unfolded
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import evaluation_mode, squared_errors
@@ -144,38 +146,45 @@ def train(
         Diverged: if the loss is not finite.
     """
 
-    def begin(part: Tensor) -> NestedDenoising:
-        if start is not None:
-            objective = start.to_objective()
-        else:
-            objective = NestedDenoising(build(part))
-            if start_unfolded(objective.model, part, round(UNFOLD * setting.steps)):
-                objective.noise = 0
+    def begin(part: Tensor) -> tuple[NestedDenoising, Span]:
+        """Return an untrained objective in the space of the samples."""
+        objective = NestedDenoising(build(part)) if start is None else start.to_objective()
         objective.prefix_weight = setting.prefix_weight
-        return objective
+        span = Span.of(objective.model, samples)
+        objective = span.narrow(objective)
+        steps = round(UNFOLD * setting.steps)
+        if start is None and start_unfolded(objective.model, span.project(part), steps):
+            objective.noise = 0
+        return objective, span
 
     if found is None:
         found = _search(begin, samples, setting)
     if not refit:
         return found
-    objective = found.objective if found.unsaturated else begin(samples)
-    steps = setting.steps if found.unsaturated else found.best_step
-    first, some = copy.deepcopy(objective.state_dict()), samples[:_MAX_HELD_OUT]
+    if found.unsaturated:
+        span, steps = Span.of(found.model, samples), setting.steps
+        objective = span.narrow(found.objective)
+    else:
+        (objective, span), steps = begin(samples), found.best_step
+    inside = span.project(samples)
+    first, some = copy.deepcopy(objective.state_dict()), inside[:_MAX_HELD_OUT]
     before, best_step = held_out_error(objective, some), found.best_step
-    for _ in _steps(objective, samples, setting, steps=steps, phase="all samples"):
+    for _ in _steps(objective, inside, setting, steps=steps, phase="all samples"):
         pass
     if held_out_error(objective, some) > before:
         objective.load_state_dict(first)
         best_step = best_step if found.unsaturated else 0
-    return replace(found, objective=objective.eval(), best_step=best_step)
+    objective = span.widen(objective).eval()
+    return replace(found, objective=objective, best_step=best_step)
 
 
 def _search(
-    begin: Callable[[Tensor], NestedDenoising], samples: Tensor, setting: Setting
+    begin: Callable[[Tensor], tuple[NestedDenoising, Span]], samples: Tensor, setting: Setting
 ) -> Trained:
     """Return the model of the smallest held-out error."""
-    kept, held_out = split(samples, setting)
-    objective = begin(kept)
+    parts = split(samples, setting)
+    objective, span = begin(parts[0])
+    kept, held_out = map(span.project, parts)
     errors = {0: held_out_error(objective, held_out)}
     best = copy.deepcopy(objective.state_dict())
     best_step, steps = 0, setting.steps
@@ -189,14 +198,16 @@ def _search(
             break
     objective.load_state_dict(best)
     own = held_out_error(objective, kept[:_MAX_HELD_OUT])
-    model = objective.eval().model
+    errors_by_sample = squared_errors(objective.eval().model, held_out, held_out[0])[0]
+    objective = span.widen(objective).eval()
+    model = objective.model
     return Trained(
         objective=objective,
         best_step=best_step,
         unsaturated=best_step >= LATE * steps and errors[best_step] + _SMALL < GAP * (own + _SMALL),
         errors=errors,
-        held_out_errors=squared_errors(model, held_out, held_out[0])[0],
-        fill_weight=fit_weights(model, held_out),
+        held_out_errors=errors_by_sample,
+        fill_weight=fit_weights(model, parts[1]),
         scale=model.scale,
     )
 
