@@ -277,9 +277,18 @@ def test_the_checksum_depends_on_bytes_type_shape_and_labels():
 def test_npz_with_a_split_and_labels(tmp_path):
     train, test = pixels(20, 8, 8), pixels(6, 8, 8, seed=1)
     y_train, y_test = np.arange(20) % 3, (np.arange(6) % 3).reshape(6, 1).astype(float)
-    names = ({"train": train, "test": test}, {"x_train": train, "x_test": test})
-    for named in names:
-        path = npz(tmp_path, **named, y_train=y_train, y_test=y_test, about=np.array("x"))
+    labels = {"y_train": y_train, "y_test": y_test}
+    for named in (
+        {"train": train, "test": test, **labels},
+        {"x_train": train, "x_test": test, **labels},
+        {
+            "train_images": train,
+            "test_images": test,
+            "train_labels": y_train,
+            "Test_Labels": y_test,
+        },
+    ):
+        path = npz(tmp_path, **named, about=np.array("x"))
         loaded = data.load(path)
         assert np.array_equal(loaded.train[:, 0].numpy(), train)
         assert np.array_equal(loaded.test[:, 0].numpy(), test)
@@ -295,9 +304,10 @@ def test_npz_with_one_array(tmp_path):
     alone = data.load(npz(tmp_path, anything=rows))
     assert alone.shape == (3,)
     assert alone.train_labels is None
-    labelled = data.load(npz(tmp_path, x=rows, y=labels), test_fraction=0.5)
-    assert labelled.test_labels is not None
-    assert labelled.test_labels.bincount().tolist() == [10, 0, 0, 0, 0, 10]
+    for name in ("y", "labels"):
+        labelled = data.load(npz(tmp_path, x=rows, **{name: labels}), test_fraction=0.5)
+        assert labelled.test_labels is not None
+        assert labelled.test_labels.bincount().tolist() == [10, 0, 0, 0, 0, 10]
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,13 @@ def test_generated_sets_are_always_ready():
 # arguments
 
 
+def test_files_of_another_kind_are_refused(tmp_path):
+    for name in ("samples", "a.tar.gz", "a.mat"):
+        (tmp_path / name).write_text("1,2")
+        with pytest.raises(InputError, match=rf"data must be a folder or \.zip .*got .*/{name}$"):
+            data.load(tmp_path / name)
+
+
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [

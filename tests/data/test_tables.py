@@ -63,16 +63,20 @@ def test_missing_values_are_gaps_if_they_are_kept(tmp_path):
     np.testing.assert_allclose(loaded.shift, np.nanmean(loaded.train, 0), rtol=1e-6)
 
 
-def test_parquet_equals_csv(tmp_path):
+def test_binary_tables_equal_csv(tmp_path):
     frame = pl.DataFrame(
         {"a": range(12), "b": [k**2 / 7 for k in range(12)], "c": [k % 2 == 0 for k in range(12)]}
     )
     frame.write_parquet(tmp_path / "a.parquet")
+    frame.write_ipc(tmp_path / "a.feather")
     frame.write_csv(tmp_path / "a.csv")
-    first, second = data.load(tmp_path / "a.parquet"), data.load(tmp_path / "a.csv")
-    assert first.checksum == second.checksum
+    first, second, third = (data.load(tmp_path / f"a.{x}") for x in ("parquet", "csv", "feather"))
+    assert first.checksum == second.checksum == third.checksum
     assert first.columns == second.columns == ("a", "b", "c=false", "c=true")
     assert first.name == "a"
+    (tmp_path / "b.feather").write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(InputError, match="must be a Feather file, got another or a damaged one"):
+        data.load(tmp_path / "b.feather")
 
 
 @pytest.mark.parametrize("hole", ["", "NA", "nan", "NaN", "null", "inf", " ? "])
@@ -102,6 +106,9 @@ def test_identifiers_and_dates_are_named(tmp_path):
     frame.write_parquet(tmp_path / "a.parquet")
     with pytest.raises(InputError, match="got text in when"):
         data.load(tmp_path / "a.parquet")
+    pl.DataFrame({"a": range(9), "pairs": [[1, 2]] * 9}).write_parquet(tmp_path / "b.parquet")
+    with pytest.raises(InputError, match="got text in pairs"):
+        data.load(tmp_path / "b.parquet")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Inputs that people have, as they are: each kind, read through the public entry points."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ TABLES = {  # lines, encoding, columns, and part of a note
     "write.table of R": (['"a" "b" "c"', *R_ROWS], "utf-8", ABC, "white space"),
     "blank lines": (["", "a,b,c", *ROWS, "", ""], "utf-8", ABC, "header: line 2"),
     "rows of separators": (["a,b,c", *ROWS, ",,", ",,"], "utf-8", ABC, "dropped 2 empty rows"),
-    "ends of separators": (["a,b,c,", *(f"{row}," for row in ROWS)], "utf-8", ABC, "empty columns"),
+    "ends of separators": (["a,b,c,", *(f"{row}," for row in ROWS)], "utf-8", ABC, "empty column "),
     "decimal comma": (["a;b;c", *GERMAN], "utf-8", ABC, "separator semicolon, decimal sign ,"),
     "sep line": (["sep=;", "a;b;c", *GERMAN], "utf-8", ABC, "semicolon"),
     "tabs": (["a\tb\tc", *(row.replace(";", "\t") for row in GERMAN)], "utf-8", ABC, "tab"),
@@ -75,6 +76,20 @@ TABLES = {  # lines, encoding, columns, and part of a note
                         "utf-8", ("a, cm", "b, kg", "c"), "semicolon"),
     "comment": (["# made by a tool", "a,b,c", *ROWS], "utf-8", ABC, "header: line 2"),
     "savetxt": (["# a b c", *(r.replace(",", " ") for r in ROWS)], "utf-8", ABC, "the comment"),
+    "footer of savetxt": (["a,b,c", *ROWS, "# end"], "utf-8", ABC, "60 rows"),
+    "carriage returns": (["a,b,c\r\r", *(f"{row}\r\r" for row in ROWS)], "utf-8", ABC, "line 1"),
+    "a name of two lines": (['"a', '(cm)","b, kg",c', *ROWS], "utf-8",
+                            ("a (cm)", "b, kg", "c"), "header: line 1"),
+    "currency": (["a,b,c", *(f"${row}".replace("$-", "-$") for row in ROWS)], "utf-8", ABC,
+                 "without their unit in a ($)"),
+    "percent": (["a;b;c", *(f"{row.replace(';', ' %;')}%" for row in GERMAN)], "utf-8", ABC,
+                "without their unit in a (%), b (%), c (%)"),
+    "minus signs": (["a,b,c", *(row.replace("-", "\u2212") for row in ROWS)],
+                    "utf-8", ABC, "comma"),
+    "accounts": (["a,b,c", *(re.sub(r"-([\d.]+)", r"(\1)", row) for row in ROWS)], "utf-8", ABC,
+                 "comma"),
+    "Fortran": (["a,b,c", *(",".join(f"{x:.6E}".replace("E", "D") for x in row) for row in X)],
+                "utf-8", ABC, "comma"),
     "title": (["Table 1: sizes", "", "a,b,c", *ROWS], "utf-8", ABC, "skipped"),
     "UTF-16": (["a,b,c", *ROWS], "utf-16", ABC, "utf-16"),
     "byte order mark": (["a,b,c", *ROWS], "utf-8-sig", ABC, "header: line 1"),
@@ -137,10 +152,25 @@ def test_the_distance_from_zero_does_not_matter(offset, tmp_path, lorae):
     assert "may be an identifier" in run["data"]["notes"][-1]
 
 
+def test_a_column_of_text_keeps_its_signs(tmp_path):
+    rows = [f"{'$abc'[k % 4]}%,{k}.5" for k in range(20)]
+    loaded = data.load(write(tmp_path / "t.csv", ["kind,b", *rows]))
+    assert loaded.columns == ("b", "kind=$%", "kind=a%", "kind=b%", "kind=c%")
+    assert not any("unit" in note for note in loaded.notes)
+
+
+def test_codes_of_missing_values_are_pointed_at(tmp_path):
+    rows = [f"{-999 if k % 7 == 3 else k % 5 + 0.5},{k * k % 11}" for k in range(40)]
+    loaded = data.load(write(tmp_path / "t.csv", ["a,b", *rows]))
+    assert "may stand for missing ones in a (-999); if so, leave" in loaded.notes[-1]
+    near = [f"{99 if k % 7 == 3 else 95 + k % 4},{k * k % 11}" for k in range(40)]
+    assert "missing" not in str(data.load(write(tmp_path / "u.csv", ["a,b", *near])).notes)
+
+
 def test_missing_values_of_stata_are_located(tmp_path, lorae):
-    write(tmp_path / "t.csv", ["a,b,c", *ROWS[:5], ".,1,2", *ROWS[5:]])
+    write(tmp_path / "t.csv", ["a,b,c", *ROWS[:5], ".,1,2", ".b,1,2", *ROWS[5:]])
     refused = lorae("train", "--data", "t.csv", "--out", "new")
-    assert_refused(refused, r"columns a \(1, first in row 6, line 7\); keep missing")
+    assert_refused(refused, r"columns a \(2, first in row 6, line 7\); keep missing")
     assert not Path("new").exists()
     (tmp_path / "t.dta").touch()
     assert_refused(lorae("train", "--data", "t.dta"), "got t.dta; make it a .csv file: export del")
@@ -151,6 +181,17 @@ BAD = {
     "long row": (["a,b", "1,2", "3,4", "5,6,7"], [], "line 4 of t.csv must have 2 values"),
     "open quote": (["a,b", "1,2", '3,"4', "5,6"], [], "close every quotation mark"),
     "page": (["<!DOCTYPE html>"], [], "got a web page"),
+    "JSON": (['[{"a": 1}]'], [], "got JSON: export the table as CSV"),
+    "dates": (
+        ["a,b", *(f"2020-01-0{k % 5 + 1},{k}" for k in range(20))],
+        [],
+        r"text in a \('2020-01-01' in row 1, line 2\)",
+    ),
+    "two units": (
+        ["a,b", *(f"{'$€'[k % 2]}{k},{k}" for k in range(20))],
+        [],
+        r"text in a \('\$0' ",
+    ),
     "huge cell": (["a,b", "1," + "9" * 200_000], [], "value of more than 131072 characters"),
     "encoding": (["a,ü", "1,2"], ["--encoding", "ascii"], "'ascii', in which line 1 is not valid"),
     "codec": (["a,b", "1,2"], ["--encoding", "klingon"], "encoding must be one that Python knows"),

@@ -1,5 +1,6 @@
 """.npy and .npz files as samples; nothing that is pickled is read."""
 
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -38,7 +39,8 @@ def load_npz(path: Path, options: ReadOptions, test_fraction: float, seed: int) 
 
     It holds ``train`` and optionally ``test`` or ``val``, or ``x_train`` and optionally ``x_test``
     or ``x_val``, with labels ``y_train``, ``y_test`` and ``y_val``, or else a single array, with
-    labels ``y``. Names may be in capitals.
+    labels ``y``. Names may be in capitals, and also be ``train_images``, ``train_labels`` and so
+    on, or ``labels``.
     """
     arrays = _read_npz(path)
     x, x_test, y = _select_keys(path, arrays)
@@ -91,7 +93,15 @@ def _read_npz(path: Path) -> dict[str, Array]:
         path.open("rb") as file,
         np.load(file, allow_pickle=False) as archive,
     ):
-        return {key.lower(): archive[key] for key in archive.files}
+        return {_plain_key(key.lower()): archive[key] for key in archive.files}
+
+
+def _plain_key(key: str) -> str:
+    """Return x_train for train_images, y_train for train_labels, y for labels, others unchanged."""
+    match = re.fullmatch(r"(train_|val_|test_)?(images|labels)", key)
+    if match is None:
+        return key
+    return "_".join(["x" if match[2] == "images" else "y", *(match[1] or "").split("_")[:-1]])
 
 
 def _with_type(split: Split, array: Array, samples: Array, options: ReadOptions) -> Split:

@@ -31,7 +31,7 @@ from lorae.data.locations import holds_celeba, holds_mnist
 from lorae.data.options import TEXT_OPTIONS, ReadOptions
 from lorae.data.registry import DATASETS, check_source, load_named
 from lorae.data.splits import Split
-from lorae.data.tables import load_table, number_columns
+from lorae.data.tables import COLUMNAR, load_table, number_columns
 from lorae.errors import InputError
 from lorae.linalg.incomplete import Factors, choose_factors
 from lorae.utils.samples import as_float, has_gaps, subsample
@@ -43,9 +43,7 @@ _FILLED = 5000  # samples that the model of gaps is fitted to, at most
 READERS = {
     ".npy": load_npy,
     ".npz": load_npz,
-    ".csv": load_table,
-    ".tsv": load_table,
-    ".parquet": load_table,
+    **dict.fromkeys((".csv", ".tsv", *COLUMNAR), load_table),
     **dict.fromkeys((".nc", ".nc4", ".h5", ".hdf5"), load_labelled),
 }
 CONVERTERS = {
@@ -57,7 +55,6 @@ CONVERTERS = {
     ".sas7bdat": "PROC EXPORT DBMS=CSV (in SAS)",
     ".rds": 'write.csv(data, "data.csv") (in R)',
     ".rdata": 'write.csv(data, "data.csv") (in R)',
-    ".feather": "polars.read_ipc(path).write_parquet(...)",
     ".txt": "its new name, data.csv",
     ".dat": "its new name, data.csv",
 }
@@ -210,15 +207,16 @@ def read(
 def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> None:
     """Check that the source is of a kind that can be read, and that the options suit it."""
     of_images = not named and is_image_source(path)
-    suffix = "" if named or path.is_dir() or of_images else source_suffix(path)
-    if suffix and suffix not in READERS:
+    is_file = not (named or path.is_dir() or of_images)
+    suffix = source_suffix(path) if is_file else ""
+    if is_file and suffix not in READERS:
         *suffixes, last = READERS
         how = CONVERTERS.get(path.suffix.lower())
         raise InputError(
             f"data must be a folder or .zip of images, or a {', '.join(suffixes)} or {last} file, "
             f"got {path}" + (f"; make it a .csv file: {how}" if how else "")
         )
-    if suffix and not path.is_file():
+    if is_file and not path.is_file():
         raise InputError(f"data must be a file or a folder, got {path}, which is neither")
     is_table = READERS.get(suffix) is load_table
     is_array = suffix in READERS and not is_table
@@ -229,7 +227,7 @@ def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> 
         (("columns", "drop"), is_table or READERS.get(suffix) is load_labelled, "a table"),
         (("index", "categories"), is_table, "a table"),
         (("missing",), is_table or is_array, "a table or an array"),
-        (TEXT_OPTIONS, is_table and suffix != ".parquet", "a table of text"),
+        (TEXT_OPTIONS, is_table and suffix not in COLUMNAR, "a table of text"),
     ):
         if (given := options.changed(names)) and not suits:
             given = ["size and crop"] if "size" in names else given

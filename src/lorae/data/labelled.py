@@ -116,10 +116,12 @@ def read_labelled(path: Path, options: ReadOptions) -> tuple[Array, list[str]]:
     try:
         with xarray.open_dataset(path) as dataset:
             array, notes = _stack(path, dataset, options)
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} must be a NetCDF or HDF5 file, got another ({error})") from None
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError):
+        raise InputError(
+            f"{path} must be a NetCDF or HDF5 file, got another or a damaged one"
+        ) from None
     return as_finite_samples(array.values, str(path), options, layout_of(array.dims)), notes
 
 
@@ -132,7 +134,7 @@ def _stack(
         if given not in numbers:
             raise unknown_name("variable", given, numbers)
     if not numbers:
-        raise InputError(f"{path} must hold a variable of numbers, got none")
+        raise InputError(f"{path} must hold a variable of numbers outside groups, got none")
     dims = max(numbers.values(), key=lambda variable: variable.size).dims
     names = list(options.columns) or [n for n, v in numbers.items() if v.dims == dims]
     names = [name for name in names if name not in options.drop]

@@ -6,7 +6,8 @@ label are pointed at. A column holds finite numbers, or categories: text, or tru
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,15 +16,22 @@ import polars as pl
 
 from lorae.data.arrays import Array, is_finite
 from lorae.data.columns import Column, Schema, category_column
+from lorae.data.number_formats import MISSING, to_numbers
 from lorae.data.options import ReadOptions
 from lorae.data.splits import Split, split_at_random
-from lorae.data.text_tables import MISSING, Table, read_text_table, to_numbers, unique_names
+from lorae.data.text_tables import Table, read_text_table, unique_names
 from lorae.errors import InputError, unknown_name
 from lorae.utils.text import shorten_list
 
 INDEX = re.compile(r"index|level_0|unnamed: 0(\.\d+)*|row[._ ]?names?|rn|x(\.\d+)*", re.IGNORECASE)
 LABEL = re.compile(r"labels?|class(es)?|target|y|species|outcome|category|diagnosis", re.IGNORECASE)
+DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([T ].*)?")
 MOST_CLASSES = 20
+COLUMNAR: dict[str, tuple[str, Callable[[Path], pl.DataFrame]]] = {
+    ".parquet": ("a Parquet", partial(pl.read_parquet, glob=False)),
+    ".feather": ("a Feather", pl.read_ipc),
+    ".arrow": ("an Arrow", pl.read_ipc),
+}
 
 
 def load_table(path: Path, options: ReadOptions, test_fraction: float, seed: int) -> Split:
@@ -65,13 +73,15 @@ def find_categories(table: Table, frame: pl.DataFrame, options: ReadOptions) -> 
             raise unknown_name("column", name, frame.columns)
     found: dict[str, Column] = {}
     for column in frame.iter_columns():
+        if column.dtype.is_nested():
+            continue
         cells = _text_cells(column).drop_nulls()
         wrong = _column_numbers(column, table.decimal)[1]
         distinct = cells.n_unique()
         is_text = 2 * int(wrong.sum()) > len(cells) and distinct < max(2, len(cells))
         lower = cells.str.to_lowercase()
         is_boolean = len(cells) > 0 and bool(lower.is_in(("true", "false")).all())
-        is_date = column.dtype.is_temporal() or column.dtype.is_nested()
+        is_date = column.dtype.is_temporal() or (is_text and all(map(DATE.fullmatch, cells)))
         if column.name in options.categories or is_boolean or (is_text and not is_date):
             levels = sorted(cells.unique().to_list(), key=_natural)
             found[column.name] = category_column(column.name, str(column.dtype), levels)
@@ -113,12 +123,13 @@ def as_one_hot(
 
 def read_table(path: Path, options: ReadOptions) -> Table:
     """Read the cells of a table."""
-    if path.suffix.lower() != ".parquet":
+    if path.suffix.lower() not in COLUMNAR:
         return read_text_table(path, options)
+    kind, read = COLUMNAR[path.suffix.lower()]
     try:
-        return Table(path, pl.read_parquet(path, glob=False))
+        return Table(path, read(path))
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        raise InputError(f"{path} must be a Parquet file, got another or a damaged one") from None
+        raise InputError(f"{path} must be {kind} file, got another or a damaged one") from None
 
 
 def select_columns(frame: pl.DataFrame, options: ReadOptions) -> tuple[pl.DataFrame, list[str]]:
@@ -181,10 +192,12 @@ def drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
     unnamed = [n for n in frame.columns if n.startswith("column_") and blank[n].all()]
     rows = ~blank.select(pl.all_horizontal(pl.all())).to_series()
     kept = np.flatnonzero(rows.to_numpy())
-    notes = [f"dropped {len(rows) - len(kept)} empty rows"] if len(kept) < len(rows) else []
+    empty = len(rows) - len(kept)
+    notes = [f"dropped {empty} empty {'row' if empty == 1 else 'rows'}"] if empty else []
     if unnamed and len(unnamed) < frame.width:
         frame = frame.drop(unnamed)
-        notes.append(f"dropped {len(unnamed)} empty columns without a name")
+        columns = "column" if len(unnamed) == 1 else "columns"
+        notes.append(f"dropped {len(unnamed)} empty {columns} without a name")
     return frame.filter(rows), kept, notes
 
 
@@ -271,9 +284,34 @@ def _point_at(names: Sequence[str], values: Array) -> list[str]:
         and (LABEL.fullmatch(name) or (sum(whole) == 1 and k in (0, len(names) - 1)))
     ]
     kinds = {"an identifier": identifiers, "a label": labels}
-    return [
+    notes = [
         f"{shorten_list(found)} may be {kind}, which is no measurement; to leave it out, give "
         f"--drop {_join(found)}"
         for kind, found in kinds.items()
         if found
     ]
+    codes = [
+        f"{name} ({code:g})"
+        for name, column in zip(names, values.T, strict=True)
+        if (code := _missing_code(column)) is not None
+    ]
+    if codes:
+        notes.append(
+            f"a value far from all others may stand for missing ones in {shorten_list(codes)}; if "
+            "so, leave its cells empty, and give --missing keep"
+        )
+    return notes
+
+
+def _missing_code(column: Array) -> float | None:
+    """Return -9, -99, ... or 99, 999, ... if it is repeated and far from all other values."""
+    for code in (column.min(), column.max()):
+        others = column[column != code]
+        if (
+            re.fullmatch(r"-9+|99+", f"{code:g}")
+            and len(column) - len(others) > 1
+            and len(others)
+            and np.abs(others - code).min() > np.ptp(others)
+        ):
+            return float(code)
+    return None

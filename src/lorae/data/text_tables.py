@@ -14,22 +14,28 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from lorae.data.arrays import Array
+from lorae.data.number_formats import (
+    MISSING,
+    are_numbers,
+    common_unit,
+    guess_decimal,
+    may_be_number,
+    mostly_numbers,
+    to_numbers,
+)
 from lorae.data.options import ReadOptions
 from lorae.errors import InputError
+from lorae.utils.text import shorten_list
 
-MISSING = (
-    "", "na", "n/a", "nan", "-nan", "null", "none", "<na>", "?", "-", ".",
-    "#n/a", "#nv", "#na", "#div/0!", "#value!",
-)  # fmt: skip
 SAMPLE = 200  # lines that guesses look at
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -45,15 +51,10 @@ FOREIGN = {
     b"\x93NUMPY": "a NumPy array: name it .npy",
     b"<!doc": "a web page",
     b"<html": "a web page",
+    b"[{": "JSON: export the table as CSV",
+    b'{"': "JSON: export the table as CSV",
 }
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "white space"}
-PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|infinity)", re.IGNORECASE)
-DECIMAL_COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)(e[+-]?\d+)?", re.IGNORECASE)
-SPACES = " '\u00a0\u202f"  # between thousands
-GROUPED = {  # numbers with a sign between thousands, by decimal sign
-    ".": rf"^[+-]?\d{{1,3}}([,{SPACES}]\d{{3}})+(\.\d*)?$",
-    ",": rf"^[+-]?\d{{1,3}}([.{SPACES}]\d{{3}})+(,\d*)?$",
-}
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ def read_text_table(path: Path, options: ReadOptions) -> Table:
     lines, separator = _separate_by_tabs(lines, separator)
     rows = _split(path, lines[:SAMPLE], separator)
     width = _most_common_width(rows[1:] or rows)
-    is_title = partial(_is_title, separator=separator)
-    if titles := len(list(itertools.takewhile(is_title, lines))) if width > 2 else 0:
+    if titles := _count_titles(lines, separator) if width > 2 else 0:
         notes.append(f"skipped {titles} lines above the table, the first {title!r}")
         lines, start = lines[titles:], start + titles
         rows = _split(path, lines[:SAMPLE], separator)
-    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    ended = (f"{line}\n" for line in lines)
+    reader = csv.reader(ended, delimiter=separator, skipinitialspace=True)
     try:
         first = next(reader)
     except csv.Error:
@@ -103,7 +104,7 @@ def read_text_table(path: Path, options: ReadOptions) -> Table:
     if has_header is None:
         quoted = '"' in lines[0] and '"' not in "".join(lines[used : used + 1])
         has_header = _is_header(first, below, decimal, quoted=quoted)
-        if has_header and _are_numbers([cell for cell in first if cell], decimal):
+        if has_header and are_numbers([cell for cell in first if cell], decimal):
             notes.append(
                 f"line {start + 1} holds numbers and was read as the header; "
                 f"if it is a row, give --header no"
@@ -116,13 +117,20 @@ def read_text_table(path: Path, options: ReadOptions) -> Table:
             raise _too_long(path, first, width, start + 1)
         below = pl.concat([_as_frame([[*first, *[""] * (width - len(first))]]), below])
         as_names = (one for one in _split(path, comments, separator) if len(one) == width)
-        names = next((one for one in as_names if not any(map(_may_be_number, one))), None)
+        names = next((one for one in as_names if not any(map(may_be_number, one))), None)
     header = f"line {start + 1}" if has_header else "none" if names is None else "the comment"
     notes.insert(0, f"read as {below.height} rows of {width} columns: separator "
                     f"{name}, decimal sign {decimal}, header: {header}")  # fmt: skip
     one_line_each = below.height == len(lines) - used
     frame = below.rename(dict(zip(below.columns, unique_names(names, width), strict=True)))
     first_line = start + used + 1 if one_line_each else None
+    units = [
+        f"{column.name} ({unit})"
+        for column in frame
+        if (unit := common_unit(column)) and mostly_numbers(column, decimal)
+    ]
+    if units:
+        notes.append(f"read numbers without their unit in {shorten_list(units)}")
     return Table(path, frame, decimal, first_line, tuple(notes))
 
 
@@ -170,34 +178,19 @@ def guess_separator(lines: list[str]) -> str:
         width = _most_common_width(below)
         even = [row for row in below if len(row) == width]
         cells = [cell.strip() for row in even for cell in row]
-        numbers = sum(map(_may_be_number, cells)) / max(1, len(cells))
+        numbers = sum(map(may_be_number, cells)) / max(1, len(cells))
         fits = width > 1 and abs(len(rows[0]) - width) <= 1
         return round((0.1 + numbers) * len(even) / len(below) * (1 if fits else 0.5), 6), width
 
     return max(NAMES, key=score)
 
 
-def guess_decimal(cells: Iterable[str], separator: str) -> str:
-    """Return the decimal sign of numbers: a comma if it can be nothing else.
-
-    Example:
-        >>> guess_decimal(["1.234,5", "2"], ";"), guess_decimal(["1,234", "12,345.6"], ",")
-        (',', '.')
-    """
-    with_comma = [cell for cell in map(str.strip, cells) if "," in cell]
-    comma = [c for c in with_comma if DECIMAL_COMMA.fullmatch(c) or re.match(GROUPED[","], c)]
-    point = [c for c in with_comma if re.match(GROUPED["."], c) and c.lstrip("+-")[0] != "0"]
-    if not comma or len(comma) < len(point):
-        return "."
-    return "." if len(comma) == len(point) and separator != ";" else ","
-
-
 def _is_header(first: Sequence[str], below: pl.DataFrame, decimal: str, *, quoted: bool) -> bool:
     """Return whether the first row is a header; if it alone is in quotation marks, it may be."""
     below = below.head(1000)
     names = [cell.strip() for cell in first]
-    is_text = [not (_are_numbers([cell], decimal) or cell.lower() in MISSING) for cell in names]
-    numeric = [_mostly_numbers(below[:, k], decimal) for k in range(below.width)]
+    is_text = [not (are_numbers([cell], decimal) or cell.lower() in MISSING) for cell in names]
+    numeric = [mostly_numbers(below[:, k], decimal) for k in range(below.width)]
     if any(text and number for text, number in zip(is_text, numeric, strict=False)):
         return True
     columns = zip(is_text, names, below.iter_columns(), strict=False)
@@ -211,17 +204,6 @@ def _is_header(first: Sequence[str], below: pl.DataFrame, decimal: str, *, quote
     return quoted or _are_column_numbers([names[k] for k in places], numbered, decimal)
 
 
-def to_numbers(column: pl.Series, decimal: str) -> pl.Series:
-    """Return cells as float64, null where they are no numbers."""
-    groups = GROUPED[decimal]
-    if column.str.contains(groups).any():
-        bare = column.str.replace_all(rf"[{',' if decimal == '.' else '.'}{SPACES}]", "")
-        column = bare.zip_with(column.str.contains(groups).fill_null(value=False), column)
-    if decimal == ",":  # a point is no decimal sign then
-        column = column.str.replace_all(".", "x", literal=True).str.replace(",", ".", literal=True)
-    return column.cast(pl.Float64, strict=False)
-
-
 def unique_names(names: Sequence[str] | None, width: int) -> list[str]:
     """Return names that differ: ``column_k`` for a blank one, with a number for a repeated one.
 
@@ -233,7 +215,7 @@ def unique_names(names: Sequence[str] | None, width: int) -> list[str]:
     """
     unique: list[str] = []
     for k in range(width):
-        name = names[k].strip() if names else f"column_{k + 1}"
+        name = " ".join(names[k].split()) if names else f"column_{k + 1}"
         name = name if name or k == 0 else f"column_{k + 1}"
         others = (f"{name}_{number}" for number in itertools.count(2))
         unique.append(name if name not in unique else next(n for n in others if n not in unique))
@@ -252,7 +234,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _skip_preamble(text: str) -> tuple[list[str], int, list[str], str]:
     """Return the lines of the table, how many precede it, comments, and a separator of sep=."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = re.split(r"\r*\n|\r", text)
     comments, separator, count = [], "", 0
     for line in lines[:10_000]:
         if match := re.fullmatch(r'"?sep=(.)"?', line.strip(" "), re.IGNORECASE):
@@ -285,8 +267,15 @@ def _split(path: Path, lines: Sequence[str], separator: str) -> list[list[str]]:
         ) from None
 
 
-def _is_title(line: str, separator: str) -> bool:
-    return not line.strip() or [len(row) for row in _split(Path(), [line], separator)] == [1]
+def _count_titles(lines: list[str], separator: str) -> int:
+    """Return the number of lines above the first row of several cells."""
+    reader, count = csv.reader(lines, delimiter=separator, skipinitialspace=True), 0
+    with suppress(csv.Error):  # a quotation mark that is never closed
+        for row in reader:
+            if len(row) > 1:
+                return count
+            count = reader.line_num
+    return 0
 
 
 def _most_common_width(rows: Sequence[Sequence[str]]) -> int:
@@ -300,6 +289,8 @@ def _read_rows(
     empty = _as_frame([[""] * width]).clear()
     if not lines:
         return empty
+    is_comment = [one.startswith("#") and one.count(separator) < width - 1 for one in lines]
+    lines = ["" if comment else one for one, comment in zip(lines, is_comment, strict=True)]
     content = "\n".join(lines).encode(errors="replace")
     try:
         frame = pl.read_csv(content, separator=separator, has_header=False, schema=empty.schema)
@@ -349,25 +340,6 @@ def _fit_names(path: Path, names: list[str], below: pl.DataFrame, line: int) -> 
             f"line {line} of {path} must have a name for each of {width} columns, got {len(names)}"
         )
     return names
-
-
-def _are_numbers(cells: Sequence[str], decimal: str) -> bool:
-    plain = PLAIN if decimal == "." else DECIMAL_COMMA
-    return all(
-        PLAIN.fullmatch(c) or plain.fullmatch(c) or re.match(GROUPED[decimal], c)
-        for c in map(str.strip, cells)
-    )
-
-
-def _may_be_number(cell: str) -> bool:
-    return cell.strip().lower() in MISSING or _are_numbers([cell], ".") or _are_numbers([cell], ",")
-
-
-def _mostly_numbers(column: pl.Series, decimal: str) -> bool:
-    present = column.filter(~column.fill_null("").str.to_lowercase().is_in(MISSING))
-    booleans = present.str.to_lowercase().is_in(("true", "false"))
-    numbers = to_numbers(present, decimal).is_not_null() | booleans
-    return len(present) > 0 and float(numbers.mean() or 0) > 0.5  # type: ignore[arg-type]
 
 
 def _are_column_numbers(names: Sequence[str], columns: Sequence[pl.Series], decimal: str) -> bool:
