@@ -18,7 +18,7 @@ the variance with 2 and 10 codes, with random ones 0.400 and 0.312 (one split).
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -145,11 +145,18 @@ def _copy(
         state = old.state_dict()
         new.load_state_dict(state | {name: change(state[name]) for name, change in changes.items()})
 
-    (*_, features, last), (*_, new_features, new_last) = source.model.encoder, target.model.encoder
-    first, added, *_ = source.model.decoder
-    new_first, new_added, *_ = target.model.decoder
+    (features, last), (first, added) = _ends(source.model)
+    (new_features, new_last), (new_first, new_added) = _ends(target.model)
     load(features, new_features, {"features.0.weight": inputs})
     load(last, new_last, {"weight": inputs})
     load(first, new_first, {"weight": outputs, "bias": outputs})
     load(added, new_added, dict.fromkeys(list(added.state_dict())[-2:], outputs))
     target.prefix_biases.copy_(outputs(source.prefix_biases.mT).mT)
+
+
+def _ends(model: Autoencoder) -> tuple[Iterable[nn.Module], Iterable[nn.Module]]:
+    """Return the last two modules of the encoder and the first two of the decoder."""
+    encoder, decoder = model.encoder, model.decoder
+    assert isinstance(encoder, nn.Sequential)
+    assert isinstance(decoder, nn.Sequential)
+    return list(encoder)[-2:], list(decoder)[:2]
