@@ -50,15 +50,6 @@ class Identity(nn.Module):
         return x
 
 
-class Half(Inception):
-    """Inception that computes in bfloat16."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the features of a batch, float32."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            return super().__call__(images)
-
-
 def ours(x: Tensor, y: Tensor) -> float:
     return frechet_distance(Moments(x.shape[1]).update(x), Moments(y.shape[1]).update(y))
 
@@ -125,7 +116,7 @@ def main() -> None:
     test = as_bytes(origin.unit(subsample(origin.test, 2 * most)))
     images = (*test.chunk(2), torch.cat(list(sample_run(run, origin, most, "mixture-10", 0))))
     extractors = {f"float32, {resize}": Inception(resize) for resize in RESIZES}
-    extractors |= {"bfloat16, bicubic": Half()}
+    extractors |= {"bfloat16, bicubic": Inception(precision="bfloat16")}
     sets = {
         name: tuple(extract_features(extractor, x, name) for x in images)
         for name, extractor in extractors.items()

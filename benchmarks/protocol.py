@@ -1,6 +1,6 @@
 """What the choices of an evaluation are worth, with one factor changed at a time.
 
-MNIST at the scale `cpu` of the recipes (quarter width, 1,500 steps at 1e-3), for AE, the authors'
+MNIST at the scale `cpu` of the recipes (quarter width, 4,000 steps at 1e-3), for AE, the authors'
 VAE and LoRAE at 1e-4. Each difference is paired: the same training, the same draw of labels, the
 same seed of the head. The command prints its mean over the seeds of the training, with half the 95%
 interval.

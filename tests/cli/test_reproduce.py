@@ -65,12 +65,12 @@ def test_data_that_are_missing_are_named_with_what_to_do(lorae, monkeypatch):
 def test_one_table_from_nothing_to_the_page(lorae, tmp_path):
     status, out, _ = lorae("reproduce", "table7", *SMOKE)
     assert status == 0
-    assert "4 of 4 cells measured" in out
+    assert "5 of 5 cells measured" in out
     page = (tmp_path / "results" / "RESULTS.md").read_text()
     assert "lorae reproduce table7 --scale smoke" in page
     assert "Not run" not in page
     written = json.loads((tmp_path / "results" / "smoke" / "table7.json").read_text())
-    assert len(written["seconds"]) == written["cells"] == 4
+    assert len(written["seconds"]) == written["cells"] == 5
     assert written["seeds"] == [0]
     status, out, _ = lorae("reproduce", "table7", *SMOKE, "--only-write", "--json")
     assert json.loads(out)["results"] == ["results/smoke/table7.json"]
@@ -92,7 +92,7 @@ def test_a_signal_stops_it_and_the_same_command_resumes(lorae, monkeypatch):
     assert "stopped at step 7; continue with: the same command" in err
     status, out, _ = lorae(*asked)
     assert status == 0
-    assert "4 of 4 cells measured" in out
+    assert "5 of 5 cells measured" in out
 
 
 def test_a_budget_of_minutes_stops_it_and_the_same_command_resumes(lorae, monkeypatch):
@@ -108,10 +108,10 @@ def test_a_budget_of_minutes_stops_it_and_the_same_command_resumes(lorae, monkey
         status, out, err = lorae(*asked, "--minutes", "0.05")
     assert status == 0
     assert "stopped after 0.05 minutes; the same command resumes" in err
-    assert "0 of 4 cells measured" in out
+    assert "0 of 5 cells measured" in out
     status, out, _ = lorae(*asked)
     assert status == 0
-    assert "4 of 4 cells measured" in out
+    assert "5 of 5 cells measured" in out
 
 
 BACKGROUND = """
@@ -191,7 +191,7 @@ def test_all_at_the_scale_smoke(lorae, tmp_path):
 def test_workers_beside_each_other_measure_everything_once(lorae, tmp_path):
     status, out, _ = lorae("reproduce", "table7", *SMOKE, "--processes", "2")
     assert status == 0
-    assert "4 of 4 cells measured" in out
+    assert "5 of 5 cells measured" in out
     logs = list((tmp_path / "runs" / "reproduce" / "logs").iterdir())
     assert len(logs) == 2
     assert all("Traceback" not in log.read_text() for log in logs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from small import SMALL
 
@@ -14,7 +15,7 @@ from lorae.objectives.registry import METHODS
 from lorae.paper import measures, results
 from lorae.paper.common import MODELS
 from lorae.paper.queue import Queue, portable_options
-from lorae.paper.recipe import Entry, Plan, Table, verdict
+from lorae.paper.recipe import Entry, Plan, Table, values, verdict
 from lorae.paper.recipes import RECIPES
 from lorae.paper.scales import SCALES
 from lorae.paper.table7 import describe_trend
@@ -24,6 +25,7 @@ from lorae.training.train import train
 from lorae.utils.intervals import Interval
 from lorae.utils.samples import as_float, subsample
 
+PAPER_FEATURES = SCALES["paper"].sets["MNIST"].features
 PLANS = [Plan(scale, (0, 1)) for scale in SCALES.values()]
 ALL = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
 EVERY_PLAN = pytest.mark.parametrize("plan", PLANS, ids=SCALES)
@@ -69,10 +71,10 @@ def test_the_paper_scale_has_the_options_of_the_paper():
     for data, setting in paper.sets.items():
         options = Plan(paper).options(data, "lorae", 0)
         assert (options.steps, options.epochs, options.width) == (None, None, 1.0)
-        assert setting.features == "inception"
+        assert {one.extractor for one in setting.features} == {"inception"}
+        assert {one.resize for one in setting.features} == {"bilinear", "bicubic"}
         assert options.weight == 1e-3
     assert paper.labels == (10, 100, 1000, 10_000, 60_000)
-    assert SCALES["cpu"].sets["MNIST"].distance == "classifier distance"
 
 
 @pytest.mark.parametrize("scale", ["cpu", "paper"])
@@ -91,15 +93,49 @@ def test_the_baselines_have_the_weights_of_their_authors(scale, data, pixels):
 @pytest.mark.parametrize(
     ("ours", "other", "lower", "text"),
     [
-        ((1.0, 1.1, 1.2), (9.0, 9.1, 9.2), True, "yes"),
-        ((1.0, 1.1, 1.2), (9.0, 9.1, 9.2), False, "no"),
-        ((1.0, 5.0, 9.0), (2.0, 6.0, 10.0), True, "not decided (means: yes, intervals overlap)"),
-        ((1.0,), (2.0, 3.0), True, "not decided (one seed: yes)"),
-        ((), (2.0,), True, "not measured"),
+        # Each alone spreads by 10, the differences by 0.2.
+        ((1.0, 6.0, 11.0), (2.0, 7.1, 12.2), True, "yes, by 1.1 ± 0.25"),
+        ((1.0, 6.0, 11.0), (2.0, 7.1, 12.2), False, "no, by 1.1 ± 0.25"),
+        ((2.0, 7.1, 12.2), (1.0, 6.0, 11.0), False, "yes, by 1.1 ± 0.25"),
+        ((1.0, 5.0, 9.0), (9.0, 5.0, 1.5), True, "within 19 of each other"),
+        ((1.0, 1.0), (1.0, 1.0), True, "within 0 of each other"),
+        ((1.0, None, 3.0), (2.0, 2.0, None), True, "one seed: yes, by 1"),
+        ((3.0,), (2.0, 3.0), True, "one seed: no, by 1"),
+        ((None, 3.0), (2.0, None), True, "not run"),
+        ((), (2.0,), True, "not run"),
     ],
 )
-def test_a_verdict_compares_intervals(ours, other, lower, text):
+def test_a_verdict_is_of_the_paired_differences(ours, other, lower, text):
     assert verdict(Entry(ours), Entry(other), lower=lower) == text
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_verdict_agrees_with_a_paired_t_test(seed):
+    """By the p-value and the interval of SciPy's test of related samples, of 4 seeds."""
+    rng = np.random.default_rng(seed)
+    ours, other = rng.normal(size=(2, 4)) + np.array([[0.0], [1.5]])
+    test = scipy.stats.ttest_rel(ours, other)
+    low, high = test.confidence_interval(0.95)
+    said = verdict(Entry(tuple(ours)), Entry(tuple(other)))
+    if test.pvalue < 0.05:
+        word, size, half = "yes" if low < 0 else "no", abs(low + high) / 2, (high - low) / 2
+        assert said == f"{word}, by {size:.3g} ± {half:.2g}"
+    else:
+        assert said == f"within {max(-low, high):.2g} of each other"
+
+
+def test_values_of_seeds_that_were_not_run_keep_their_place():
+    found = {("a", 0): {"x": {"y": 1.0}}, ("a", 2): {"x": {"y": 3}}, ("b", 1): {"x": {}}}
+    assert values(found, ("a",), (0, 1, 2), "x", "y") == (1.0, None, 3.0)
+    assert values(found, ("b",), (0, 1, 2), "x", "y") == ()
+    assert Entry((1.0, None, 3.0)).interval == Interval((1.0, 3.0))
+
+
+def test_distances_that_a_table_shows_have_their_resize():
+    names = {name for one in PAPER_FEATURES for name in one.distances}
+    assert names == {"FID bilinear", "KID bilinear", "FID bicubic", "KID bicubic"}
+    authors = Plan(SCALES["paper"], (0,), "authors").features_of("MNIST")
+    assert [one.resize for one in authors] == ["bilinear"]
 
 
 def test_an_entry_shows_the_measured_before_the_published():
@@ -109,7 +145,7 @@ def test_an_entry_shows_the_measured_before_the_published():
 
 
 def test_a_table_survives_json():
-    rows = {"a": {"x": Entry((1.0, 2.0), 3.0), "y": Entry()}, "b": {"x": Entry((4.0,))}}
+    rows = {"a": {"x": Entry((1.0, 2.0), 3.0), "y": Entry()}, "b": {"x": Entry((4.0, None))}}
     table = Table("row", ("x", "y"), rows, {"a": "yes"}, "What it is.")
     back = results._table(json.loads(json.dumps(table.to_dict())))
     assert back == table
@@ -164,6 +200,7 @@ def test_the_authors_density_is_fitted_to_test_images_and_ours_is_not(run, monke
 
     monkeypatch.setattr(densities, "Gaussian", Recording)
     asked = {"densities": ["gaussian"], "samples": 60, "extractor": "classifier"}
+    asked["resize"] = "bilinear"
     for measure in (measures.generation, measures.authors_generation):
         measure(run, **asked)
     data = measures._data(run)
@@ -196,17 +233,25 @@ def test_supervised_classification_needs_no_run(tmp_path):
         assert 0 <= found["20"] <= 100
 
 
-def test_results_with_more_cells_stay(tmp_path):
-    plan, recipe = Plan(SCALES["smoke"], (0,)), RECIPES["table7"]
+def test_results_with_more_figures_stay_data_set_by_data_set(tmp_path):
+    """A table of MNIST is replaced, that of CelebA, of which nothing is new, is not."""
+    plan, recipe = Plan(SCALES["paper"], (0,)), RECIPES["table3"]
     empty = Queue(tmp_path / "empty")
     path = results.write(tmp_path / "out", recipe, plan, empty)
-    record = json.loads(path.read_text())
-    assert record["seconds"] == {}
-    path.write_text(json.dumps(record | {"seconds": {"a": 1.0}}))
-    assert (
-        "a"
-        in json.loads(results.write(tmp_path / "out", recipe, plan, empty).read_text())["seconds"]
-    )
+    stored = json.loads(path.read_text())
+    for table, value in zip(stored["tables"], (1.0, 2.0), strict=True):
+        table["rows"]["AE"]["FID bicubic, MVG"]["values"] = [value]
+    stored["seconds"] = {"AE/CelebA/inception bicubic/0": 5.0}
+    path.write_text(json.dumps(stored))
+    assert json.loads(results.write(tmp_path / "out", recipe, plan, empty).read_text()) == stored
+    new = json.loads(json.dumps(stored))
+    new["seconds"] = {"AE/MNIST/inception bicubic/0": 7.0}
+    new["tables"][0]["rows"]["AE"]["FID bicubic, MVG"]["values"] = [3.0]
+    new["tables"][1]["rows"]["AE"]["FID bicubic, MVG"]["values"] = []
+    merged = results._merge(new, stored)
+    shown = [table["rows"]["AE"]["FID bicubic, MVG"]["values"] for table in merged["tables"]]
+    assert shown == [[3.0], [2.0]]
+    assert merged["seconds"] == stored["seconds"] | new["seconds"]
 
 
 def test_the_page_folds_recipes_that_were_not_run(tmp_path):

@@ -122,7 +122,7 @@ class TestProposition1:
         assert len(page.tables[0].rows["30 steps"]["rank at 1e-02"].values) == 2
         assert len(page.tables[1].rows["30 steps"]["rank at 1e-02"].values) == 1
         assert set(page.tables[0].verdicts.values()) == {"no: no interval holds -1"}
-        assert set(page.tables[1].verdicts.values()) == {"not decided (one seed)"}
+        assert set(page.tables[1].verdicts.values()) == {"one seed"}
 
     @pytest.mark.parametrize(("ranks", "left"), [((1, 8), 1), ((2, 16), 1), ((1, 16), 0)])
     def test_a_rank_that_can_go_no_further_is_left_out_and_counted(self, ranks, left):

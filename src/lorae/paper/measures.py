@@ -58,7 +58,15 @@ def spectra(run: Run) -> Result:
 
 
 @measure("generation")
-def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: str) -> Result:
+def generation(
+    run: Run,
+    *,
+    densities: Sequence[str],
+    samples: int,
+    extractor: str,
+    resize: str = "bicubic",
+    precision: str = "float32",
+) -> Result:
     """Return the scores of images decoded from densities fitted to training codes.
 
     The scores compare them with held-out test images.
@@ -67,27 +75,59 @@ def generation(run: Run, *, densities: Sequence[str], samples: int, extractor: s
     protocol = Protocol(
         samples=samples, repeats=1, seed=run.options["seed"], densities=tuple(densities)
     )
-    subject = Subject(run.model(), data, protocol, build_extractor(extractor, data))
-    assert subject.extractor is not None
+    features = build_extractor(extractor, data, resize, precision=precision)
+    subject = Subject(run.model(), data, protocol, features)
     found: Result = {name: {} for name in densities}
     for score in scores.generation(subject):
         found[score.of][score.name] = score.values[0]
-    return found | {"extractor": subject.extractor.identity, "images": len(subject.test)}
+    return found | {"extractor": features.identity, "images": len(subject.test)}
+
+
+@measure("real-distances")
+def real_distances(
+    *,
+    data: str,
+    samples: int,
+    extractor: str,
+    resize: str = "bicubic",
+    precision: str = "float32",
+) -> Result:
+    """Return the scores of real test images against as many other test images.
+
+    A model that draws from the distribution of the data would have these scores. They are not 0,
+    because the number of images is finite.
+    """
+    loaded = load_data(Options(data=data))
+    features = build_extractor(extractor, loaded, resize, precision=precision)
+    images = as_bytes(loaded.unit(subsample(loaded.test, 2 * samples)))
+    half = len(images) // 2
+    found: Result = compare_features(
+        cached_features(features, images[:half], "test images"),
+        extract_features(features, images[half : 2 * half], "other test images"),
+        features,
+    )
+    return found | {"extractor": features.identity, "images": half}
 
 
 @measure("authors-generation")
 def authors_generation(
-    run: Run, *, densities: Sequence[str], samples: int, extractor: str
+    run: Run,
+    *,
+    densities: Sequence[str],
+    samples: int,
+    extractor: str,
+    resize: str,
+    precision: str = "float32",
 ) -> Result:
     """Return the scores by the authors' protocol, whose densities are fitted to the real images.
 
     A density is fitted to the codes of the same images that its samples are compared with: the
     training images of MNIST, the test images of other data. Colours are cast to bytes without
-    clipping, so values slightly below 0 become almost 255; images are resized without antialiasing.
+    clipping, so values slightly below 0 become almost 255.
     """
     data, model = _data(run), run.model()
     images = subsample(data.train if data.name == "mnist" else data.test, samples)
-    features = build_extractor(extractor, data, "bilinear")
+    features = build_extractor(extractor, data, resize, precision=precision)
     real = cached_features(features, as_bytes(data.unit(images)), "real images")
     codes = encode_all(model, images)
     found: Result = {"extractor": features.identity, "images": len(images)}

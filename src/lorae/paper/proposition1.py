@@ -87,17 +87,17 @@ def _points(
 
 
 def _verdict(entries: Mapping[str, Entry]) -> str:
-    """Return whether every interval over seeds holds -1, or none does."""
+    """Return "no" if no interval over seeds holds -1, otherwise how near the slopes are to it."""
     slopes = [entries[f"rank at {t:.0e}"].interval for t in _THRESHOLDS]
     found = [one for one in slopes if one is not None]
     if not found:
-        return "not measured"
+        return "not run"
     if any(one.half_width is None for one in found):
-        return "not decided (one seed)"
-    holds = {abs(one.mean - _PUBLISHED) <= (one.half_width or 0) for one in found}
-    if len(holds) == 2:
-        return "not decided: some intervals hold -1"
-    return "yes: the intervals hold -1" if holds == {True} else "no: no interval holds -1"
+        return "one seed"
+    gaps = [(abs(one.mean - _PUBLISHED), one.half_width or 0) for one in found]
+    if all(gap > half for gap, half in gaps):
+        return "no: no interval holds -1"
+    return f"within {max(gap + half for gap, half in gaps):.2g} of -1"
 
 
 def _caption(plan: Plan) -> str:
@@ -114,7 +114,7 @@ def _words(plan: Plan, form: str, row: Mapping[str, Entry]) -> str:
     """Return the slopes after the longest training, seed by seed, with their points."""
     parts, known = [], False
     for t in _THRESHOLDS:
-        slopes, counts = (row[f"{name} at {t:.0e}"].values for name in ("rank", "points"))
+        slopes, counts = (row[f"{name} at {t:.0e}"].measured for name in ("rank", "points"))
         known = known or bool(slopes)
         listed = ", ".join(f"{slope:.2f}" for slope in slopes) or "none"
         parts.append(f"{listed} at {t:.0e} ({', '.join(f'{n:.0f}' for n in counts)} points)")

@@ -225,7 +225,7 @@ class Queue:
         except Diverged as error:  # it would diverge again
             result = {"failed": str(error)}
         except InputError as error:
-            name = "" if cell.options is None else cell.options.data
+            name = cell.settings.get("data", "") if cell.options is None else cell.options.data
             if data is not None:
                 raise
             missing[name] = str(error)

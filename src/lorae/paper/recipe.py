@@ -8,7 +8,7 @@ measured reads "not run"; nothing is ever filled in from the paper.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from lorae.paper.queue import Cell, Result
@@ -20,34 +20,76 @@ Key = tuple[str | float | int, ...]
 
 
 @dataclass(frozen=True)
+class Features:
+    """Features in which generated images are compared with test images, and how many of each.
+
+    Args:
+        extractor: "inception" or "classifier".
+        samples: number of generated images, and of test images that they are compared with.
+        resize: to Inception's size, "bicubic" or "bilinear"; see
+            :class:`lorae.metrics.inception.Inception`.
+        precision: of Inception, "float32" or "bfloat16".
+    """
+
+    extractor: str
+    samples: int
+    resize: str = "bicubic"
+    precision: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """Its name in the place of a cell."""
+        return self.extractor if self.extractor == "classifier" else f"inception {self.resize}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The arguments of a measure; those with their default are not part of a cell's key."""
+        chosen = {"samples": self.samples, "extractor": self.extractor}
+        chosen |= {} if self.resize == "bicubic" else {"resize": self.resize}
+        return chosen | ({} if self.precision == "float32" else {"precision": self.precision})
+
+    @property
+    def distances(self) -> dict[str, str]:
+        """The names of the distances in a measure's result, by the names that tables show."""
+        if self.extractor == "classifier":
+            return {"classifier distance": "classifier distance"}
+        return {f"FID {self.resize}": "FID", f"KID {self.resize}": "KID"}
+
+    def __str__(self) -> str:
+        """Return how sets are compared, for captions."""
+        if self.extractor == "classifier":
+            return f"classifier distance over {self.samples:,} images"
+        how = {"bicubic": "antialiased, as in clean-fid", "bilinear": "not antialiased, as in TTUR"}
+        return (
+            f"FID and KID over {self.samples:,} images, {self.resize} resize ({how[self.resize]}), "
+            f"{self.precision}"
+        )
+
+
+@dataclass(frozen=True)
 class Setting:
     """Options of training and measurement for one data set at one scale.
 
     Args:
         options: fields of :class:`lorae.Options`, the same for every model.
         changes: fields that differ for a model, by its name.
-        samples: number of generated images, and of test images that they are compared with.
-        features: "inception" or "classifier", the features that sets of images are compared by.
+        features: in which sets of images are compared.
         mixture: components of the Gaussian mixture of codes.
+        about: what is reduced, in a sentence or two.
         seeds: maximum number of seeds for this data set.
     """
 
     options: Mapping[str, Any]
     changes: Mapping[str, Mapping[str, Any]]
-    samples: int
-    features: str
+    features: Sequence[Features]
     mixture: int
+    about: str = ""
     seeds: int | None = None
 
     @property
     def densities(self) -> dict[str, str]:
         """The two densities of the paper, by the paper's names."""
         return {"MVG": "gaussian", "GMM": f"mixture-{self.mixture}"}
-
-    @property
-    def distance(self) -> str:
-        """The name of the distance between sets of images that these features give."""
-        return "FID" if self.features == "inception" else "classifier distance"
 
 
 @dataclass(frozen=True)
@@ -56,7 +98,7 @@ class Scale:
 
     Args:
         name: smoke, cpu or paper.
-        about: what is reduced, in a sentence or two.
+        about: what it is, in a sentence.
         sets: the settings by data set, "MNIST" and "CelebA".
         weights: weights of the penalty, for Table 7, Theorem 2 and Proposition 1.
         lengths: training lengths, in steps, at which the rank is measured.
@@ -97,6 +139,13 @@ class Plan:
         """Return the seeds that a data set is run with at this scale."""
         return self.seeds[: self.scale.sets[data].seeds]
 
+    def features_of(self, data: str) -> tuple[Features, ...]:
+        """Return the features for a data set; the authors' protocol does not antialias."""
+        features = self.scale.sets[data].features
+        if self.protocol == "authors":
+            features = [replace(one, resize="bilinear") for one in features]
+        return tuple(dict.fromkeys(features))
+
     def options(self, data: str, model: str, seed: int, **changes: Any) -> Options:
         """Return the options of one training."""
         setting = self.scale.sets[data]
@@ -109,19 +158,24 @@ class Entry:
     """An entry of a table.
 
     Attributes:
-        values: the measured values, one for each seed.
+        values: the measured values, one for each seed; None for a seed that was not run.
         published: the published one.
         missing: what is shown if there are no values.
     """
 
-    values: tuple[float, ...] = ()
+    values: tuple[float | None, ...] = ()
     published: float | None = None
     missing: str = "not run"
 
     @property
+    def measured(self) -> tuple[float, ...]:
+        """The values of the seeds that were run."""
+        return tuple(value for value in self.values if value is not None)
+
+    @property
     def interval(self) -> Interval | None:
         """Mean and 95% interval, or None if nothing was measured."""
-        return Interval(self.values) if self.values else None
+        return Interval(self.measured) if self.measured else None
 
     def __str__(self) -> str:
         """Return the measured figure, and the published one in brackets."""
@@ -219,8 +273,8 @@ class Recipe(ABC):
 
 def values(
     found: Mapping[Key, Result], place: Key, seeds: Sequence[int], *path: str
-) -> tuple[float, ...]:
-    """Return the value at a path of the cells at a place, one for each seed that has it.
+) -> tuple[float | None, ...]:
+    """Return the value at a path of the cells at a place, by seed; None for seeds without one.
 
     The seed comes last in the place of a cell.
     """
@@ -229,22 +283,35 @@ def values(
         value: Any = found.get((*place, seed), {})
         for name in path:
             value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, int | float):
-            collected.append(float(value))
-    return tuple(collected)
+        collected.append(float(value) if isinstance(value, int | float) else None)
+    return tuple(collected) if any(value is not None for value in collected) else ()
+
+
+def difference(ours: Entry, other: Entry) -> Interval | None:
+    """Return the differences of two entries seed by seed, or None if no seed has both.
+
+    Both entries must list the same seeds in the same order.
+    """
+    pairs = zip(ours.values, other.values, strict=False)
+    found = tuple(a - b for a, b in pairs if a is not None and b is not None)
+    return Interval(found) if found else None
 
 
 def verdict(ours: Entry, other: Entry, *, lower: bool = True) -> str:
-    """Return whether one figure is better than another, decided if their intervals are apart."""
-    a, b = ours.interval, other.interval
-    if a is None or b is None:
-        return "not measured"
-    better = "yes" if (a.mean < b.mean if lower else a.mean > b.mean) else "no"
-    if a.half_width is None or b.half_width is None:
-        return f"not decided (one seed: {better})"
-    if abs(a.mean - b.mean) > a.half_width + b.half_width:
-        return better
-    return f"not decided (means: {better}, intervals overlap)"
+    """Return whether one figure is better than another: yes, no, or how close they are.
+
+    It is decided by the 95% interval of the paired differences over the seeds: yes or no with that
+    interval if it does not hold 0, otherwise its end that is farther from 0.
+    """
+    gap = difference(ours, other)
+    if gap is None:
+        return "not run"
+    word = "yes" if (gap.mean < 0) == lower and gap.mean else "no"
+    if gap.half_width is None:
+        return f"one seed: {word}, by {abs(gap.mean):.3g}"
+    if abs(gap.mean) > gap.half_width:
+        return f"{word}, by {abs(gap.mean):.3g} ± {gap.half_width:.2g}"
+    return f"within {abs(gap.mean) + gap.half_width:.2g} of each other"
 
 
 def compare_rows(rows: Mapping[str, Mapping[str, Entry]], *, lower: bool = True) -> dict[str, str]:

@@ -16,6 +16,7 @@ import torch
 from lorae.paper.queue import Cell, Queue
 from lorae.paper.recipe import Entry, Key, Plan, Recipe, Table
 from lorae.paper.recipes import RECIPES
+from lorae.paper.scales import SCALES
 from lorae.utils.files import read_json, write_atomic, write_json
 
 PAGE = "RESULTS.md"
@@ -30,24 +31,56 @@ def folder_name(scale: str, protocol: str) -> str:
 def write(out: Path, recipe: Recipe, plan: Plan, queue: Queue) -> Path:
     """Write the JSON and the pictures of a recipe, and return the path of the JSON.
 
-    Existing files with results of more cells stay.
+    A stored table stays if it has more figures than the new one of the same name, and so do stored
+    pictures that were not made anew: results of one data set survive those of another.
     """
     cells = recipe.cells(plan)
     records = {key: record for key, cell in cells.items() if (record := queue.record(cell))}
     target = out / folder_name(plan.scale.name, plan.protocol) / f"{recipe.name}.json"
-    if target.is_file() and len(read_json(target)["seconds"]) > len(records):
-        return target
     page = recipe.page(plan, {key: record["result"] for key, record in records.items()})
-    for row in page.images:
-        for image in row:
-            write_atomic(target.with_name(image.name), image.content)
-    content = {
+    content = _about(recipe, plan, cells, records) | {
         "tables": [table.to_dict() for table in page.tables],
         "images": [[{"name": i.name, "alt": i.alt} for i in row] for row in page.images],
         "words": list(page.words),
     }
-    write_json(target, _about(recipe, plan, cells, records) | content)
+    if target.is_file():
+        content = _merge(content, read_json(target))
+    for row in page.images:
+        for image in row:
+            if any(image.name == one["name"] for names in content["images"] for one in names):
+                write_atomic(target.with_name(image.name), image.content)
+    write_json(target, content)
     return target
+
+
+def _merge(new: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return new results with the stored tables and pictures that say more than they do."""
+    tables = {one["corner"]: one for one in stored["tables"]}
+    kept = [one for one in new["tables"] if _figures(tables.get(one["corner"])) > _figures(one)]
+    named = {image["name"] for row in new["images"] for image in row}
+    images = [row for row in stored["images"] if not named & {image["name"] for image in row}]
+    if not kept and not images:
+        return new
+    if not new["seconds"]:
+        return stored
+    names = {one["corner"] for one in kept}
+    return new | {
+        "tables": [
+            tables[one["corner"]] if one["corner"] in names else one for one in new["tables"]
+        ],
+        "images": [*new["images"], *images],
+        "seconds": stored["seconds"] | new["seconds"],
+        "words": list(dict.fromkeys([*new["words"], *stored["words"]])),
+        "commits": sorted({*stored["commits"], *new["commits"]}),
+        "data": sorted({*stored["data"], *new["data"]}),
+    }
+
+
+def _figures(table: Mapping[str, Any] | None) -> int:
+    """Return how many values a table has."""
+    rows = {} if table is None else table["rows"]
+    entries = (entry for row in rows.values() for entry in row.values())
+    return sum(value is not None for entry in entries for value in entry["values"])
 
 
 def _about(
@@ -86,7 +119,7 @@ def machine() -> dict[str, Any]:
 
 def write_page(out: Path) -> Path:
     """Write the page of all results in a folder, and return it."""
-    parts = [_HEAD]
+    parts = [_HEAD, *(f"`{scale.name}`: {scale.about}." for scale in SCALES.values())]
     for name in RECIPES:
         found = [read_json(path) for path in sorted(out.glob(f"*/{name}.json"))]
         found.sort(key=lambda one: (one["scale"] == _LAST, one["scale"] != "paper"))

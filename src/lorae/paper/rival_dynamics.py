@@ -106,9 +106,9 @@ _CAPTION = (
 
 def _verdict(entries: Mapping[str, Entry]) -> str:
     """Return at which thresholds every seed has the dimension."""
-    ranks = {f"{t:.0e}": entries[f"rank at {t:.0e}"].values for t in _THRESHOLDS}
+    ranks = {f"{t:.0e}": entries[f"rank at {t:.0e}"].measured for t in _THRESHOLDS}
     if not any(ranks.values()):
-        return "not measured"
+        return "not run"
     right = [t for t, found in ranks.items() if set(found) == {float(DIMENSION)}]
     return f"8 at {', '.join(right)}" if right else "no"
 

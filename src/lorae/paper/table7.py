@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from lorae.paper.common import rank_entries
-from lorae.paper.distances import caption, distances, generation
+from lorae.paper.distances import caption, distances, floors, generation, without_kid
 from lorae.paper.measures import spectrum
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Key, Page, Plan, Recipe, Table, values, verdict
@@ -38,47 +38,50 @@ class Table7(Recipe):
         for seed in plan.seeds:
             for weight in plan.scale.weights:
                 options = plan.options(_DATA, "lorae", seed, weight=weight)
-                cells["images", weight, seed] = generation(
-                    plan, _DATA, seed, "lorae", weight=weight
-                )
+                made = generation(plan, _DATA, seed, "lorae", weight=weight)
+                cells |= {("images", weight, name, seed): cell for name, cell in made.items()}
                 cells["spectrum", weight, seed] = Cell(spectrum, {}, options)
-        return cells
+        return cells | floors(plan, [_DATA])
 
     def page(self, plan: Plan, found: Mapping[Key, Result]) -> Page:
-        distance = f"{plan.scale.sets[_DATA].distance}, GMM"
         rows = {}
         for weight in plan.scale.weights:
             place = "spectrum", weight
             ranks = rank_entries(found, place, plan.seeds, _THRESHOLDS)
             ranks[_RANK] = replace(ranks[_RANK], published=_RANKS.get(weight))
             error = values(found, place, plan.seeds, "reconstruction")
-            measured = distances(plan, found, ("images", weight), _DATA, "GMM")
-            rows[f"{weight:.0e}"] = ranks | {
-                "test error": Entry(error),
-                distance: Entry(measured, _DISTANCES.get(weight)),
-            }
-        table = Table("weight", tuple(next(iter(rows.values()))), rows, {}, caption(plan, [_DATA]))
-        return Page([table], words=_words(rows, distance))
+            images: Key = "images", weight
+            fitted = {"GMM": plan.scale.sets[_DATA].densities["GMM"]}
+            published = {"GMM": _DISTANCES[weight]} if weight in _DISTANCES else {}
+            measured = distances(plan, found, images, _DATA, fitted, published=published)
+            rows[f"{weight:.0e}"] = ranks | {"test error": Entry(error)} | measured
+        verdicts = {
+            large: f"{_RANK} lower than with {small}: {verdict(rows[large][_RANK], entries[_RANK])}"
+            for large, (small, entries) in zip(rows, list(rows.items())[1:], strict=False)
+        }
+        text = caption(plan, found, _DATA)
+        table = Table("weight", tuple(next(iter(rows.values()))), rows, verdicts, text)
+        words = [_words(rows, column) for column in without_kid(measured)]
+        return Page([table], words=[describe_trend(rows, _RANK), *words])
 
 
-def _words(rows: Mapping[str, Mapping[str, Entry]], distance: str) -> list[str]:
-    """Return whether the rank falls as the weight rises, and where the distance is lowest."""
-    trend = describe_trend(rows, _RANK)
+def _words(rows: Mapping[str, Mapping[str, Entry]], distance: str) -> str:
+    """Return at which weight a distance is lowest."""
     means = _means(rows, distance)
     if len(means) < len(rows):
-        return [trend, "Where the distance is lowest is not known: some weights were not run."]
+        return f"Where the {distance} is lowest is not known: some weights were not run."
     best = min(means, key=lambda weight: means[weight])
     rivals = [
         weight
         for weight, entries in rows.items()
-        if weight != best and verdict(rows[best][distance], entries[distance]) != "yes"
+        if weight != best and not verdict(rows[best][distance], entries[distance]).startswith("yes")
     ]
     if rivals:
         near = ", ".join(rivals)
-        return [trend, f"Where the {distance} is lowest is not decided: at {best} or {near}."]
+        return f"The mean of the {distance} is lowest at {best}; {near} cannot be told from it."
     inside = best not in (next(iter(rows)), list(rows)[-1])
     place = "between the extremes, as claimed." if inside else "an extreme: not as claimed."
-    return [trend, f"The {distance} is lowest at weight {best}, {place}"]
+    return f"The {distance} is lowest at weight {best}, {place}"
 
 
 def describe_trend(rows: Mapping[str, Mapping[str, Entry]], column: str) -> str:

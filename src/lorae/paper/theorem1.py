@@ -169,11 +169,13 @@ def _exponents(
 
 def _verdict(exponent: Entry) -> str:
     if exponent.interval is None:
-        return "not measured"
+        return "not run"
     mean, half = exponent.interval.mean, exponent.interval.half_width
-    if half is None or abs(mean - _PUBLISHED) <= half:
-        return f"not decided ({'one seed' if half is None else 'the interval holds -0.25'})"
-    return "yes: faster than the bound" if mean < _PUBLISHED else "not within these steps"
+    word = "yes" if mean < _PUBLISHED else "no"
+    if half is None:
+        return f"one seed: {word}"
+    gap = abs(mean - _PUBLISHED)
+    return word if gap > half else f"within {gap + half:.2g} of -0.25"
 
 
 def _constants(found: Mapping[Key, Result], seeds: Sequence[int], steps: Sequence[int]) -> Table:
