@@ -55,14 +55,14 @@ def write(out: Path, recipe: Recipe, plan: Plan, queue: Queue) -> Path:
 
 def _merge(new: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     """Return new results with the stored tables and pictures that say more than they do."""
+    if not new["seconds"] and stored["seconds"]:
+        return stored
     tables = {one["corner"]: one for one in stored["tables"]}
     kept = [one for one in new["tables"] if _figures(tables.get(one["corner"])) > _figures(one)]
     named = {image["name"] for row in new["images"] for image in row}
     images = [row for row in stored["images"] if not named & {image["name"] for image in row}]
     if not kept and not images:
         return new
-    if not new["seconds"]:
-        return stored
     names = {one["corner"] for one in kept}
     return new | {
         "tables": [
