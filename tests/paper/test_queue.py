@@ -10,12 +10,14 @@ from pathlib import Path
 import counting
 import numpy as np
 import pytest
+import torch
 from launcher import needs_fork, start
 from small import SMALL, load
 
 from lorae.errors import InputError
 from lorae.paper import queue as queue_module
 from lorae.paper.queue import Cell, Queue, unique
+from lorae.training.loop import Stepper
 from lorae.training.options import Options
 
 TRAINING = replace(SMALL, steps=4, evaluate_every=2)
@@ -138,6 +140,37 @@ def test_an_error_of_the_program_is_not_a_result(tmp_path):
     with pytest.raises(TypeError):
         Queue(tmp_path).work([cell])
     assert Queue(tmp_path).result(cell) is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nMore of it"),
+        RuntimeError("CUDA error: an illegal memory access was encountered\nMore of it"),
+    ],
+    ids=["memory", "access"],
+)
+def test_a_cell_at_which_the_gpu_fails_is_left_out_and_the_others_are_measured(
+    error, tmp_path, trace, monkeypatch
+):
+    real = Stepper.step
+
+    def failing(self, x):
+        if self.objective.weight == 2e-3:
+            raise error
+        return real(self, x)
+
+    monkeypatch.setattr(Stepper, "step", failing)
+    queue, settings = Queue(tmp_path / "work"), {"trace": str(trace)}
+    bad = Cell(counting.traced, settings, replace(TRAINING, weight=2e-3))
+    good = [Cell(counting.traced, settings, TRAINING), Cell(counting.traced, settings)]
+    missing = queue.work([bad, *good])
+    assert list(missing.values()) == [f"{bad.label}: {str(error).splitlines()[0]}"]
+    assert bad.label.endswith("of lorae, seed 0")
+    assert queue.done([bad, *good]) == 2
+    monkeypatch.setattr(Stepper, "step", real)
+    assert queue.work([bad]) == {}  # once the GPU works again
+    assert queue.done([bad]) == 1
 
 
 def test_unique_keeps_the_order():

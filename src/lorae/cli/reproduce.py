@@ -231,6 +231,5 @@ class _Budget:
 
 def _show(bar: "tqdm[None]", cell: "Cell", seconds: float) -> None:
     """Show which cell was measured, and how long it took."""
-    of = "" if cell.options is None else f" of {cell.options.model}, seed {cell.options.seed}"
     bar.update()
-    bar.set_postfix_str(f"{cell.name}{of}: {seconds:.0f} s")
+    bar.set_postfix_str(f"{cell.label}: {seconds:.0f} s")

@@ -114,7 +114,7 @@ def _labels(data: Data) -> tuple[Tensor, Tensor]:
 def _encoder_outputs(model: Autoencoder, samples: Tensor) -> Tensor:
     """Return E(x) before the bridge; of a posterior the mean, which comes first in it."""
     with evaluation_mode(model):
-        outputs = [model.encoder(model.scaled(x)).float() for x in batches(model, samples)]
+        outputs = [model.encoder(model.scaled(x)).float().cpu() for x in batches(model, samples)]
     return torch.cat(outputs)[:, : model.bridge.latent]
 
 

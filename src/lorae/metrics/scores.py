@@ -144,7 +144,7 @@ def dimensions(subject: Subject) -> Iterator[Score]:
     }
     samples = (as_float(population) - data.shift) / data.scale
     if subject.model.gaps is not None:
-        samples = subject.model.gaps.fill(samples)
+        samples = subject.model.gaps.fill(samples.to(subject.model.shift)).cpu()
     samples = samples.flatten(1)
     for of, points in (("codes", subject.codes("population")), ("data", samples)):
         for name, estimate in estimators.items():

@@ -22,13 +22,19 @@ from lorae.utils.samples import subsample
 
 @dataclass
 class Subject:
-    """A model and its data, with the codes and features that several scores share."""
+    """A model and its data, with the codes and features that several scores share.
+
+    The model is moved to a GPU if there is one.
+    """
 
     model: Autoencoder
     data: Data
     protocol: Protocol
     extractor: Extractor | None = None
     _codes: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
     def test(self) -> Tensor:

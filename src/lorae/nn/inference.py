@@ -17,6 +17,9 @@ from lorae.nn.autoencoder import Autoencoder
 from lorae.utils.samples import Rows, as_float, has_gaps
 
 BATCH_SIZE = 500
+"""The default number of samples in a batch on a CPU."""
+ACCELERATED_BATCH_SIZE = 2000
+"""The default number of samples in a batch on an accelerator."""
 _ROUNDS = 10
 
 
@@ -35,7 +38,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def batches(
     model: Autoencoder,
     samples: Tensor | Rows,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     *,
     first: int = 0,
     every: int = 1,
@@ -46,6 +49,7 @@ def batches(
     yielded.
     """
     device, dtype = model.shift.device, model.shift.dtype
+    batch_size = batch_size or (BATCH_SIZE if device.type == "cpu" else ACCELERATED_BATCH_SIZE)
     for start in range(first * batch_size, len(samples), every * batch_size):
         x = samples[start : start + batch_size]
         floats = x if x.is_floating_point() else as_float(x.to(device))
@@ -53,7 +57,7 @@ def batches(
 
 
 def encode_all(
-    model: Autoencoder, samples: Tensor | Rows, batch_size: int = BATCH_SIZE
+    model: Autoencoder, samples: Tensor | Rows, batch_size: int | None = None
 ) -> Float[Tensor, "n l"]:
     """Return the codes of all samples, at least 1, in float32 or wider on the CPU.
 
@@ -73,7 +77,7 @@ def encode_all(
 
 
 def decode_all(
-    model: Autoencoder, codes: Float[Tensor, "n l"], batch_size: int = BATCH_SIZE
+    model: Autoencoder, codes: Float[Tensor, "n l"], batch_size: int | None = None
 ) -> Float[Tensor, "n *shape"]:
     """Return the samples that codes, at least 1, decode to, in float32 or wider on the CPU."""
     model = match_precision(model, codes)

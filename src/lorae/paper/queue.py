@@ -83,6 +83,13 @@ class Cell:
         """The name of the measure."""
         return _NAMES[self.measure]
 
+    @property
+    def label(self) -> str:
+        """The name with model and seed."""
+        if self.options is None:
+            return self.name
+        return f"{self.name} of {self.options.model}, seed {self.options.seed}"
+
     @cached_property
     def about(self) -> dict[str, Any]:
         """Everything that the result depends on, except the content of the data."""
@@ -166,7 +173,8 @@ class Queue:
             on_measured: called after each cell that was measured here, with the seconds it took.
 
         Returns:
-            The data sets that could not be loaded, with the reason; their cells are left out.
+            The data sets that could not be loaded, and the cells at which the GPU failed, with the
+            reason. These cells are left out.
         """
         jobs: dict[str, list[Cell]] = {}
         for cell in cells:
@@ -230,6 +238,11 @@ class Queue:
                 raise
             missing[name] = str(error)
             return False
+        except RuntimeError as error:  # this machine's fault: another one may do it
+            if not _is_device_error(error):
+                raise
+            missing[cell.label] = f"{cell.label}: {str(error).partition(chr(10))[0]}"
+            return False
         record = {
             "cell": cell.about,
             "data": None if data is None else data.checksum,
@@ -251,6 +264,12 @@ class Queue:
 
     def _path(self, cell: Cell) -> Path:
         return self.folder / "cells" / f"{cell.key}.json"
+
+
+def _is_device_error(error: RuntimeError) -> bool:
+    """Return whether a device has failed or is out of memory, and not the program."""
+    kinds = {"AcceleratorError", "OutOfMemoryError"}
+    return type(error).__name__ in kinds or "CUDA error" in str(error)
 
 
 def load_data(options: DataOptions) -> Data:
