@@ -40,6 +40,24 @@ class TestInception:
         torch.testing.assert_close(extractor(images), expected)
         assert resize in extractor.identity
 
+    def test_computes_in_bfloat16_if_asked(self, tmp_path):
+        """bfloat16 has 8 significant bits, so -0.39608 becomes -0.39648."""
+        network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 299**2, 1))
+        with torch.no_grad():
+            network[1].weight.zero_()[0, 0] = 1.0
+            network[1].bias.zero_()
+        torch.jit.script(network).save(str(tmp_path / "first-pixel.pt"))
+        images = torch.full((2, 1, 8, 8), 77, dtype=torch.uint8)
+        found = {}
+        for precision in ("float32", "bfloat16"):
+            extractor = Inception(
+                weights=tmp_path / "first-pixel.pt", precision=precision, trust=True
+            )
+            found[extractor.identity] = extractor(images)[0, 0].item()
+        full, half = found.values()
+        assert full == pytest.approx(77 / 255 * 2 - 1, abs=1e-6)
+        assert half == torch.tensor(full).bfloat16().item() != full
+
     def test_identity_depends_on_the_weights(self, weights, tmp_path):
         torch.jit.script(torch.nn.Flatten()).save(str(tmp_path / "other.pt"))
         other = Inception(weights=tmp_path / "other.pt", trust=True)

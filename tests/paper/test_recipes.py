@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.stats
+import scipy
 import torch
 from small import SMALL
 
+from lorae.data.datasets import load
+from lorae.metrics.features import as_bytes
 from lorae.metrics.probes import LabelledCodes, accuracies
+from lorae.metrics.subject import build_extractor
 from lorae.objectives.registry import METHODS
 from lorae.paper import measures, results
 from lorae.paper.common import MODELS
@@ -209,6 +212,20 @@ def test_the_authors_density_is_fitted_to_test_images_and_ours_is_not(run, monke
     assert torch.allclose(leaking, theirs)
     assert len(ours) == len(data.train)
     assert not any(torch.equal(code, other) for code in theirs[:5] for other in ours)
+
+
+def test_real_images_are_compared_with_other_real_images():
+    data = load("digits")
+    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(0))
+    extractor = build_extractor("classifier", data)
+    halves = [as_bytes(data.unit(data.test[rows])) for rows in order[:120].split(60)]
+    x, y = (extractor(images).double().numpy() for images in halves)
+    root = scipy.linalg.sqrtm(np.cov(x, rowvar=False) @ np.cov(y, rowvar=False))
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() - 2 * np.trace(root.real)
+    expected += np.trace(np.cov(x, rowvar=False)) + np.trace(np.cov(y, rowvar=False))
+    found = measures.real_distances(data="digits", samples=60, extractor="classifier")
+    assert found["images"] == 60
+    assert found["classifier distance"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_authors_head_is_trained_on_the_first_raw_encoder_outputs(run):

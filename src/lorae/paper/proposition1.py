@@ -11,8 +11,8 @@ largest. Ranks of 1 and of the full latent dimension are at their limits and are
 The ranks after several numbers of steps come from the evaluations of one training, whose learning
 rate is constant. The weight of the data-space form is a share of the variance of the data.
 
-Cost at the scale cpu: 20 process minutes on two cores. The paper's form is trained for Table 7; the
-two others are trained once for each weight, with one seed (three at the scale paper).
+Cost: the paper's form is trained for Table 7; the two others are trained once for each weight, with
+one seed (three at the scale paper).
 """
 
 from collections.abc import Mapping

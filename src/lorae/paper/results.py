@@ -7,7 +7,9 @@ the recipe has changed since.
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +121,22 @@ def machine() -> dict[str, Any]:
 
 def write_page(out: Path) -> Path:
     """Write the page of all results in a folder, and return it."""
-    parts = [_HEAD, *(f"`{scale.name}`: {scale.about}." for scale in SCALES.values())]
-    for name in RECIPES:
-        found = [read_json(path) for path in sorted(out.glob(f"*/{name}.json"))]
+    stored = {
+        name: [read_json(path) for path in sorted(out.glob(f"*/{name}.json"))] for name in RECIPES
+    }
+    parts = [_HEAD]
+    for scale in SCALES.values():
+        counts = count_verdicts(
+            table["verdicts"]
+            for name, found in stored.items()
+            for one in found
+            for table in one["tables"]
+            if one["scale"] == scale.name and not name.startswith("rival")
+        )
+        parts.append(
+            f"`{scale.name}`: {scale.about}." + (f" Verdicts: {counts}." if counts else "")
+        )
+    for found in stored.values():
         found.sort(key=lambda one: (one["scale"] == _LAST, one["scale"] != "paper"))
         if found:
             title, claim = found[0]["title"], found[0]["claim"]
@@ -129,6 +144,22 @@ def write_page(out: Path) -> Path:
             parts += [_section(one) for one in found]
     write_atomic(out / PAGE, ("\n\n".join(parts) + "\n").encode())
     return out / PAGE
+
+
+_WORDS = ("yes", "no", "within", "one seed", "not run")
+
+
+def count_verdicts(tables: Iterable[Mapping[str, str]]) -> str:
+    """Return how often each verdict was reached; a text may hold several, separated by semicolons.
+
+    Example:
+        >>> count_verdicts([{"AE": "LoRAE lower: MVG yes, by 3 ± 1; GMM within 2 of each other"}])
+        '1 yes, 1 within'
+    """
+    pattern = re.compile(r"\b(" + "|".join(_WORDS) + r")\b")
+    parts = (part for verdicts in tables for text in verdicts.values() for part in text.split(";"))
+    counts = Counter(match[0] for part in parts if (match := pattern.search(part)))
+    return ", ".join(f"{counts[word]} {word}" for word in _WORDS if counts[word])
 
 
 _HEAD = """# Results

@@ -68,7 +68,7 @@ SCALES = {
                     "evaluate_every": 500,
                 },
                 _LORAE | _BASELINES["MNIST"],
-                [Features("classifier", 2000), Features("inception", 500, "bilinear", "bfloat16")],
+                [Features("classifier", 2000), Features("inception", 1000, "bilinear", "bfloat16")],
                 mixture=4,
                 about=(
                     "a quarter of the paper's width; 4,000 steps of 100 images at 1e-3 instead of "

@@ -7,7 +7,7 @@ fixed number of epochs. With `--protocol authors` it is trained as in the author
 the first images of the training set, with the best test accuracy over training as the result.
 `python3 dev.py bench protocol` measures what each of these differences is worth.
 
-Cost at the scale cpu: 16 process minutes on two cores, besides trainings of Table 3.
+Cost at the scale cpu: about 16 process minutes on two cores, besides trainings of Table 3.
 """
 
 from collections.abc import Mapping
