@@ -18,10 +18,11 @@ falls to 0.
 
 Every k steps, with the statistics of the bridge brought up to date, each singular value of M takes
 a proximal step along the derivative of the error by it. In the units of M the curvature of
-the error is about 1, so a step of length 1/2 needs no tuning. Singular vectors are left as they
-are: the networks turn them. A direction whose standard deviation falls to a tenth of tau stays
-there in training, as a part of P of the bridge, so that the networks can find out what it could
-carry; one that could carry more than tau returns.
+the error is about 1, so a step of length 1/2 needs no tuning. Singular vectors of the directions
+that stay are left as they are: the networks turn them. A removed direction keeps a fifth of tau in
+training, as a part of P of the bridge, so that the networks can find out what it could carry. The
+removed ones are turned to what the error's derivative says is missing most, and one that could
+carry more than tau returns.
 
 Reference:
     Zhang, Nearly unbiased variable selection under minimax concave penalty (Annals of Statistics
@@ -50,7 +51,7 @@ PROBES = 8
 """Codes at which the metric of the decoder is measured before a step of M."""
 GROWTH = 1.1
 """The largest factor by which a step of M stretches a direction."""
-_LEAST = 0.1  # the standard deviation that a direction keeps in training, as a share of tau
+_LEAST = 0.2  # the standard deviation that a direction keeps in training, as a share of tau
 _DIFFERENCE = 0.2  # finite differences, in standard deviations of the codes
 _SMALLEST = 0.01  # the smallest of these standard deviations, as a share of the largest
 _BATCH, _METRIC, _VARIANCE = 0.05, 0.5, 0.01  # weights of the newest value in running means
@@ -114,9 +115,10 @@ class DataSpaceLoRAE(ProximalStep):
         """The standard deviation up to which a direction belongs to P, in scaled units.
 
         With gamma = 1, a direction below tau is on its way to 0 or to more than tau: half of tau
-        decides. With a larger one, small standard deviations belong to the minimum.
+        decides. With a larger one, small standard deviations belong to the minimum, and those are
+        of P that are hardly above what removed directions keep.
         """
-        return max(1 / self.gamma - 0.5, _LEAST) * self.threshold
+        return max(1 / self.gamma - 0.5, 1.5 * _LEAST) * self.threshold
 
     @property
     def threshold(self) -> float:
@@ -143,11 +145,14 @@ class DataSpaceLoRAE(ProximalStep):
         self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
         per_sample = gradient * (self.values / 2)  # of half the squared error of a sample
         per_sample = bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
-        U, sigma, Vh = torch.linalg.svd(bridge.training_matrix().cpu().double())
-        slope = ((U.mT @ per_sample) * Vh).sum(1)
+        M = bridge.training_matrix().cpu().double()
+        potential = M - per_sample
+        U, sigma, Vh = align_removed(M, potential, self.floor)
+        slope = sigma - ((U.mT @ potential) * Vh).sum(1)
         new = proximal_step(sigma, slope, self.threshold, LENGTH, self.gamma)
-        least = sigma.clamp(max=_LEAST * math.sqrt(self.weight) * self.statistics.deviation)
-        bridge.set_deviations(U, torch.clamp(new, least, GROWTH * sigma), Vh, self.floor)
+        least = _LEAST * math.sqrt(self.weight) * self.statistics.deviation
+        most = GROWTH * sigma
+        bridge.set_deviations(U, torch.clamp(new, most.clamp(max=least), most), Vh, self.floor)
 
 
 class Statistics(nn.Module):
@@ -224,6 +229,27 @@ def mean_metric(
     inverse = torch.linalg.inv(steps.cpu().double())
     metric: Tensor = inverse @ ((rows @ rows.mT).cpu().double() / n) @ inverse.mT
     return metric
+
+
+def align_removed(
+    M: Float[Tensor, "l l"], potential: Float[Tensor, "l l"], floor: float
+) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"], Float[Tensor, "l l"]]:
+    """Return singular vectors and values of M, with removed directions turned to what is missing.
+
+    Within their span, the singular vectors of values up to a floor are replaced by those of the
+    potential, so that the direction that could carry most has the largest of these values.
+
+    Args:
+        M: with standard deviations in data space as singular values.
+        potential: M less the derivative of the error by it, where the error is stationary if its
+            curvature is 1.
+        floor: of the singular values that stay.
+    """
+    U, sigma, Vh = torch.linalg.svd(M)
+    kept = int((sigma > floor).sum())
+    A, _, B = torch.linalg.svd(U[:, kept:].mT @ potential @ Vh[kept:].mT)
+    U = torch.cat([U[:, :kept], U[:, kept:] @ A], 1)
+    return U, sigma, torch.cat([Vh[:kept], B @ Vh[kept:]])
 
 
 def proximal_step(
