@@ -104,7 +104,8 @@ class LowRankAutoencoder(
         explained_variance_: the variance of the samples that each coordinate adds to what those
             before it explain, which is the variance of the coordinate. Their sum is the variance
             of the training samples minus their squared error. Under `standardize`, of the scaled
-            samples.
+            samples; of a frame with categories, of its scaled numbers and of the categories, each
+            column of which has variance 1 (:meth:`score` is that of the numbers alone).
         explained_variance_ratio_: the same, divided by the variance of the samples.
         singular_values_: square roots of the explained variances times the number of samples
             minus one.
