@@ -86,7 +86,7 @@ def main() -> None:
             per_device_train_batch_size=task.batch,
             no_cuda=not torch.cuda.is_available(),
         )
-        model = Model(BaseAEConfig(input_dim=(1, 32, 32), latent_dim=task.latent), task)
+        model = Model(BaseAEConfig(input_dim=task.shape, latent_dim=task.latent), task)
         BaseTrainer(
             model,
             Images(task.samples()),

@@ -24,45 +24,28 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from _training import Task
 from torch.utils.flop_counter import FlopCounterMode
 
-import lorae
-from lorae.data.datasets import Data
-from lorae.nn.autoencoder import build
-from lorae.training.devices import single_process
-from lorae.training.loop import Stepper, optimize
-from lorae.training.sampler import Sampler
-from lorae.training.train import build_objective
+from lorae.training.loop import optimize
 
 IMAGES, EPOCHS, BATCH = 162_770, 100, 100
 
 
-def faces(count: int) -> Data:
-    """Return noise of the shape of CelebA: what the pixels are costs nothing."""
-    drawn = torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8)
-    zero, one = torch.zeros(()), torch.ones(())
-    return Data("noise", drawn, drawn, None, None, (0.0, 1.0), zero, one, "celeba", "", None)
-
-
 def loop(width: float, batch: int, latent: int) -> Iterator[int]:
     """Return a training as an iterator over its steps."""
-    data = faces(2 * batch)
-    given = lorae.Options(width=width, batch_size=batch, latent=latent, network="celeba", steps=9)
-    options = given.resolve(data)
-    fabric = single_process(options.device)
-    stepper = Stepper(build_objective(options, data), options, fabric)
-    sampler = Sampler(data.train, fabric, batch_size=batch)
+    task = Task(latent, "celeba", width, batch, count=2 * batch)
+    stepper, sampler = task.stepper(task.options())
     return optimize(stepper, sampler.batch, sys.maxsize)
 
 
 def operations(width: float, latent: int) -> float:
     """Return the floating-point operations of a sample, forward and backward."""
-    data = faces(4)
-    given = lorae.Options(width=width, batch_size=2, latent=latent, network="celeba", steps=9)
-    model = build(given.resolve(data).architecture(data), data.shift, data.scale)
+    task = Task(latent, "celeba", width, batch=2, count=4)
+    model, samples = task.model(), task.samples()
     with FlopCounterMode(display=False) as counter:
-        model(data.train.float() / 255).square().mean().backward()
-    return counter.get_total_flops() / len(data.train)
+        model(samples).square().mean().backward()
+    return counter.get_total_flops() / len(samples)
 
 
 def timed(width: float, batch: int, latent: int, steps: int) -> float:

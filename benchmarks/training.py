@@ -1,30 +1,37 @@
-"""Time of a step of LoRAE's training on the paper's MNIST network, in our loop and in others.
+"""Time of a step of LoRAE's training on the paper's networks, in our loop and in others.
 
-The same modules, images, batch size and optimizer (Adam at 1e-4) are used by
+The same modules, samples (noise of the shape of MNIST or CelebA), batch size and optimizer (Adam at
+1e-4) are used by
 
-- "bare, ours": a handwritten loop over our objective, with channels-last weights and fused Adam;
-- "lorae, equal": our loop at the same settings, so that only the loop differs;
-- "lorae": our loop at its defaults, and "lorae, bf16" at `--precision bf16-mixed`;
 - "bare": a handwritten loop in float32 without this package, with
-  `torch.linalg.matrix_norm(M, "nuc")`, default Adam, and the images in memory;
-- "pythae": the trainer of pythae 0.1.2 over a model with that loss;
+  `torch.linalg.matrix_norm(M, "nuc")`, default Adam, and the samples in memory;
 - "script": a loop like the paper authors', which is the bare one over a DataLoader that does not
   shuffle;
+- "pythae": the trainer of pythae 0.1.2 over a model with that loss;
+- "bare, ours": a handwritten loop over our objective, with channels-last weights and fused Adam;
+- "lorae, eager": our loop at the same settings, so that only the loop differs;
+- "lorae": our loop at its defaults, with a CUDA graph on a GPU, and "lorae, bf16" at
+  `--precision bf16-mixed`;
 - "compiled", with --compiled: "bare, ours" with the objective compiled by `torch.compile`.
 
 The last column is the rate of a step's operations, as PyTorch counts them without the penalty's
-decompositions, relative to the rate of a float32 matrix product (2 n^3 operations for n = 2048).
+decompositions, relative to the rate of a product of two square matrices (2 n^3 operations) in the
+arithmetic of the loop: bfloat16 for "bf16", on a GPU TensorFloat-32 for the others, as in PyTorch's
+convolutions, and float32 on a CPU.
 
 Each loop has a process of its own. They alternate by blocks of steps, in an order that rotates, and
 ratios are medians over rounds. pythae has an environment of its own, created when it is first
-needed, which shares this one's PyTorch.
+needed, which shares this one's PyTorch; it is left out if it cannot be installed. No data are
+needed.
 
     python3 dev.py bench training
-    python3 dev.py bench training --latent 1024 --rounds 10 --compiled
+    python3 dev.py bench training --networks mnist --latent 1024 --rounds 10 --compiled
 """
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -36,28 +43,25 @@ import torch
 from _cells import PYTHAE
 from _environment import environment
 from _timing import Elsewhere, in_turns, machine, milliseconds, ratio, seconds, serve
-from _training import Task, norm_of
-from lightning_fabric import Fabric
+from _training import SHAPES, Task, norm_of
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from lorae.cli.malloc import keep_freed_memory
-from lorae.training.loop import Stepper, optimize
-from lorae.training.sampler import Sampler
+from lorae.training.loop import optimize
 
-SIDE = 2048  # of the matrices whose product tells the device's rate
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+SIDE = 8192 if DEVICE.type == "cuda" else 2048  # of the matrices whose product tells the rate
+BLOCK = 50 if DEVICE.type == "cuda" else 3
+NETWORKS = list(SHAPES) if DEVICE.type == "cuda" else ["mnist"]  # 16 s a step of the other
 Step = Callable[[], object]
 
 
-def ours(task: Task, precision: str | None = None) -> Step:
+def ours(task: Task, precision: str = "32-true", *, capture: bool = True) -> Step:
     """Return a step of our loop."""
-    options = task.options(precision)
-    fabric = Fabric(accelerator="auto", devices=1, precision=options.precision)  # type: ignore[arg-type]
-    stepper = Stepper(task.objective(), options, fabric)
-    sampler = Sampler(options.load().train, fabric, batch_size=options.batch_size)
+    stepper, sampler = task.stepper(task.options(precision, capture=capture))
     return partial(next, optimize(stepper, sampler.batch, sys.maxsize))
 
 
@@ -121,42 +125,71 @@ def operations(task: Task) -> int:
 
 
 LOOPS: dict[str, Callable[[Task], Step]] = {
-    "bare, ours": bare_over_ours,
-    "lorae, equal": partial(ours, precision="32-true"),
-    "lorae": ours,
-    "lorae, bf16": partial(ours, precision="bf16-mixed"),
     "bare": partial(bare, batches=shuffled),
     "script": partial(bare, batches=loaded),
+    "bare, ours": bare_over_ours,
+    "lorae, eager": partial(ours, capture=False),
+    "lorae": ours,
+    "lorae, bf16": partial(ours, precision="bf16-mixed"),
     "compiled": partial(bare_over_ours, compiled=True),
 }
 """Builders of a step of each loop."""
 
 
-def compare(task: Task, rounds: int, block: int, names: list[str]) -> dict[str, list[float]]:
-    """Return the seconds of a step of every loop, and of two products, in every round."""
+def pythae() -> Path | str:
+    """Return a Python that has pythae, or an empty text if it cannot be installed."""
+    try:
+        return environment("pythae-0.1.2", PYTHAE)
+    except (OSError, subprocess.CalledProcessError):
+        print("pythae cannot be installed here\n")
+        return ""
+
+
+def compare(
+    task: Task, rounds: int, block: int, names: list[str], python: Path | str
+) -> dict[str, list[float]]:
+    """Return the seconds of a step of every loop, and of products, in every round."""
     text = json.dumps(asdict(task))
     serve_ours = [sys.executable, __file__, "--serve"]
     loops = {n: Elsewhere([*serve_ours, n, text]) for n in names if n in LOOPS}
-    if "pythae" in names:
-        python = environment("pythae-0.1.2", PYTHAE)
+    if python:
         loops["pythae"] = Elsewhere([python, Path(__file__).with_name("_pythae.py"), text])
     try:
         work = {n: (lambda loop=loop: loop.seconds(block)) for n, loop in loops.items()}
-        square = torch.randn(SIDE, SIDE, device=DEVICE)
-        work["products"] = partial(seconds, lambda: square @ square, 2)
+        for name, dtype in (("product", torch.float32), ("product, bf16", torch.bfloat16)):
+            square = torch.randn(SIDE, SIDE, device=DEVICE, dtype=dtype)
+            work[name] = partial(seconds, partial(torch.matmul, square, square), 2)
         return in_turns(work, rounds)
     finally:
         for loop in loops.values():
             loop.end()
 
 
+def print_rows(task: Task, times: dict[str, list[float]]) -> None:
+    """Print a row for each loop."""
+    work = operations(task)
+    for name, taken in times.items():
+        if name.startswith("product"):
+            continue
+        low, middle, high = ratio(taken, times["lorae"])
+        products = times["product, bf16" if "bf16" in name else "product"]
+        share = ratio([work / t for t in taken], [2 * SIDE**3 / t for t in products])[1]
+        print(
+            f"| {task.network} | {task.latent} | {name} | {milliseconds(taken):.2f} | "
+            f"{1e3 * task.batch / milliseconds(taken):,.0f} | {middle:.2f} ({low:.2f} to "
+            f"{high:.2f}) | {ratio(times['bare'], taken)[1]:.2f} | {share:.2f} |",
+            flush=True,
+        )
+
+
 def main() -> None:
-    """Print a row for each latent dimension and loop."""
+    """Print a row for each network, latent dimension and loop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="*", default=NETWORKS, choices=SHAPES)
     parser.add_argument("--latent", type=int, nargs="*", default=[128, 1024])
     parser.add_argument("--width", type=float, default=1.0, help="1 is the paper's")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--block", type=int, default=3, help="steps of a loop in each round")
+    parser.add_argument("--block", type=int, default=BLOCK, help="steps of a loop in each round")
     parser.add_argument("--no-pythae", action="store_true", help="skip pythae")
     parser.add_argument("--compiled", action="store_true", help="needs a C++ compiler")
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
@@ -167,27 +200,20 @@ def main() -> None:
             keep_freed_memory()
         serve(LOOPS[name](Task(**json.loads(text))))
         return
+    rounds, block = arguments.rounds, arguments.block
+    python = "" if arguments.no_pythae else pythae()
     print(
-        f"{machine()}; width {arguments.width:g}, batch 100, {arguments.rounds} rounds of "
-        f"{arguments.block} steps\n"
+        f"{machine()}; width {arguments.width:g}, batch 100, {rounds} rounds of {block} steps, "
+        f"load {os.getloadavg()[0]:.1f}\n"
     )
-    print("| l | loop | ms a step | of lorae's (quartiles) | of the bare one's | of the rate |")
-    print("|---|---|---|---|---|---|")
-    out = [] if arguments.compiled else ["compiled"]
-    out += ["pythae"] if arguments.no_pythae else []
-    names = [name for name in (*LOOPS, "pythae") if name not in out]
-    for latent in arguments.latent:
-        task = Task(latent, arguments.width)
-        times = compare(task, arguments.rounds, arguments.block, names)
-        products, work = times.pop("products"), operations(task)
-        for name, taken in times.items():
-            low, middle, high = ratio(taken, times["lorae"])
-            base = times["bare, ours" if name == "lorae, equal" else "bare"]
-            share = ratio([work / t for t in taken], [2 * SIDE**3 / t for t in products])[1]
-            print(
-                f"| {latent} | {name} | {milliseconds(taken):.1f} | {middle:.2f} ({low:.2f} to "
-                f"{high:.2f}) | {ratio(taken, base)[1]:.3f} | {share:.2f} |"
-            )
+    heads = ("network", "l", "loop", "ms a step", "images a second", "of lorae's (quartiles)")
+    print(f"| {' | '.join((*heads, 'speedup over bare', 'of the rate'))} |\n|{'---|' * 8}")
+    torch.backends.cuda.matmul.allow_tf32 = True
+    names = [name for name in LOOPS if name != "compiled" or arguments.compiled]
+    for network in arguments.networks:
+        for latent in arguments.latent:
+            task = Task(latent, network, arguments.width)
+            print_rows(task, compare(task, rounds, block, names, python))
 
 
 if __name__ == "__main__":

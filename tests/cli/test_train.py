@@ -54,6 +54,15 @@ def test_config_holds_the_resolved_options(lorae, finished):
     assert saved["data"]["shape"] == [1, 8, 8]
 
 
+def test_the_precision_that_is_chosen_is_printed_and_saved(lorae):
+    status, _, err = lorae("train", "--out", "a", "--precision", "auto", *flags(SMALL))
+    assert status == 0
+    saved = json.loads(Path("a/config.json").read_text())["options"]["precision"]
+    assert saved in ("32-true", "bf16-mixed")
+    assert f"a: note: precision is {saved}: " in err
+    assert lorae("train", "--resume", "a", "--steps", "14")[0] == 0
+
+
 def test_a_model_takes_its_settings(lorae):
     arguments = flags(dataclasses.replace(SMALL, model="rrae", settings={"rank": 2, "momentum": 1}))
     assert lorae("train", "--out", "a", *arguments)[0] == 0

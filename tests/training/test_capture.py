@@ -2,52 +2,15 @@
 
 import pytest
 import torch
+from capturing import REFUSED, StandIn, make_stepper
 from small import SMALL, VARIANTS, load
 
 from lorae.linalg import polar
 from lorae.objectives.registry import METHODS
-from lorae.training.capture import CapturedUpdate, HostReads
-from lorae.training.devices import single_process
-from lorae.training.loop import Stepper, optimize
+from lorae.training.capture import HostReads
+from lorae.training.loop import optimize
 from lorae.training.sampler import Sampler
-from lorae.training.train import build_objective
 from lorae.utils.samples import as_float
-
-REFUSED = {
-    "lorae-data-space": "its numbers change",
-    "rrae": "_local_scalar_dense",
-    "rrae-adaptive": "_local_scalar_dense",
-    "vrrae": "_local_scalar_dense",
-    "vae-flow": "nonzero",  # of the masks of zuko's coupling layers
-}
-"""The models whose updates cannot be recorded, and why."""
-
-
-class StandIn:
-    """Records work as a function that does it again, from the same memory."""
-
-    recorded = 0
-
-    def run(self, work):
-        return work()
-
-    def record(self, work):
-        self.recorded += 1
-        return work
-
-
-def stepper(options, **changes):
-    data = load(options)
-    objective = build_objective(options, data)
-    return Stepper(objective, options, single_process("cpu"), **changes), data.train
-
-
-def capture(one, graphs):
-    notes = []
-    one.captured = CapturedUpdate(
-        one._update, one.objective, one.adam, note=notes.append, graphs=graphs
-    )
-    return notes
 
 
 def weights(one):
@@ -74,8 +37,7 @@ def test_a_captured_update_changes_no_bit(name):
     found = []
     for graphs in (None, StandIn()):
         options = CASES[name].resolve(load(CASES[name]))
-        one, samples = stepper(options)
-        notes = capture(one, graphs) if graphs else []
+        one, notes, samples = make_stepper(options, graphs)
         sampler = Sampler(samples, one.fabric, batch_size=options.batch_size)
         torch.manual_seed(1)
         list(optimize(one, sampler.batch, options.warmup + 8, schedule=lambda k: 1 / (1 + k)))
@@ -98,8 +60,7 @@ class Failing(StandIn):
 def test_an_update_that_cannot_be_recorded_is_made_as_ever():
     options, found = SMALL.resolve(load(SMALL)), []
     for graphs in (None, Failing()):
-        one, samples = stepper(options)
-        notes = capture(one, graphs) if graphs else []
+        one, notes, samples = make_stepper(options, graphs)
         sampler = Sampler(samples, one.fabric, batch_size=options.batch_size)
         list(optimize(one, sampler.batch, 8))
         found.append(weights(one))
@@ -117,7 +78,7 @@ def test_an_update_that_cannot_be_recorded_is_made_as_ever():
 def test_a_capturable_objective_keeps_nothing_outside_its_buffers(name):
     """A recording would go on reading what an attribute was when it was made."""
     options = CASES[name].resolve(load(CASES[name]))
-    one, samples = stepper(options)
+    one, _, samples = make_stepper(options)
     x = as_float(samples[:64])
     one._update(x)
     before = [attributes(module) for module in one.objective.modules()]

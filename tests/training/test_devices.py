@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import pytest
+import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from lorae.errors import InputError
-from lorae.training.devices import create_fabric, detect_launch
+from lorae.training.devices import choose_precision, create_fabric, detect_launch, has_bfloat16
 from lorae.training.options import LaunchOptions, Options
 
 OPTIONS = LaunchOptions(device="cpu")
@@ -96,3 +97,33 @@ def test_variables_that_are_no_counts_are_refused(monkeypatch, given, name, valu
         monkeypatch.setenv(key, one)
     with pytest.raises(InputError, match=f"{name} must be a positive integer, got '{value}'"):
         detect_launch(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("model", "device", "known", "expected"),
+    [
+        ("lorae", "auto", {"amx_bf16": True}, "bf16-mixed"),
+        ("lorae", "cpu", {"amx_bf16": False, "avx512_bf16": True}, "bf16-mixed"),
+        ("lorae", "cpu", {"avx512_f": True}, "32-true"),
+        ("lorae", "mps", {"amx_bf16": True}, "32-true"),
+        ("lorae-data-space", "cpu", {"amx_bf16": True}, "32-true"),
+        ("irmae-wd", "cpu", {"amx_bf16": True}, "64-true"),
+    ],
+)
+def test_auto_is_bfloat16_where_model_and_device_allow_it(
+    model, device, known, expected, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    precision, reason = choose_precision(model, device)
+    assert precision == expected
+    assert model in reason or "no instructions" in reason
+    options = Options(data="digits", model=model, device=device, precision="auto")
+    assert options.resolve(options.load()).precision == expected
+
+
+def test_auto_on_a_gpu_asks_the_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, found in (((7, 5), False), ((9, 0), True)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda c=capability: c)
+        assert has_bfloat16("cuda") is found

@@ -106,7 +106,7 @@ class Train:
             return
         rows = [(name, value) for name, value in fields.items() if value not in (None, {})]
         print_answer(format_table(rows, align="l"))
-        for note in notes(resolved, data):
+        for note in notes(resolved, data, options):
             print_answer(f"note: {note}")
         print_answer(
             f"{resolved.steps:,} steps of {1000 * each:.3g} ms take about "

@@ -80,6 +80,8 @@ class Method:
         objective_settings: the further arguments of the objective.
         traits: fields of :class:`lorae.Architecture` that the method needs.
         precision: the default arithmetic of its training.
+        bfloat16: whether `benchmarks/precision.py` found that training in bfloat16 changes rank and
+            error less than the seed does.
     """
 
     objective: str
@@ -91,6 +93,7 @@ class Method:
     objective_settings: Mapping[str, Setting] = field(default_factory=dict)
     traits: Mapping[str, bool] = field(default_factory=dict)
     precision: str = "32-true"
+    bfloat16: bool = False
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -169,6 +172,7 @@ METHODS: dict[str, Method] = {
         summary="plain autoencoder",
         purpose="the baseline: the lowest error; its spectrum decays without a gap",
         reference="Rumelhart, Hinton and Williams 1986",
+        bfloat16=True,
     ),
     "irmae": Method(
         objective="lorae.objectives.base:AE",
@@ -202,6 +206,7 @@ METHODS: dict[str, Method] = {
         reference="Mazumder et al., WACV 2024, arXiv 2310.16194",
         weight=1e-3,
         objective_settings=_EVERY,
+        bfloat16=True,
     ),
     "lorae-proximal": Method(
         objective="lorae.objectives.lorae:ProximalLoRAE",

@@ -28,7 +28,7 @@ _PAPER: dict[str, dict[str, int]] = {
 """The paper's recipe for each of its networks; the depth is that of IRMAE's chain."""
 STRATEGIES = ("auto", "ddp")
 PADDINGS = ("zeros", "circular")
-PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "auto")
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,8 @@ class LaunchOptions:
     """How processes share the work: auto or ddp (distributed data parallel, which auto uses for
     several processes). A model is never sharded, because the penalty needs its whole matrix."""
     precision: str | None = None
-    """Arithmetic: 32-true, 64-true or bf16-mixed; by default 64-true for irmae-wd and 32-true for
-    all other models."""
+    """Arithmetic: 32-true, 64-true, bf16-mixed, or auto for bfloat16 where the device has it and it
+    changes nothing for the model; by default 64-true for irmae-wd and 32-true for all others."""
     capture: bool = True
     """On a GPU, record training steps as a CUDA graph, if the model allows it; --no-capture if
     that fails."""
@@ -258,10 +258,17 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
             batch_size=batch_size,
             epochs=None,
             learning_rate=self.learning_rate or (1e-4 if paper else 1e-3),
-            precision=self.precision or chosen.precision,
+            precision=self._resolve_precision(chosen),
             evaluate_every=self.evaluate_every
             or max(1, min(max(per_epoch, steps // 100), steps // 20)),
         )
+
+    def _resolve_precision(self, chosen: Method) -> str:
+        if self.precision != "auto":
+            return self.precision or chosen.precision
+        from lorae.training.devices import choose_precision
+
+        return choose_precision(self.model, self.device)[0]
 
     def _check_counts(self, train: int, test: int, held_out: int) -> None:
         """Check that there are two samples for every purpose, which a covariance needs."""

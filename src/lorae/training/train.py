@@ -25,7 +25,7 @@ from lorae.errors import InputError, unknown_name
 from lorae.nn.autoencoder import build
 from lorae.objectives.base import Objective
 from lorae.objectives.registry import method
-from lorae.training.devices import create_fabric
+from lorae.training.devices import choose_precision, create_fabric
 from lorae.training.loop import Stepper, optimize
 from lorae.training.options import Options
 from lorae.training.run_folder import Run, free_folder
@@ -99,7 +99,7 @@ def _train(
 ) -> Run:
     options.check()
     data = load_data()
-    options = options.resolve(data)
+    given, options = options, options.resolve(data)
     check_size(options, data)
     fabric = create_fabric(options)
     objective = build_objective(options, data)
@@ -110,7 +110,7 @@ def _train(
         session = Session(options, run, data, fabric, objective, show=show)
         if resume:
             session.restore()
-        session.display.notes([*data.notes, *notes(options, data), *session.notes])
+        session.display.notes([*data.notes, *notes(options, data, given), *session.notes])
         session.run_to_end()
     return run
 
@@ -154,14 +154,17 @@ def time_step(options: Options, data: Data, steps: int = 3) -> float:
     return statistics.median(b - a for a, b in pairwise(times[1:]))
 
 
-def notes(options: Options, data: Data) -> list[str]:
-    """Return remarks on resolved options that may surprise."""
+def notes(options: Options, data: Data, given: Options) -> list[str]:
+    """Return remarks on resolved options that may surprise, and on what was chosen for `auto`."""
     values = data.train[0].numel()
     found = []
     if options.latent is not None and options.latent > values:
         found.append(f"latent is {options.latent}, more than the {values} values of a sample")
     if options.batch_size == len(data.train) - options.held_out(len(data.train)):
         found.append(f"a step takes all {options.batch_size} training samples")
+    if given.precision == "auto":
+        reason = choose_precision(options.model, options.device)[1]
+        found.append(f"precision is {options.precision}: {reason}")
     return found
 
 
