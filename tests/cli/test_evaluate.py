@@ -137,7 +137,7 @@ BAD = {
     "fid-few": (["fid", "digits", "digits", "--samples", "0"], "samples must be .*at least 6"),
     "fid-missing": (["fid", "digits", "no/where"], "must be a path that exists .* got .?no/where"),
     "fid-part": (["fid", "digits:tset", "digits"], "must be one of train, test, got 'tset'"),
-    "fid-table": (["fid", "digits", "t.csv"], "fid compares images, got 't.csv', which has none"),
+    "fid-table": (["fid", "digits", "t.csv"], "fid compares images, got the table 't.csv'"),
     "fid-table-run": (
         ["fid", "digits", "TABLE"],
         "got 'table', which has none",

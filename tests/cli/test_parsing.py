@@ -49,7 +49,8 @@ def test_help_joins_lines_and_shows_the_defaults_that_say_something(capsys, monk
     with pytest.raises(SystemExit):
         parse(Example, "example", ["--help"])
     text = re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().out)
-    assert text.startswith("usage: lorae example [-h] RUN [--size INT]")
-    assert "--size INT A size, in a docstring that takes two lines. --names" in text
+    assert text.startswith("usage: lorae example [-h] RUN [--names [STR [STR ...]]]")
     assert "Some names. --seed INT A seed. (default: 0) --quiet Say less. " in text
+    # options of reading, such as --size, stand last
+    assert "--quiet Say less. --size INT A size, in a docstring that takes two lines." in text
     assert "given" not in text

@@ -298,10 +298,13 @@ class Fid:
 
     def _read(self, name: str) -> "Data":
         """Return the images of a folder or file; options of the other kind are left out."""
-        from lorae.data.datasets import read
+        from lorae.data.datasets import READERS, read, source_suffix
+        from lorae.data.tables import load_table
         from lorae.training.progress import print_notes
 
         path = Path(name).expanduser()
+        if path.is_file() and READERS.get(source_suffix(path)) is load_table:
+            raise InputError(f"fid compares images, got the table {name!r}")
         is_array = path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
         options = {"layout": self.layout} if is_array else {"size": self.size, "crop": self.crop}
         data = read(name, test_fraction=0.5, value_range=self.value_range, **options)

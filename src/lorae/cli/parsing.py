@@ -21,6 +21,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from lorae.data.options import READ_OPTIONS
 from lorae.errors import InputError
 
 Command = Callable[[], None]
@@ -189,8 +190,8 @@ def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     helps = {one.arg_name: " ".join((one.description or "").split()) for one in documented}
     fields = (
         _field(field, hints[field.name], helps.get(field.name))
-        for field in dataclasses.fields(info.type)
-    )
+        for field in sorted(dataclasses.fields(info.type), key=lambda f: f.name in READ_OPTIONS)
+    )  # --data and --model stand before how the data are read
     return StructConstructorSpec(instantiate=info.type, fields=tuple(fields))
 
 
@@ -200,7 +201,7 @@ def _field(field: dataclasses.Field[Any], hint: Any, text: str | None) -> Struct
         default = field.default_factory()
     elif default is dataclasses.MISSING:
         default = tyro.MISSING
-    says_nothing = default is False or default in (None, (), {}, tyro.MISSING)
+    says_nothing = isinstance(default, bool) or default in (None, (), {}, tyro.MISSING)
     metavar = None
     if tyro.conf.Positional in getattr(hint, "__metadata__", ()):
         several = get_origin(get_args(hint)[0]) is tuple

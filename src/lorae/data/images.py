@@ -27,7 +27,6 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from tqdm import tqdm
 
 from lorae.data.archives import Files, digest, open_files
 from lorae.data.arrays import Array, write_npy
@@ -37,6 +36,7 @@ from lorae.data.locations import cache_folder
 from lorae.data.options import SIDE, ReadOptions
 from lorae.data.splits import Split, split_at_random
 from lorae.errors import InputError
+from lorae.utils.progress import ProgressBar
 from lorae.utils.text import shorten_list
 
 Image.init()
@@ -51,7 +51,6 @@ UNREAD = {".heic", ".heif", ".jxl", ".psd", ".svg", ".dcm", ".exr", ".eps", ".pd
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # its remarks are not for users
-LONG = 2000  # images; decoding this many or more shows a progress bar
 BATCH = 256  # images decoded at a time
 VERSION = 4  # of the decoding; increase it when results change, so that old ones are not used
 T = TypeVar("T")
@@ -229,7 +228,7 @@ def _apply(
 
     with (
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(names), desc=title, disable=None if len(names) >= LONG else True) as bar,
+        ProgressBar(total=len(names), desc=title, unit="files", leave=False) as bar,
     ):
         for start in range(0, len(names), BATCH):
             batch = names[start : start + BATCH]

@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from lorae.data.arrays import checksum
 from lorae.data.locations import cache_folder
 from lorae.errors import InputError
 from lorae.metrics.features import Extractor, short_hash
 from lorae.nn import networks
+from lorae.utils.progress import ProgressBar
 from lorae.utils.tensor_files import load_tensors, save_tensors
 
 
@@ -71,7 +71,7 @@ def fit_or_load_classifier(
 
 def _fit(network: nn.Module, images: Tensor, labels: Tensor, steps: int) -> None:
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    for _ in tqdm(range(steps), "classifier", disable=None, unit=" steps"):
+    for _ in ProgressBar(range(steps), "classifier", unit="steps", leave=False):
         batch = torch.randint(len(images), (100,))
         loss = functional.cross_entropy(network(images[batch].float() / 255), labels[batch])
         optimizer.zero_grad()

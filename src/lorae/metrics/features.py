@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from tqdm import tqdm
 
 from lorae.data.arrays import write_npy
 from lorae.data.cache import load_or_create
 from lorae.data.locations import cache_folder
 from lorae.utils.distributed import gather, shard, world_size
+from lorae.utils.progress import ProgressBar
 from lorae.utils.samples import Rows
 from lorae.utils.validation import check_finite
 
@@ -65,7 +65,7 @@ class Extractor(ABC):
 def extract_features(
     extractor: Extractor, images: UInt8[Tensor, "n c h w"], label: str = "features"
 ) -> Float[Tensor, "n d"]:
-    """Return the features of images, batch by batch, with a progress bar on a terminal.
+    """Return the features of images, batch by batch, and show progress.
 
     In a process group whose backend supports CPU tensors (gloo), each process computes its share
     of every batch, and all return the same.
@@ -101,7 +101,7 @@ def _extract_batches(extractor: Extractor, images: Tensor | Rows, label: str) ->
     """Yield the features of one batch after the other."""
     size = extractor.batch_size
     starts = range(0, len(images), size)
-    for start in tqdm(starts, label, disable=None, unit_scale=size, unit=" images"):
+    for start in ProgressBar(starts, label, unit_scale=size, unit="images", leave=False):
         batch = images[start : start + size]
         if (count := world_size()) > 1:  # repeat the first images so that all shares are equal
             filled = torch.arange(-(-len(batch) // count) * count) % len(batch)
