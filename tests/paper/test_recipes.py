@@ -13,7 +13,9 @@ from small import SMALL
 from lorae.data.datasets import load
 from lorae.metrics.features import as_bytes
 from lorae.metrics.probes import LabelledCodes, accuracies
-from lorae.metrics.subject import build_extractor
+from lorae.metrics.protocol import Protocol
+from lorae.metrics.scores import generation
+from lorae.metrics.subject import Subject, build_extractor
 from lorae.objectives.registry import METHODS
 from lorae.paper import measures, results
 from lorae.paper.common import MODELS
@@ -202,6 +204,7 @@ def test_the_authors_density_is_fitted_to_test_images_and_ours_is_not(run, monke
             return super().fit(codes)
 
     monkeypatch.setattr(densities, "Gaussian", Recording)
+    measures._fit.cache_clear()
     asked = {"densities": ["gaussian"], "samples": 60, "extractor": "classifier"}
     asked["resize"] = "bilinear"
     for measure in (measures.generation, measures.authors_generation):
@@ -212,6 +215,17 @@ def test_the_authors_density_is_fitted_to_test_images_and_ours_is_not(run, monke
     assert torch.allclose(leaking, theirs)
     assert len(ours) == len(data.train)
     assert not any(torch.equal(code, other) for code in theirs[:5] for other in ours)
+
+
+def test_generated_images_have_the_scores_of_an_evaluation(run):
+    """`lorae evaluate` with the same number of images, seed and density, of the same run."""
+    names = ("gaussian", "mixture-4")
+    found = measures.generation(run, densities=names, samples=60, extractor="classifier")
+    data = load(SMALL.data)
+    protocol = Protocol(samples=60, repeats=1, seed=run.options["seed"], densities=names)
+    subject = Subject(run.model(), data, protocol, build_extractor("classifier", data))
+    for score in generation(subject):
+        assert found[score.of][score.name] == pytest.approx(score.values[0], rel=1e-5)
 
 
 def test_real_images_are_compared_with_other_real_images():

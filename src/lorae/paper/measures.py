@@ -6,7 +6,8 @@ computes needs a new name or another setting.
 
 import base64
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from lorae.data.datasets import Data
 from lorae.linalg import spectral
-from lorae.metrics import scores
 from lorae.metrics.features import as_bytes, cached_features, extract_features
 from lorae.metrics.intrinsic_dimension import relative_contrast
 from lorae.metrics.probes import (
@@ -31,6 +31,7 @@ from lorae.nn import networks
 from lorae.nn.inference import decode_all, encode_all
 from lorae.paper.queue import Result, load_data, measure
 from lorae.report.image_grids import image_grid
+from lorae.sampling.densities import Density
 from lorae.sampling.interpolation import interpolate
 from lorae.sampling.registry import FITTED, fit_density
 from lorae.training.evaluation import RANK_THRESHOLD
@@ -71,15 +72,14 @@ def generation(
 
     The scores compare them with held-out test images.
     """
-    data = _data(run)
-    protocol = Protocol(
-        samples=samples, repeats=1, seed=run.options["seed"], densities=tuple(densities)
-    )
+    data, seed = _data(run), run.options["seed"]
     features = build_extractor(extractor, data, resize, precision=precision)
-    subject = Subject(run.model(), data, protocol, features)
-    found: Result = {name: {} for name in densities}
-    for score in scores.generation(subject):
-        found[score.of][score.name] = score.values[0]
+    subject = Subject(run.model(), data, Protocol(samples=samples), features)
+    found: Result = {}
+    for name in densities:
+        codes = _fit(run.path, name).sample(len(subject.test), _generator(run))
+        made = extract_features(features, subject.images(codes), f"{name}, seed {seed}")
+        found[name] = compare_features(subject.real_features, made, features)
     return found | {"extractor": features.identity, "images": len(subject.test)}
 
 
@@ -154,9 +154,7 @@ def cast_to_bytes(images: Tensor) -> Tensor:
 def sample_images(run: Run, *, density: str, count: int) -> Result:
     """Return images decoded from a density fitted to training codes, as one PNG in base64."""
     data, model = _data(run), run.model()
-    images = subsample(data.train, FITTED)
-    fitted = fit_density(model, lambda: encode_all(model, images), density)
-    decoded = decode_all(model, fitted.sample(count, _generator(run)))
+    decoded = decode_all(model, _fit(run.path, density).sample(count, _generator(run)))
     return _picture(data.unit(decoded), 4, data)
 
 
@@ -172,6 +170,14 @@ def interpolation(run: Run, *, rows: int, steps: int) -> Result:
     paths = interpolate(codes[:rows], codes[rows:], steps)
     images = data.unit(decode_all(model, paths.flatten(0, 1)))
     return _picture(images, steps, data)
+
+
+@lru_cache(maxsize=2)  # the cells of a run follow each other
+def _fit(path: Path, density: str) -> Density:
+    """Return a density fitted to the training codes of a finished run."""
+    run = Run(path)
+    data, model = _data(run), run.model()
+    return fit_density(model, lambda: encode_all(model, subsample(data.train, FITTED)), density)
 
 
 def _picture(images: Tensor, columns: int, data: Data) -> Result:
