@@ -55,6 +55,14 @@ def test_too_few_samples_are_refused():
         mmd(torch.zeros(1, 3), torch.zeros(5, 3))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_not_finite_have_no_discrepancy(bad):
+    x = torch.randn(6, 3)
+    x[2, 1] = bad
+    assert mmd(x, torch.randn(5, 3)).isnan()
+    assert mmd(torch.randn(5, 3), x).isnan()
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
 def test_float32_codes_far_from_the_origin_keep_their_kernel(offset):
     x, y = torch.randn(30, 6) + offset, torch.randn(20, 6) + offset

@@ -372,6 +372,16 @@ def test_counts_of_half_precision_are_float32(count):
 # Input
 
 
+@every_function
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_float32_matrices_of_any_size_agree_with_float64(function, scale):
+    """Squares of the entries would leave the range of float32."""
+    A = scale * MATRICES["wide"]
+    found, expected = function(A.float()).double(), function(A)
+    size = expected.abs().max() + 1e-40  # 0 where the threshold is above all singular values
+    close(found / size, expected / size, 10 * ATOL32)
+
+
 @pytest.mark.parametrize("t", [-1.0, math.nan, torch.tensor(-1.0), torch.tensor([1.0, -1.0])])
 def test_negative_thresholds_are_refused(t):
     with pytest.raises(InputError, match="threshold must be at least 0"):

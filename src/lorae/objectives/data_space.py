@@ -48,7 +48,9 @@ from lorae.utils.validation import check_range
 LENGTH = 0.5
 """The length of a step of M."""
 PROBES = 8
-"""Codes at which the metric of the decoder is measured before a step of M."""
+"""The most codes at which the metric of the decoder is measured before a step of M."""
+DECODED = 512
+"""The number of codes that this decodes, as long as it is measured at 2 codes."""
 GROWTH = 1.1
 """The largest factor by which a step of M stretches a direction."""
 _LEAST = 0.2  # the standard deviation that a direction keeps in training, as a share of tau
@@ -99,6 +101,7 @@ class DataSpaceLoRAE(ProximalStep):
         self.ramp, self.gamma = ramp, gamma
         self.statistics = Statistics(latent)
         self.register_buffer("metric", torch.zeros(latent, latent))
+        self.probed = max(2, min(PROBES, DECODED // latent))
         self.probes, self.values = torch.empty(0), 0
 
     @property
@@ -133,7 +136,7 @@ class DataSpaceLoRAE(ProximalStep):
         if self.training:
             whole = target if self.model.gaps is None else self.model.gaps.fill(target)
             self.statistics.update(whole, e, self.steps + 1)
-            self.probes = z[: max(1, PROBES // world_size())].detach()
+            self.probes = z[: max(1, self.probed // world_size())].detach()
             self.values = target[0].numel()
         return {"reconstruction": self.error(z, target)}
 
@@ -281,8 +284,8 @@ def proximal_step(
 def default_interval(latent: int) -> int:
     """Return the number of steps between two steps of M.
 
-    Measuring the metric decodes 8 l codes, and a singular value decomposition takes time of the
-    order of l^3; `docs/rank.md` has the cost of a step.
+    Measuring the metric decodes 512 codes or so, and a singular value decomposition takes time of
+    the order of l^3; `docs/rank.md` has the cost of a step.
     """
     return max(20, latent // 4)
 
