@@ -1,6 +1,7 @@
 """Shared by several recipes: the names of models, and ranks."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -15,10 +16,14 @@ MODELS = {
     "LoRAE": "lorae",
     "WAE": "wae",
     "RAE": "rae-l2",
+    "IRMAE, 4 layers": "irmae",
     "LoRAE, proximal": "lorae-proximal",
     "LoRAE, data space": "lorae-data-space",
 }
-"""Models of the package by their names in the paper; the last two are ours."""
+"""Models of the package by their names in the paper; the last three rows are ours."""
+
+CHANGES: dict[str, dict[str, Any]] = {"IRMAE, 4 layers": {"settings": {"depth": 4}}}
+"""Options of rows that are not those of the model at the scale."""
 
 
 def rank_of(sigma: Sequence[float], threshold: float) -> int:

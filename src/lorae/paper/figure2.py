@@ -12,13 +12,14 @@ Cost: the trainings are those of Table 3.
 
 from collections.abc import Mapping
 
-from lorae.paper.common import MODELS, rank_entries
+from lorae.paper.common import CHANGES, MODELS, rank_entries
 from lorae.paper.measures import spectra, spectrum
 from lorae.paper.queue import Cell, Result
 from lorae.paper.recipe import Entry, Image, Key, Page, Plan, Recipe, Table, values, verdict
+from lorae.training.options import Options
 from lorae.utils.plots import Curve, plot_curves
 
-_ROWS = ("AE", "IRMAE", "LoRAE", "LoRAE, proximal", "LoRAE, data space")
+_ROWS = ("AE", "IRMAE", "IRMAE, 4 layers", "LoRAE", "LoRAE, proximal", "LoRAE, data space")
 _THRESHOLDS = (1e-1, 1e-2, 1e-4, 1e-6)
 _RANK = "rank at 1e-02"
 _DATA = "MNIST"  # of the tables along the training
@@ -36,13 +37,13 @@ class Figure2(Recipe):
 
     def cells(self, plan: Plan) -> dict[Key, Cell]:
         cells: dict[Key, Cell] = {
-            (row, data, seed): Cell(spectrum, {}, plan.options(data, MODELS[row], seed))
+            (row, data, seed): Cell(spectrum, {}, _options(plan, data, row, seed))
             for data in plan.scale.sets
             for seed in plan.seeds_of(data)
             for row in _ROWS
         }
         return cells | {
-            ("along", row, seed): Cell(spectra, {}, plan.options(_DATA, MODELS[row], seed))
+            ("along", row, seed): Cell(spectra, {}, _options(plan, _DATA, row, seed))
             for seed in plan.seeds_of(_DATA)
             for row in _ROWS
         }
@@ -59,6 +60,10 @@ class Figure2(Recipe):
                 shown.append(_picture(data, curves))
             tables.append(_ranks(plan, found, data))
         return Page([*tables, *_along(plan, found)], [shown] if shown else [])
+
+
+def _options(plan: Plan, data: str, row: str, seed: int) -> Options:
+    return plan.options(data, MODELS[row], seed, **CHANGES.get(row, {}))
 
 
 def _picture(data: str, curves: list[Curve]) -> Image:

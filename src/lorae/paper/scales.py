@@ -67,13 +67,12 @@ SCALES = {
                     "learning_rate": 1e-3,
                     "evaluate_every": 500,
                 },
-                _LORAE | {"irmae": {"settings": {"depth": 4}}} | _BASELINES["MNIST"],
+                _LORAE | _BASELINES["MNIST"],
                 [Features("classifier", 2000), Features("inception", 500, "bilinear", "bfloat16")],
                 mixture=4,
                 about=(
                     "a quarter of the paper's width; 4,000 steps of 100 images at 1e-3 instead of "
-                    "30,000 at 1e-4; IRMAE has 4 layers (8, which at this length are still at "
-                    "rank 1 to 3)"
+                    "30,000 at 1e-4"
                 ),
             ),
             "CelebA": Setting(
