@@ -101,6 +101,16 @@ def test_ctrl_c_says_how_to_resume(lorae, monkeypatch):
     assert err == "lorae: stopped at step 1; continue with: lorae train --resume new\n"
 
 
+def test_a_gpu_without_enough_memory_gets_one_sentence(lorae, monkeypatch):
+    def full(self, x):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+
+    monkeypatch.setattr(Stepper, "step", full)
+    status, _, err = lorae("train", "--out", "a", *flags(SMALL))
+    assert status == 2
+    assert err == "lorae: memory must suffice for these options: try smaller sizes\n"
+
+
 BAD_TRAIN = {
     "data-name": (["--data", "digts"], r"unknown data set 'digts' \(did you mean 'digits'\?\)"),
     "data-path": (["--data", "no/such.csv"], "data must be a path that exists .*got no/such.csv"),
