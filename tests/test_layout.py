@@ -67,6 +67,7 @@ SPANNING = {
     "nn/test_bridges": "laws that run through the list of bridges",
     "paper/test_slurm": "the command on a cluster",
     "paper/test_theorems": "the recipes of the theorems at a small scale",
+    "training/test_cuda": "trainings on a GPU, against a CPU",
     "training/test_resume": "runs that are stopped, killed and resumed",
 }
 """Test files of what several modules do together."""
