@@ -180,7 +180,7 @@ def plot_points(
                 shift = (-6 if side == "right" else 6, 4)
                 axes.annotate(name, at, shift, textcoords="offset points", ha=side, fontsize=8)
         if legend:
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3, fontsize=8)
+            axes.figure.legend(loc="outside lower center", ncols=3, fontsize=8, handletextpad=0.2)
         if names:
             axes.set_yticks(range(len(names)), [_shorten(name, 24) for name in names])
             axes.set_ylim(len(names) - 0.4, -0.6)

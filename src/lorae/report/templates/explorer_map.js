@@ -94,13 +94,6 @@ function drawMap() {
   context.moveTo(0, Math.round(oy) + 0.5);
   context.lineTo(width, Math.round(oy) + 0.5);
   context.stroke();
-  context.fillStyle = style("--muted");
-  context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-  const [x, y] = state.axes.map((axis) => `coordinate ${axis + 1}`);
-  context.textAlign = "right";
-  context.fillText(x, width - 8, oy - 6 < 14 ? 14 : oy - 6);
-  context.textAlign = "left";
-  context.fillText(y, ox + 6, 16);
   const radius = errors.length > 400 ? 2.6 : 3.4;
   context.globalAlpha = 0.8;
   for (let k = 0; k < errors.length; k++) {
@@ -111,12 +104,26 @@ function drawMap() {
     context.fill();
   }
   context.globalAlpha = 1;
+  const [x, y] = state.axes.map((axis) => `coordinate ${axis + 1}`);
+  write(context, x, "right", width - 8, oy - 6 < 14 ? 14 : oy - 6);
+  write(context, y, "left", ox + 6, 16);
   const accent = style("--ink");
   if (map.start && map.pointer && map.dragged) line(context, map.start, map.pointer, accent);
   if (state.path) line(context, toPixel(state.path.from), toPixel(state.path.to), accent);
   if (state.selected !== null) ring(context, toPixel(codeOf(state.selected)), 7, accent, 1.5);
   if (map.near !== null && map.near !== undefined) ring(context, toPixel(codeOf(map.near)), 6, accent, 1);
   if (decoder) cross(context, toPixel(state.preview ?? state.code), accent);
+}
+
+/** Write the name of an axis above the points, with an edge that keeps it legible. */
+function write(context, text, align, left, top) {
+  context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  context.textAlign = align;
+  context.strokeStyle = style("--card");
+  context.lineWidth = 4;
+  context.strokeText(text, left, top);
+  context.fillStyle = style("--muted");
+  context.fillText(text, left, top);
 }
 
 function line(context, from, to, colour) {

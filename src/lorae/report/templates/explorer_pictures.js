@@ -8,7 +8,7 @@ const view = data.view;
 
 // Numbers as text
 
-const percent = (share) => `${format(100 * share)} %`;
+const percent = (share) => (share > 0 && share < 1e-4 ? "< 0.01 %" : `${format(100 * share)} %`);
 const isNumber = (text) => text !== "" && Number.isFinite(Number(text));
 const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2);
 
@@ -17,6 +17,13 @@ function format(value) {
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-4 || size >= 1e6)) return value.toExponential(1).replace("-", "−");
   return String(Number(value.toPrecision(3))).replace("-", "−");
+}
+
+/** Return a value with as many decimals as a hundredth of the span of its column has. */
+function formatWithin(value, span) {
+  const decimals = Math.max(0, Math.ceil(2 - Math.log10(span)));
+  if (!Number.isFinite(value) || !(decimals <= 8)) return format(value);
+  return value.toFixed(decimals).replace("-", "−");
 }
 
 /** Return a new element with attributes, and children or text. */
@@ -223,9 +230,10 @@ class ColumnTable {
       const [from, to] = [this.place(k, view.mean[k]), this.place(k, values[k])];
       bar.style.left = `${100 * Math.min(from, to)}%`;
       bar.style.width = `${100 * Math.abs(to - from)}%`;
-      value.textContent = format(values[k]);
+      const span = view.high[k] - view.low[k];
+      value.textContent = formatWithin(values[k], span);
       references.forEach((found, r) => {
-        others[r].textContent = found.values === null ? "" : format(found.values[k]);
+        others[r].textContent = found.values === null ? "" : formatWithin(found.values[k], span);
       });
       mark.hidden = first === null || Number.isNaN(first[k]);
       if (!mark.hidden) mark.style.left = `${100 * this.place(k, first[k])}%`;
