@@ -64,7 +64,7 @@ def test_the_norm_is_that_of_the_decomposition_in_float64(A, algorithm, dtype):
 @each_algorithm
 @every_type
 def test_the_norm_of_the_factor_is_at_most_1(A, algorithm, dtype):
-    """A subgradient needs no more, whatever becomes of the smallest singular values."""
+    """A subgradient needs no more; the smallest singular values may be mapped to less than 1."""
     P = polar.polar_factor(A.to(dtype), algorithm)
     bound = 1 + 8 * max(A.shape[-2:]) * torch.finfo(dtype).eps
     assert (singular_values(P)[..., 0] <= bound).all()
@@ -122,7 +122,7 @@ def test_the_polynomial_acts_on_the_singular_values_alone(A, dtype):
 @pytest.mark.parametrize("name", ["trained", "exact rank"])
 @each_algorithm
 def test_live_directions_get_their_part_of_the_factor(name, algorithm):
-    """Whatever becomes of the rest, in float32."""
+    """In float32; the other directions may get any part."""
     A = LARGE[name]
     U, sigma, Vh = torch.linalg.svd(A)
     live = sigma > 0.05
@@ -154,7 +154,7 @@ def test_second_derivatives_are_refused_rather_than_wrong():
 
 @each_algorithm
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_becomes_float32_whatever_autocast_says(algorithm, dtype):
+def test_half_precision_becomes_float32_under_autocast(algorithm, dtype):
     A = gaussian(5, 4).to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         norm, grad = gradient(A, algorithm)

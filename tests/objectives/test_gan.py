@@ -40,7 +40,7 @@ class TestEveryGame:
         assert objective.critic_loss(real, fake).item() == pytest.approx(critic)
         assert objective.generator_loss(fake).item() == pytest.approx(generator)
 
-    def test_has_finite_losses_whatever_the_logits(self, name):
+    def test_has_finite_losses_at_any_logits(self, name):
         objective, _ = make_objective(name)
         logits = torch.tensor([-1e3, 1e3], requires_grad=True)
         (objective.critic_loss(logits, logits) + objective.generator_loss(logits)).backward()

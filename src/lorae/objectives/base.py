@@ -1,4 +1,4 @@
-r"""What is minimised, and what happens to the model after each optimizer step.
+r"""Objectives: the loss of a model, and the change to the model after each optimizer step.
 
 An objective is a module over a model. For a batch x it returns named terms that are already
 weighted, and the loss is their sum. For an autoencoder

@@ -291,5 +291,5 @@ def default_interval(latent: int) -> int:
 
 
 def _newest(weight: float, count: int) -> float:
-    """Return the weight of the newest value in a running mean of so many: equal ones at first."""
+    """Return the weight of the newest value in a running mean; the first ones weigh the same."""
     return max(weight, 1 / count)
