@@ -180,6 +180,7 @@ METHODS: dict[str, Method] = {
         summary="implicit rank minimisation by a chain of linear layers",
         purpose="a low rank whose only setting, the depth of the chain, is hard to choose",
         reference="Jing, Zbontar and LeCun, NeurIPS 2020, arXiv 2010.00679",
+        bfloat16=True,
     ),
     "irmae-wd": Method(
         objective="lorae.objectives.base:DecayedAE",
@@ -296,6 +297,7 @@ METHODS: dict[str, Method] = {
         reference="Kingma and Welling, ICLR 2014, arXiv 1312.6114",
         weight=1.0,
         traits=_PRIOR | {"probabilities": True},
+        bfloat16=True,
     ),
     "vae-flow": Method(
         objective="lorae.objectives.vae:VAE",
