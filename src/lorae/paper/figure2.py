@@ -80,8 +80,8 @@ def _ranks(plan: Plan, found: Mapping[Key, Result], data: str) -> Table:
         for row, entries in rows.items()
         if row != "AE"
     }
-    about = f"{plan.scale.sets[data].about} " if plan.scale.sets[data].about else ""
-    text = f"{about}Mean and 95% interval over the seeds."
+    about = plan.scale.sets[data].about or plan.scale.about
+    text = f"{data}: {about}. Mean and 95% interval over the seeds."
     return Table(data, tuple(rows["AE"]), rows, verdicts, text)
 
 
