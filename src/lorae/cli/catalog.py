@@ -1,4 +1,4 @@
-"""The commands that list what there is: models, data, runs."""
+"""The commands that list models, data sets and runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +91,7 @@ class Runs:
     """List the run folders below a folder, with their errors and ranks."""
 
     folder: tyro.conf.Positional[Path] = Path("runs")
-    """Where to look, at any depth."""
+    """Folder to search, at any depth."""
     as_json: Json = False
 
     def __call__(self) -> None:

@@ -26,12 +26,12 @@ LENGTHS = {"lorae": 5 / 3, "lorae-proximal": 5 / 3}
 
 @dataclass(frozen=True)
 class Demo:
-    """Train an autoencoder and low-rank ones on MNIST, and write a report and an explorer."""
+    """Train a plain and two low-rank autoencoders on MNIST; write a report and an explorer."""
 
     out: Path | None = None
-    """Folder of the runs, new or that of an interrupted demo; runs/demo by default."""
+    """Folder of the runs: a new one, or that of an interrupted demo; runs/demo by default."""
     data: str = "mnist"
-    """Data set; shapes replaces a data set that cannot be downloaded."""
+    """Data set; shapes is used instead of one that cannot be downloaded."""
     steps: int = 1500
     """Optimizer steps; the low-rank models take five thirds as many."""
     width: float = 0.25

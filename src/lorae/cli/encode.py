@@ -21,11 +21,11 @@ _SUFFIXES = (".csv", ".parquet", ".npy")
 
 @dataclass(frozen=True)
 class Encode(ReadOptions):
-    """Write the codes of a file or folder, also of one that was not trained on, row by row.
+    """Encode a file or folder, such as new data, and write one row of codes for each sample.
 
-    Columns are found by the names that the run was trained on. Every other column is kept beside
-    the codes, as are the names of image files and the labels of a data set. The data are read as
-    those of the run were, unless options say otherwise.
+    Columns of a table are matched by name with those that the run was trained on. All other columns
+    are kept beside the codes, as are the names of image files and the labels of a data set. The
+    data are read as those of the run were, unless you give other options.
     """
 
     run: tyro.conf.Positional[Path] = tyro.MISSING

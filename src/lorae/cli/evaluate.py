@@ -51,7 +51,7 @@ class Evaluate:
     """Resizing to Inception's 299 pixels: bicubic (antialiased) or bilinear (as in the original
     code)."""
     samples: int = 2000
-    """Largest number of generated and of test images."""
+    """Number of generated and of test images, at most."""
     repeats: int = 3
     """Number of random draws behind each 95% interval."""
     seed: int = 0
@@ -192,7 +192,7 @@ class Fid:
     """Compare two sets of images by Inception features: FID, KID, precision, recall.
 
     A set is a folder or zip of images, an .npy or .npz array, a run folder (samples are drawn from
-    the model) or a named data set (its test images; its training images as in mnist:train).
+    the model) or a named data set (its test images, or its training images, as in mnist:train).
     """
 
     a: tyro.conf.Positional[str]
@@ -200,7 +200,7 @@ class Fid:
     b: tyro.conf.Positional[str]
     """Second set."""
     samples: int | None = None
-    """Largest number of images of each set; by default all, or 10,000 of a run."""
+    """Number of images from each set, at most; by default all, or 10,000 from a run."""
     resize: str = "bicubic"
     """Resizing to 299 pixels: bicubic (antialiased) or bilinear (as the original code)."""
     features: str = "inception"
@@ -213,7 +213,7 @@ class Fid:
     value_range: tuple[float, float] | None = None
     """Values of black and white of both sets, such as 0 255; by default those of their types."""
     layout: str | None = None
-    """Axes of arrays of images: NHW, NCHW or NHWC, if their shape leaves a doubt."""
+    """Axes of arrays of images: NHW, NCHW or NHWC, if their shape is ambiguous."""
     density: str | None = None
     """Density of the codes of a run; by default its prior if it has one, else gaussian."""
     seed: int = 0

@@ -42,10 +42,10 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Report:
-    """Write an HTML report on one run or several, a single file that opens offline.
+    """Write an HTML report on one or several runs, as a single file that opens offline.
 
-    A folder of runs, such as that of a sweep or of the demo, stands for the finished runs in it.
-    Files and folders that are no finished runs are skipped, as in `lorae report runs/*`.
+    A folder of runs, such as a sweep or the demo, stands for all finished runs in it. Files and
+    folders without finished runs are skipped, so that `lorae report runs/*` works.
     """
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -85,7 +85,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Explore:
-    """Write an HTML page in which the decoder of a run can be played with, offline."""
+    """Write an HTML page that shows a latent space and decodes in the browser, offline."""
 
     run: tyro.conf.Positional[Path]
     """Run folder of a finished training, or the file of a saved estimator."""

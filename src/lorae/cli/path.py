@@ -29,8 +29,7 @@ class PathCommand(DataOptions):
     """Train a model of each rank, and write the models and their errors beside those of PCA.
 
     Only the training samples are used. With several seeds, errors have intervals, and each seed has
-    a folder of models. --resume continues a path that was stopped; the ranks that it had finished
-    are not trained again.
+    a folder of models. --resume continues a stopped path without training finished ranks again.
     """
 
     out: Path | None = None
@@ -40,7 +39,7 @@ class PathCommand(DataOptions):
     width: float = 1.0
     """Factor on the hidden widths of the networks."""
     steps: int | None = None
-    """Optimizer steps of each training, at most; by default 10 epochs, but 1,000 to 10,000."""
+    """Optimizer steps of each training, at most; by default 10 epochs, within 1,000 to 10,000."""
     batch_size: int = 100
     """Samples in a step."""
     learning_rate: float = 3e-3
@@ -53,14 +52,14 @@ class PathCommand(DataOptions):
     samples: int = 1000
     """Number of images generated for that distance."""
     seeds: tuple[int, ...] = ()
-    """Several seeds, for intervals of the errors."""
+    """Seeds to repeat the path with, for intervals of the errors."""
     device: str = "auto"
     """Device: auto, cpu, cuda or mps."""
     processes: int | None = None
     """Number of processes for several seeds; by default one for each core, or a single one with a
     GPU."""
     resume: Path | None = None
-    """Resume the stopped path in this folder with the options that it was started with."""
+    """Resume the stopped path in this folder with its original options."""
     as_json: Json = False
     given: Given = frozenset()
 

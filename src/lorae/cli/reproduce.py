@@ -37,7 +37,7 @@ class Reproduce:
     """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
-    """Recipes, such as table3 or figure2, or all; without any, they are listed."""
+    """Recipes, such as table3 or figure2, or all; without names, the recipes are listed."""
     scale: str = "cpu"
     """Size of the trainings: smoke (a test that takes a minute), cpu or paper."""
     seeds: int = 3

@@ -64,13 +64,13 @@ class Interpolate:
     """PNG file; interpolation-KIND.png in the run folder by default."""
     kind: str = "linear"
     """Path: linear, spherical (around the mean of the codes), or axes (along the principal axes
-    of the codes, two standard deviations to both sides of their mean)."""
+    of the codes, from -2 to +2 standard deviations)."""
     rows: int = 8
     """Number of paths."""
     images: int = 10
     """Number of images on each path."""
     seed: int = 0
-    """Seed of the pairs."""
+    """Seed of the choice of test images."""
     as_json: Json = False
 
     def __call__(self) -> None:

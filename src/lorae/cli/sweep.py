@@ -27,7 +27,7 @@ class Sweep:
     out: Path | None = None
     """Folder of the run folders, new or empty; runs/DATA-MODEL-sweep by default."""
     resume: Path | None = None
-    """Resume the stopped sweep in this folder with the options that it was started with."""
+    """Resume the stopped sweep in this folder with its original options."""
     processes: int | None = None
     """Number of processes, which share the cores; by default one for each core, or a single one
     with a GPU."""

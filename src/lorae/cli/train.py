@@ -24,12 +24,12 @@ class Train:
     out: Path | None = None
     """Run folder, new or empty; runs/DATA-MODEL by default."""
     resume: Path | None = None
-    """Resume the stopped run in this folder with the options that it was started with; with more
-    --steps, continue a finished one."""
+    """Resume the stopped run in this folder with its original options, or continue a finished one
+    with more --steps."""
     config: Path | None = None
-    """Take the options from the config.json of a run; those that are written out override them."""
+    """Take the options from the config.json of a run; options on the command line override them."""
     dry_run: bool = False
-    """Print the resolved options and how long training will take here, and train nothing."""
+    """Print the resolved options and an estimate of the training time, without training."""
     as_json: Json = False
     given: Given = frozenset()
 

@@ -28,12 +28,12 @@ class ReadOptions:
     """Values of black and white of images, such as 0 4095; by default 0 to 255 for bytes, 0 to
     65535 for 16 bits, and for floating-point images 0 to 1, -1 to 1 or 0 to 255."""
     layout: str | None = None
-    """Axes of an array, such as NCL, NHW, NCHW, NHWC or NDHW, if its shape leaves a doubt: samples,
-    channels, depth, height, width, or the length of signals."""
+    """Axes of an array whose shape is ambiguous, such as NCL, NHW, NCHW, NHWC or NDHW: N samples, C
+    channels, D depth, H height, W width, L length of signals."""
     header: bool | None = None
-    """Whether the first line of a table holds the names of its columns; by default guessed."""
+    """Whether the first line of a table holds column names; by default guessed."""
     separator: str | None = None
-    """Character between the values of a table, tab or space (any white space); by default
+    """Separator of the values of a table: a character, tab, or space (any white space); by default
     guessed."""
     decimal: str | None = None
     """Decimal sign of a table: . or ,; by default guessed."""
@@ -44,14 +44,14 @@ class ReadOptions:
     drop: tuple[str, ...] = ()
     """Names of columns of a table to leave out, such as id label."""
     index: str | None = None
-    """Name of the column that numbers or names the rows of a table and is left out, or none; by
+    """Name of the column that numbers or names the rows of a table, which is left out, or none; by
     default guessed."""
     categories: tuple[str, ...] = ()
-    """Names of columns of a table whose numbers are categories, such as codes; columns of text and
-    of true and false always are."""
+    """Names of columns of a table whose numbers are codes of categories; columns of text, or of
+    true and false, always are categories."""
     missing: str = "refuse"
-    """Missing values of a table or array (empty cells, NaN): refuse them, or keep them: they are
-    filled for the encoder, and do not count in losses and scores."""
+    """What to do with missing values (empty cells, NaN): refuse them, or keep them. Kept ones are
+    filled in for the encoder, and do not count in losses and scores."""
     skip_bad: bool = False
     """Skip files of a folder that cannot be read, instead of stopping."""
     drop_constant: bool = False

@@ -156,7 +156,7 @@ def explore(
     samples: Any = None,
     labels: Sequence[Any] | None = None,
 ) -> Path:
-    """Write a page in which the decoder of a run or an estimator can be played with, offline.
+    """Write an HTML page that shows a latent space and decodes in the browser, offline.
 
     Args:
         source: a finished run, or its folder; or a fitted estimator, or the file it was saved to.
