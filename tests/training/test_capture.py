@@ -1,5 +1,7 @@
 """Updates by a recording, on a CPU through a stand-in that does the recorded work again."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from capturing import REFUSED, StandIn, make_stepper
@@ -7,7 +9,7 @@ from small import SMALL, VARIANTS, load
 
 from lorae.linalg import polar
 from lorae.objectives.registry import METHODS
-from lorae.training.capture import HostReads
+from lorae.training.capture import CudaGraphs, HostReads
 from lorae.training.loop import optimize
 from lorae.training.sampler import Sampler
 from lorae.utils.samples import as_float
@@ -90,6 +92,61 @@ def test_a_capturable_objective_keeps_nothing_outside_its_buffers(name):
 
 def attributes(module):
     return {k: v for k, v in vars(module).items() if not k.startswith(("_buffers", "_parameters"))}
+
+
+class Recorded:
+    """PyTorch's streams and graphs, which note what is asked of them."""
+
+    def __init__(self, monkeypatch):
+        self.asked = []
+        note = self.asked.append
+
+        class Stream:
+            def __init__(self, name="side"):
+                self.name = name
+
+            def wait_stream(self, other):
+                note(f"{self.name} waits for {other.name}")
+
+        class Graph:
+            def replay(self):
+                note("replay")
+
+        @contextmanager
+        def on(*_, stream):
+            note(f"on {stream.name}")
+            yield
+            note("off")
+
+        main = Stream("main")
+        for name, fake in {
+            "Stream": Stream,
+            "CUDAGraph": Graph,
+            "current_stream": lambda: main,
+            "stream": lambda stream: on(stream=stream),
+            "graph": on,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+
+def test_graphs_are_recorded_and_launched_as_pytorch_asks(monkeypatch):
+    """Work before a recording is on the stream of the recording, and both streams wait."""
+    fake, static = Recorded(monkeypatch), torch.ones(())
+
+    def work():
+        fake.asked.append("work")
+        return {"loss": static}
+
+    graphs = CudaGraphs()
+    assert graphs.run(work)["loss"] is static
+    order = ["side waits for main", "on side", "work", "off", "main waits for side"]
+    assert fake.asked == order
+    replay = graphs.record(work)
+    assert fake.asked[5:] == ["on side", "work", "off"]
+    first = replay()["loss"]
+    static.fill_(2)  # as the next launch does
+    assert (float(first), float(replay()["loss"])) == (1, 2)
+    assert fake.asked[8:] == ["replay", "replay"]
 
 
 READS = {
