@@ -159,8 +159,8 @@ class LaunchOptions:
     """Arithmetic: 32-true, 64-true, bf16-mixed, or auto for bfloat16 where the device has it and it
     changes nothing for the model; by default 64-true for irmae-wd and 32-true for all others."""
     capture: bool = True
-    """Record training steps on a GPU as a CUDA graph, where the model allows it; turn it off if that
-    fails."""
+    """Record training steps on a GPU as a CUDA graph, where the model allows it; turn it off if
+    that fails."""
 
 
 @dataclass(frozen=True)
