@@ -272,12 +272,13 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
 
     def _check_counts(self, train: int, test: int, held_out: int) -> None:
         """Check that there are two samples for every purpose, which a covariance needs."""
-        for name, count in (("training", train), ("test", test)):
+        lower = f"lower test_fraction ({self.test_fraction:g}) or validation ({self.validation:g})"
+        raised = f"raise test_fraction, such as from {self.test_fraction:g} to 0.3"
+        for name, count, advice in (("training", train, lower), ("test", test, raised)):
             if count < 2:
                 raise InputError(
                     f"data must have at least 2 {name} samples, got {count} of {self.data!r}; "
-                    f"change test_fraction, {self.test_fraction:g}, or validation, "
-                    f"{self.validation:g}"
+                    f"{advice}"
                 )
         if self.validation and held_out < 2:
             raise InputError(
