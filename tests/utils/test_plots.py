@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 from xml.etree import ElementTree as ET
@@ -63,6 +64,27 @@ def test_styles_differ_in_colour_then_in_dashes():
     assert all(colour in svg for colour in COLOURS)
     # Two curves and their entries in the legend.
     assert svg.count("stroke-dasharray: 8,3.2") == 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("largest", "labels"),
+    [(3, {"1", "2", "3"}), (30, {"1", "2", "5", "10", "20"}), (1e4, {"1", "10", "100", "1e+03"})],
+)
+def test_a_log_axis_has_labels_that_its_range_needs(largest, labels):
+    found = texts(plot_curves([Curve("a", [1, largest], [1.0, 2.0])], ("x", "y"), log="x"))
+    shown = {text for text in found if text not in "xy" and float(text) != 1.5}
+    assert labels <= shown
+    assert not {"7", "70"} & shown
+
+
+def test_the_legend_of_points_lies_within_the_plot():
+    names = ["a_long_name_of_a_column"] * 4
+    points = [Curve(f"coordinate {k}", [0.5, 1, 2, 3], range(4), k) for k in (1, 2, 3)]
+    svg = plot_points(points, ("change", ""), names=names, legend=True).decode()
+    width = float(re.findall(r'width="([\d.]+)pt"', svg)[0])
+    starts = [float(x) for x in re.findall(r'x="([\d.]+)"[^>]*>coordinate \d', svg)]
+    assert len(starts) == 3
+    assert max(starts) + 60 < width  # a name takes about 55 points
 
 
 def test_a_log_axis_leaves_out_what_it_cannot_show():

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -298,7 +299,8 @@ def _axes(
     _import_matplotlib()
     from matplotlib import style
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, NullFormatter
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
 
     with style.context(["default", _STYLE]), warnings.catch_warnings():
         # Text is drawn by the viewer of the file, which has more typefaces than matplotlib.
@@ -307,7 +309,7 @@ def _axes(
         warnings.filterwarnings("ignore", message=".*makes transformation singular")
         figure = Figure(
             figsize=(4.6, 3.3) if title else (3.9, height),
-            layout="constrained",
+            layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1) if title else "constrained",
             facecolor="white" if title else "none",
         )
         axes, content = figure.add_subplot(), io.BytesIO()
@@ -321,9 +323,15 @@ def _axes(
         for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
             if axis.get_scale() == "log":
                 axis.set_major_formatter("{x:.3g}")
-                axis.set_minor_formatter("{x:.3g}" if high < 10 * low else NullFormatter())
+                named = "123456789" if high < 5 * low else "25" if high < 100 * low else ""
+                axis.set_minor_formatter(partial(_label_minor, named))
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(content, format="svg", metadata=metadata)
+
+
+def _label_minor(named: str, x: float, _: int | None) -> str:
+    """Return the label of a minor tick of a log axis if its first digit is one of some."""
+    return f"{x:.3g}" if f"{x:e}"[0] in named else ""
 
 
 def colour_map(*, diverging: bool) -> list[tuple[float, float, float]]:
