@@ -316,6 +316,7 @@ METHODS: dict[str, Method] = {
         reference="Tolstikhin et al., ICLR 2018, arXiv 1711.01558",
         weight=200.0,
         traits=_PRIOR,
+        bfloat16=True,
     ),
     "rae-l2": Method(
         objective="lorae.objectives.regularized:RAEL2",
