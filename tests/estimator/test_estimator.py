@@ -292,6 +292,14 @@ def test_tensors_in_and_out():
 # Continued training, files
 
 
+def test_a_batch_too_small_for_coordinates_is_refused():
+    fitted = quick().partial_fit(IRIS)
+    codes = fitted.transform(IRIS)
+    with pytest.raises(InputError, match="X must have at least 10 samples to compute 2 coord"):
+        fitted.partial_fit(IRIS[:9])
+    np.testing.assert_array_equal(fitted.transform(IRIS), codes)
+
+
 def test_partial_fit_continues_training_at_the_same_rank():
     fitted = quick().partial_fit(IRIS[::2])
     before = fitted.model_

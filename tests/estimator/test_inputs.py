@@ -303,6 +303,38 @@ def test_bytes_become_shares_of_255_and_other_numbers_stay():
     assert to_float(wide) is wide
 
 
+@pytest.mark.parametrize(
+    "convert",
+    [
+        lambda x: torch.tensor(x, dtype=torch.bfloat16),
+        lambda x: x.astype(">f4"),
+        lambda x: x.astype(np.longdouble),
+        list,
+        lambda x: [one.tolist() for one in x],
+    ],
+    ids=["bfloat16", "big-endian", "long double", "list of arrays", "nested lists"],
+)
+@pytest.mark.parametrize("shape", [(5, 7), (5, 9, 8)])
+def test_samples_of_any_type_of_number_are_read(convert, shape):
+    expected = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) % 32
+    array, found = read_samples(convert(expected))
+    np.testing.assert_array_equal(found.to_tensor(array).numpy().reshape(shape), expected)
+
+
+def test_grids_of_several_shapes_in_a_list_are_refused():
+    with pytest.raises(InputError, match=r"X must be samples of one shape, got \(4, 5\), \(5, 4\)"):
+        read_samples([np.zeros((5, 4)), np.zeros((4, 5))])
+
+
+def test_integer_column_names_are_kept_and_equal_ones_refused():
+    frame = pd.DataFrame(np.ones((4, 3)), columns=[0, 7, "c"])
+    array, found = read_samples(frame)
+    assert found.from_tensor(found.to_tensor(array)).columns.tolist() == [0, 7, "c"]
+    frame.columns = ["a", "b", "a"]
+    with pytest.raises(InputError, match="X must have columns of different names, got 'a' twice"):
+        read_samples(frame)
+
+
 def test_numbers_beyond_float32_are_refused():
     largest = torch.tensor([[torch.finfo(torch.float32).max]], dtype=torch.float64)
     assert to_float(largest).isfinite().all()

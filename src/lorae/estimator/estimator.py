@@ -41,6 +41,7 @@ from lorae.utils.samples import has_gaps
 from lorae.utils.seeding import GENERATOR_LOCK, temporary_seed
 
 _MAX_COMPONENTS = 64
+_LEAST_PARTIAL = 10
 
 
 class LowRankAutoencoder(
@@ -237,10 +238,20 @@ class LowRankAutoencoder(
         train the present networks in one pass over the new samples, at a tenth of the learning
         rate, and then compute the coordinates of these samples, so that the codes of earlier
         samples change.
+
+        Raises:
+            InputError: of a later call, if there are fewer than 10 samples, or than two for each
+                coordinate.
         """
         if not hasattr(self, "nested_"):
             return self.fit(X, y)
         samples = self._read(X).float()
+        least = max(_LEAST_PARTIAL, 2 * self.n_components_)
+        if len(samples) < least:
+            raise InputError(
+                f"X must have at least {least} samples to compute {self.n_components_} coordinates "
+                f"from, got {len(samples)}"
+            )
         check_training(self.get_params(deep=False), len(samples))
         setting = self._setting(len(samples))
         with GENERATOR_LOCK, temporary_seed(setting.seed):

@@ -6,6 +6,8 @@ an array, a tensor or an `xarray.DataArray`, with channels in any place
 """
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -54,7 +56,7 @@ class InputFormat:
     shape: tuple[int, ...]
     layout: str | None = None
     dtype: str = "float32"
-    columns: tuple[str, ...] | None = None
+    columns: tuple[str | int, ...] | None = None
     labels: Labels | None = None
     schema: Schema | None = None
 
@@ -191,7 +193,7 @@ class InputFormat:
         if frames and self.container == "polars":
             import polars as pl
 
-            return pl.DataFrame(samples.numpy(), schema=list(self.columns or ()))
+            return pl.DataFrame(samples.numpy(), schema=list(map(str, self.columns or ())))
         if frames and self.labels is not None:
             return self.labels.attach(samples.numpy())
         return samples.numpy()
@@ -218,6 +220,7 @@ def read_samples(
     """
     check_choice("layout", layout or "NCHW", LAYOUTS)
     values, container = to_array(X), detect_container(X)
+    columns = _column_names(X) if is_frame(X) else None
     if schema is None and is_frame(X):
         schema = describe_frame(X)
     if schema is not None:
@@ -229,7 +232,6 @@ def read_samples(
     labels = None
     if container == "xarray":
         labels, layout = Labels.of(X), layout or layout_of(X.dims)
-    columns = tuple(map(str, X.columns)) if container in ("pandas", "polars") else None
     if getattr(values, "ndim", 0) > 2 or (layout and image_shape is None):
         array = check_array(values, allow_nd=True, dtype=None, ensure_all_finite="allow-nan")
         shape, layout = grid_layout(array, "X", layout)
@@ -274,10 +276,39 @@ def fill_container(X: Any, values: Any) -> Any:
 
 
 def to_array(samples: Any) -> Any:
-    """Return a tensor or a `DataArray` as an array, and everything else unchanged."""
+    """Return a tensor, a `DataArray` or a list of grids as an array, and others unchanged.
+
+    Numbers are of a type that PyTorch has: in native byte order, and of 64 bits at most.
+
+    Raises:
+        InputError: if grids in a list differ in shape.
+    """
+    if isinstance(samples, Tensor):
+        samples = samples.detach().cpu()
+        return (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()
     if detect_container(samples) == "xarray":
-        return samples.values
-    return samples.detach().cpu().numpy() if isinstance(samples, Tensor) else samples
+        samples = samples.values
+    elif isinstance(samples, list | tuple) and any(np.ndim(one) > 1 for one in samples[:1]):
+        shapes = {np.shape(one) for one in samples}
+        if len(shapes) > 1:
+            raise InputError(
+                f"X must be samples of one shape, got {shorten_list(sorted(map(str, shapes)))}"
+            )
+        samples = np.stack([np.asarray(one) for one in samples])
+    if not isinstance(samples, np.ndarray) or samples.dtype.kind not in "iuf":
+        return samples
+    if samples.dtype.itemsize > 8:
+        return samples.astype(np.float64)
+    return samples.astype(samples.dtype.newbyteorder("="), copy=False)
+
+
+def _column_names(frame: Any) -> tuple[str | int, ...]:
+    """Return the names of the columns of a data frame, which are to differ."""
+    names = tuple(n if isinstance(n, str | int) else str(n) for n in list(frame.columns))
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"X must have columns of different names, got {twice[0]!r} twice")
+    return names
 
 
 def label_samples(samples: Any, codes: Any) -> Any:
@@ -311,7 +342,7 @@ def grid_layout(
     return tuple(shape), layout or guess_layout(grids.shape, name, bytes_only=bytes_only)
 
 
-def check_gaps(array: Array, columns: tuple[str, ...] | None, *, fitting: bool) -> None:
+def check_gaps(array: Array, columns: Sequence[str | int] | None, *, fitting: bool) -> None:
     """Check that every sample and, to fit, every column has an observed value.
 
     Raises:
@@ -326,7 +357,7 @@ def check_gaps(array: Array, columns: tuple[str, ...] | None, *, fitting: bool) 
             f"{shorten_list([f'sample {k}' for k in empty])}; leave these samples out"
         )
     if fitting and (empty := np.flatnonzero(missing.all(0))).size:
-        names = [columns[k] if columns else f"column {k}" for k in empty]
+        names = [str(columns[k]) if columns else f"column {k}" for k in empty.tolist()]
         raise InputError(
             f"X must have an observed value in every column, got only gaps in "
             f"{shorten_list(names)}; leave these columns out"

@@ -121,9 +121,13 @@ class RankPath:
         )
 
     def plot(self) -> bytes:
-        """Return a plot of held-out error against rank, with the knee circled, as an SVG file."""
+        """Return a plot of held-out error against rank beside PCA's, as an SVG file.
+
+        The knee is circled.
+        """
         ranks, errors = [p.rank for p in self.points], [p.error for p in self.points]
-        return _plot("models", ranks, errors, _rank(self.knee))
+        pca = Curve("PCA", ranks, [p.pca_error for p in self.points], style=1)
+        return _plot("models", ranks, errors, _rank(self.knee), others=[pca])
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,9 @@ class SeededPath:
         means = [error.mean for error in self.errors]
         # On a logarithmic axis a band that would reach below zero ends just above it.
         margin = [min(e.half_width or 0.0, 0.999 * e.mean) for e in self.errors]
-        return _plot(f"mean of {len(self.seeds)} seeds, 95%", self.ranks, means, self.knee, margin)
+        return _plot(
+            f"mean of {len(self.seeds)} seeds, 95%", self.ranks, means, self.knee, margin=margin
+        )
 
 
 def lorae_path(
@@ -374,11 +380,13 @@ def _plot(
     ranks: Sequence[int],
     errors: Sequence[float],
     knee: int | None,
+    *,
     margin: Sequence[float] = (),
+    others: Sequence[Curve] = (),
 ) -> bytes:
     mark = None if knee is None else (knee, errors[list(ranks).index(knee)], f"knee: {knee}")
     return plot_curves(
-        [Curve(label, ranks, errors, margin=margin, mark=mark)],
+        [Curve(label, ranks, errors, margin=margin, mark=mark), *others],
         ("rank (codes of the model)", "share of held-out variance lost"),
         title="Error against rank",
         log="xy",
