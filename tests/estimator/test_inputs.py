@@ -329,7 +329,9 @@ def test_grids_of_several_shapes_in_a_list_are_refused():
 def test_integer_column_names_are_kept_and_equal_ones_refused():
     frame = pd.DataFrame(np.ones((4, 3)), columns=[0, 7, "c"])
     array, found = read_samples(frame)
-    assert found.from_tensor(found.to_tensor(array)).columns.tolist() == [0, 7, "c"]
+    restored = InputFormat.from_dict(json.loads(json.dumps(dataclasses.asdict(found))))
+    assert restored == found
+    assert restored.from_tensor(found.to_tensor(array)).columns.tolist() == [0, 7, "c"]
     frame.columns = ["a", "b", "a"]
     with pytest.raises(InputError, match="X must have columns of different names, got 'a' twice"):
         read_samples(frame)

@@ -47,6 +47,7 @@ class InputFormat:
         layout: the axes of samples that are grids, such as NHWC; None for vectors.
         dtype: the NumPy name of the user's dtype; images of "uint8" are returned as bytes.
         columns: names of the columns of a data frame.
+        integers: indices of the columns whose names were integers.
         labels: dimensions and coordinates of an `xarray.DataArray`.
         schema: the columns of a data frame with categories; None without.
     """
@@ -56,9 +57,10 @@ class InputFormat:
     shape: tuple[int, ...]
     layout: str | None = None
     dtype: str = "float32"
-    columns: tuple[str | int, ...] | None = None
+    columns: tuple[str, ...] | None = None
     labels: Labels | None = None
     schema: Schema | None = None
+    integers: tuple[int, ...] = ()
 
     @property
     def categories(self) -> tuple[int, ...]:
@@ -123,6 +125,7 @@ class InputFormat:
             **fields
             | {"sample_shape": tuple(fields["sample_shape"]), "shape": tuple(fields["shape"])}
             | {"columns": None if columns is None else tuple(columns)}
+            | {"integers": tuple(fields.get("integers", ()))}
             | {"schema": None if schema is None else Schema.from_dict(schema)}
             | {"labels": None if fields["labels"] is None else Labels(**fields["labels"])}
         )
@@ -189,11 +192,13 @@ class InputFormat:
         if frames and self.container == "pandas":
             import pandas as pd
 
-            return pd.DataFrame(samples.numpy(), columns=list(self.columns or ()))
+            names = list(self.columns or ())
+            labels = [int(n) if k in self.integers else n for k, n in enumerate(names)]
+            return pd.DataFrame(samples.numpy(), columns=labels)
         if frames and self.container == "polars":
             import polars as pl
 
-            return pl.DataFrame(samples.numpy(), schema=list(map(str, self.columns or ())))
+            return pl.DataFrame(samples.numpy(), schema=list(self.columns or ()))
         if frames and self.labels is not None:
             return self.labels.attach(samples.numpy())
         return samples.numpy()
@@ -236,12 +241,15 @@ def read_samples(
         array = check_array(values, allow_nd=True, dtype=None, ensure_all_finite="allow-nan")
         shape, layout = grid_layout(array, "X", layout)
         dtype = str(array.dtype)
-        return array, InputFormat(container, array.shape[1:], shape, layout, dtype, columns, labels)
+        return array, InputFormat(container, array.shape[1:], shape, layout, dtype, None, labels)
     array = check_array(
         values, dtype=[np.float64, np.float32], input_name="X", ensure_all_finite="allow-nan"
     )
     flat = array.shape[1:]
-    found = InputFormat(container, flat, flat, dtype=str(array.dtype), columns=columns)
+    integers = tuple(k for k, n in enumerate(X.columns) if isinstance(n, int)) if columns else ()
+    found = InputFormat(
+        container, flat, flat, dtype=str(array.dtype), columns=columns, integers=integers
+    )
     return array, found if image_shape is None else found.with_image_shape(image_shape, layout)
 
 
@@ -302,9 +310,9 @@ def to_array(samples: Any) -> Any:
     return samples.astype(samples.dtype.newbyteorder("="), copy=False)
 
 
-def _column_names(frame: Any) -> tuple[str | int, ...]:
-    """Return the names of the columns of a data frame, which are to differ."""
-    names = tuple(n if isinstance(n, str | int) else str(n) for n in list(frame.columns))
+def _column_names(frame: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a data frame, which have to differ."""
+    names = tuple(map(str, frame.columns))
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"X must have columns of different names, got {twice[0]!r} twice")
@@ -342,7 +350,7 @@ def grid_layout(
     return tuple(shape), layout or guess_layout(grids.shape, name, bytes_only=bytes_only)
 
 
-def check_gaps(array: Array, columns: Sequence[str | int] | None, *, fitting: bool) -> None:
+def check_gaps(array: Array, columns: Sequence[str] | None, *, fitting: bool) -> None:
     """Check that every sample and, to fit, every column has an observed value.
 
     Raises:
@@ -357,7 +365,7 @@ def check_gaps(array: Array, columns: Sequence[str | int] | None, *, fitting: bo
             f"{shorten_list([f'sample {k}' for k in empty])}; leave these samples out"
         )
     if fitting and (empty := np.flatnonzero(missing.all(0))).size:
-        names = [str(columns[k]) if columns else f"column {k}" for k in empty.tolist()]
+        names = [columns[k] if columns else f"column {k}" for k in empty.tolist()]
         raise InputError(
             f"X must have an observed value in every column, got only gaps in "
             f"{shorten_list(names)}; leave these columns out"

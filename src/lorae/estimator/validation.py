@@ -91,7 +91,7 @@ def check_n_components(value: Any, n_samples: int, n_values: int) -> None:
 def describe_samples(
     samples: Tensor,
     held_out: float,
-    columns: Sequence[str | int] | None = None,
+    columns: Sequence[str] | None = None,
     *,
     standardize: bool = False,
 ) -> list[str]:
