@@ -148,14 +148,36 @@ class DataSpaceLoRAE(ProximalStep):
         self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
         per_sample = gradient * (self.values / 2)  # of half the squared error of a sample
         per_sample = bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
+        least = _LEAST * math.sqrt(self.weight) * seen.deviation
         M = bridge.training_matrix().cpu().double()
-        potential = M - per_sample
-        U, sigma, Vh = align_removed(M, potential, self.floor)
-        slope = sigma - ((U.mT @ potential) * Vh).sum(1)
-        new = proximal_step(sigma, slope, self.threshold, LENGTH, self.gamma)
-        least = _LEAST * math.sqrt(self.weight) * self.statistics.deviation
-        most = GROWTH * sigma
-        bridge.set_deviations(U, torch.clamp(new, most.clamp(max=least), most), Vh, self.floor)
+        U, new, Vh = step(M, per_sample, self.threshold, self.gamma, floor=self.floor, least=least)
+        bridge.set_deviations(U, new, Vh, self.floor)
+
+
+def step(
+    M: Float[Tensor, "l l"],
+    gradient: Float[Tensor, "l l"],
+    tau: float,
+    gamma: float,
+    *,
+    floor: float,
+    least: float,
+) -> tuple[Float[Tensor, "l l"], Float[Tensor, " l"], Float[Tensor, "l l"]]:
+    """Return the singular value decomposition of M after a proximal step, in data space.
+
+    Args:
+        M: before it.
+        gradient: of half the squared error of a sample.
+        tau: the standard deviation that a direction has to carry.
+        gamma: as in :class:`DataSpaceLoRAE`.
+        floor: the standard deviation up to which directions are turned (:func:`align_removed`).
+        least: what a removed direction keeps, once growth by a tenth has reached it.
+    """
+    potential = M - gradient
+    U, sigma, Vh = align_removed(M, potential, floor)
+    slope = sigma - ((U.mT @ potential) * Vh).sum(1)
+    new, most = proximal_step(sigma, slope, tau, LENGTH, gamma), GROWTH * sigma
+    return U, torch.clamp(new, most.clamp(max=least), most), Vh
 
 
 class Statistics(nn.Module):

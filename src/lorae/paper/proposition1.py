@@ -91,7 +91,8 @@ def _verdict(entries: Mapping[str, Entry]) -> str:
     slopes = [entries[f"rank at {t:.0e}"].interval for t in _THRESHOLDS]
     found = [one for one in slopes if one is not None]
     if not found:
-        return "not run"
+        measured = any(entry.missing != "not run" for entry in entries.values())
+        return "too few ranks" if measured else "not run"
     if any(one.half_width is None for one in found):
         return "one seed"
     gaps = [(abs(one.mean - _PUBLISHED), one.half_width or 0) for one in found]
