@@ -6,11 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lorae.errors import InputError
 from lorae.estimator.model_selection import (
     MAX_TORN,
     Curve,
-    check_rule,
     knee,
     levels,
     prediction_errors,
@@ -184,9 +182,3 @@ def test_levels_are_dense_first():
     assert levels(3) == (1, 2, 3)
     assert levels(64)[-1] == 64
     assert all(b - a <= max(1, a / 7) for a, b in zip(levels(64), levels(64)[1:], strict=False))
-
-
-@pytest.mark.parametrize("bad", [0.0, 1.0, 1.5, -0.1, "most", None])
-def test_bad_rules(bad):
-    with pytest.raises(InputError, match="n_components must be"):
-        check_rule(bad)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lorae import LowRankAutoencoder
 from lorae.estimator.networks import build_model
 from lorae.estimator.span import Span
 from lorae.nn.inference import squared_errors
@@ -79,3 +80,10 @@ def test_the_whole_space_is_used_where_nothing_is_gained():
         assert span.basis is None
         assert span.narrow(objective) is objective
         assert span.project(samples) is samples
+
+
+def test_an_estimator_of_few_directions_reproduces_samples_of_many_values():
+    samples = samples_of(6, 90, (3, 8, 8)).numpy()
+    fitted = LowRankAutoencoder(n_components=6, steps=50, random_state=0).fit(samples)
+    assert fitted.model_.architecture.shape == (3, 8, 8)
+    assert fitted.score(samples) > 0.999

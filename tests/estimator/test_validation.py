@@ -9,7 +9,7 @@ from torch import nn
 
 from lorae import LowRankAutoencoder
 from lorae.errors import DataWarning, InputError
-from lorae.estimator.validation import check_n_components, check_training
+from lorae.estimator.validation import check_n_components, check_rule, check_training
 
 OPTIONS = {
     "max_components": None,
@@ -107,3 +107,9 @@ def test_other_samples_are_not(X, arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error", DataWarning)
         fit(X, **arguments)
+
+
+@pytest.mark.parametrize("bad", [0.0, 1.0, 1.5, -0.1, "most", None])
+def test_bad_rules(bad):
+    with pytest.raises(InputError, match="n_components must be"):
+        check_rule(bad)

@@ -246,7 +246,7 @@ def read_samples(
         values, dtype=[np.float64, np.float32], input_name="X", ensure_all_finite="allow-nan"
     )
     flat = array.shape[1:]
-    integers = tuple(k for k, n in enumerate(X.columns) if isinstance(n, int)) if columns else ()
+    integers = tuple(k for k, n in enumerate(X.columns) if type(n) is int) if columns else ()
     found = InputFormat(
         container, flat, flat, dtype=str(array.dtype), columns=columns, integers=integers
     )

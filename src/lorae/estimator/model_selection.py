@@ -27,8 +27,8 @@ The number of components is the smallest k with at most one torn pair in 5,000 a
 where the star is the k of the smallest prediction error, and se the standard error of the mean of
 :math:`e_k`, or of :math:`p_k - p_*`, over held-out samples. A sample further from the mean than
 twice the distance that nine in ten do not exceed counts as if it were there, so that an outlier
-does not decide. Prediction is used for samples of 8 or
-more values, and for k up to half of their number: fewer values say too little about each other.
+does not decide. Prediction is used for samples of 8 or more values, and for k up to half of their
+number: fewer values say too little about each other.
 
 Reference:
     Wold, Cross-validatory estimation of the number of components in factor and principal
@@ -47,7 +47,6 @@ from jaxtyping import Float
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from lorae.errors import InputError
 from lorae.estimator.nested import NestedModel
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.inference import (
@@ -391,18 +390,3 @@ def prediction_errors(model: Autoencoder, samples: Tensor) -> Float[Tensor, " n"
             total += error.flatten(1).square().sum(1).double().cpu()
         observed = (~target.isnan()).flatten(1).sum(1).cpu()
     return total / observed
-
-
-def check_rule(n_components: object) -> None:
-    """Check a number of components that is not an integer.
-
-    Raises:
-        InputError: if it is neither a share nor "auto".
-    """
-    if n_components == "auto":
-        return
-    if not (isinstance(n_components, float) and 0 < n_components < 1):
-        raise InputError(
-            f'n_components must be an integer of at least 1, a share in (0, 1) or "auto", got '
-            f"{n_components!r}"
-        )

@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from lorae.errors import DataWarning, InputError
-from lorae.estimator.model_selection import check_rule
 from lorae.utils.samples import subsample
 from lorae.utils.validation import check_range
 
@@ -166,3 +165,18 @@ def describe_components(shares: "np.ndarray[Any, Any]") -> list[str]:
         f"others carries less than {_CARRIED:g} of it"
     )
     return [sentence]
+
+
+def check_rule(n_components: object) -> None:
+    """Check a number of components that is not an integer.
+
+    Raises:
+        InputError: if it is neither a share nor "auto".
+    """
+    if n_components == "auto":
+        return
+    if not (isinstance(n_components, float) and 0 < n_components < 1):
+        raise InputError(
+            f'n_components must be an integer of at least 1, a share in (0, 1) or "auto", got '
+            f"{n_components!r}"
+        )
