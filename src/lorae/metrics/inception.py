@@ -81,8 +81,7 @@ class Inception(Extractor):
         if precision != "float32":
             self.identity += f" {precision}"
         self.device = torch.device(device)
-        if self.device.type == "cuda":
-            self.batch_size = 250
+        self.batch_size = 250 if self.device.type == "cuda" else 16  # the fastest of 4 to 64
         self.network = _load_script(content, str(path), self.device)
         if checksum != INCEPTION_SHA256:
             self._check_output(str(path))
