@@ -5,10 +5,14 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 from small import SMALL
+from torch import nn
 
 from lorae.errors import InputError
+from lorae.nn.autoencoder import build
 from lorae.training.options import (
     DataOptions,
     EvaluationOptions,
@@ -52,3 +56,23 @@ def test_options_import_no_torch():
     """So that the command line can refuse a bad option at once."""
     code = "import sys, lorae.training.options; assert not {'torch', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.usefixtures("cached_data")
+@pytest.mark.parametrize("model", ["lorae", "ae", "lorae-data-space"])
+def test_sigmoid_ends_the_papers_network_in_a_sigmoid(model):
+    digits = Options(data="digits").load()
+    images = torch.zeros(4, 1, 32, 32)
+    data = dataclasses.replace(digits, train=images, test=images, network="mnist")
+    for sigmoid, last in ((False, nn.Tanh), (True, nn.Sigmoid)):
+        options = Options(data="digits", model=model, width=0.1, sigmoid=sigmoid).resolve(data)
+        assert isinstance(build(options.architecture(data)).decoder[-1], last)
+
+
+def test_sigmoid_needs_values_from_0_to_1(tmp_path):
+    np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=(40, 5)))
+    options = Options(data=str(tmp_path / "table.npy"), sigmoid=True)
+    with pytest.raises(
+        InputError, match="sigmoid needs data that are scaled to values from 0 to 1"
+    ):
+        options.resolve(options.load())

@@ -313,7 +313,7 @@ def unique(cells: Iterable[Cell]) -> Iterator[Cell]:
 
 _ADDED = (
     *("value_range", "layout", "header", "separator", "decimal", "encoding"),
-    *("columns", "drop", "index", "categories", "missing", "padding"),
+    *("columns", "drop", "index", "categories", "missing", "padding", "sigmoid"),
 )
 """Options that records of earlier versions do not have."""
 

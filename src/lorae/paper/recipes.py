@@ -1,6 +1,6 @@
 """The paper, reproduced: one recipe for each table, figure and theorem, and for rivals' tables."""
 
-from lorae.paper.distances import Table3, Table4, Table5, Table8
+from lorae.paper.distances import Improvements, Table3, Table4, Table5, Table8
 from lorae.paper.figure2 import Figure2
 from lorae.paper.pictures import Figure3, Table1, Table2
 from lorae.paper.proposition1 import Proposition1
@@ -29,6 +29,7 @@ RECIPES: dict[str, Recipe] = {
         Theorem1(),
         Theorem2(),
         Proposition1(),
+        Improvements(),
         RivalCurves(),
         RivalDynamics(),
         RivalEntropy(),

@@ -140,7 +140,7 @@ def write_page(out: Path) -> Path:
         found.sort(key=lambda one: (one["scale"] == _LAST, one["scale"] != "paper"))
         if found:
             title, claim = found[0]["title"], found[0]["claim"]
-            parts.append(f"## {title}\n\nThe paper's claim: {claim}")
+            parts.append(f"## {title}\n\nClaim: {claim}")
             parts += [_section(one) for one in found]
     write_atomic(out / PAGE, ("\n\n".join(parts) + "\n").encode())
     return out / PAGE

@@ -75,6 +75,9 @@ class ModelOptions:
     """Factor on the hidden widths of the networks; 1 is the paper's."""
     padding: str = "zeros"
     """What lies beyond a grid: zeros, or circular for one that is periodic along every axis."""
+    sigmoid: bool = False
+    """End the decoder in a sigmoid, for data from 0 to 1; the paper's networks end in tanh, for
+    which 0 is the steepest point."""
 
     def architecture(self, data: "Data") -> "Architecture":
         """Return the architecture for a data set; the options must be resolved."""
@@ -94,7 +97,7 @@ class ModelOptions:
             padding=self.padding,
             factors=0 if data.factors is None else data.factors.loadings.shape[1],
             categories=data.categories,
-            **chosen.traits,
+            **dict(chosen.traits) | ({"probabilities": True} if self.sigmoid else {}),
         )
 
 
@@ -241,6 +244,11 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
             raise InputError(
                 f"model must reconstruct samples for data with gaps or categories, got "
                 f"{self.model!r}"
+            )
+        if self.sigmoid and data.value_range != (0.0, 1.0):
+            raise InputError(
+                "sigmoid needs data that are scaled to values from 0 to 1, such as images, got "
+                f"{self.data!r}, scaled to {data.value_range or 'no range'}"
             )
         network = self.network or data.network
         paper = _PAPER.get(network)
