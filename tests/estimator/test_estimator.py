@@ -493,3 +493,7 @@ def test_noise_is_called_noise():
 def test_progress_is_printed_on_request(capsys):
     quick(verbose=1).fit(IRIS)
     assert "training: step 30 of at most 30, loss" in capsys.readouterr().out
+
+
+def test_n_components_may_be_given_by_position():
+    assert LowRankAutoencoder(5).n_components == 5

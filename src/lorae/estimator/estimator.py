@@ -139,8 +139,8 @@ class LowRankAutoencoder(
 
     def __init__(  # only stores, as scikit-learn requires; `fit` checks
         self,
-        *,
         n_components: Any = "auto",
+        *,
         max_components: Any = None,
         encoder: Any = None,
         decoder: Any = None,
