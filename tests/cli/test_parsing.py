@@ -25,6 +25,8 @@ class Example:
     """A seed."""
     quiet: bool = False
     """Say less."""
+    colour: bool = True
+    """Print without colours."""
     given: tyro.conf.Suppress[frozenset[str]] = frozenset()
     """What was written out."""
 
@@ -33,9 +35,10 @@ class Example:
 
 
 def test_fields_are_options():
-    words = ["a", "--size", "3", "--names", "x", "y", "--seed=0", "--quiet"]
-    given = frozenset({"size", "names", "seed", "quiet"})
-    assert parse(Example, "example", words) == Example(Path("a"), 3, ("x", "y"), 0, True, given)
+    words = ["a", "--size", "3", "--names", "x", "y", "--seed=0", "--quiet", "--no-colour"]
+    given = frozenset({"size", "names", "seed", "quiet", "colour"})
+    expected = Example(Path("a"), 3, ("x", "y"), quiet=True, colour=False, given=given)
+    assert parse(Example, "example", words) == expected
 
 
 @pytest.mark.parametrize("words", [["--seed", "0"], ["--seed=0"]])
@@ -50,7 +53,10 @@ def test_help_joins_lines_and_shows_the_defaults_that_say_something(capsys, monk
         parse(Example, "example", ["--help"])
     text = re.sub(r"[│╭╮╰╯─\s]+", " ", capsys.readouterr().out)
     assert text.startswith("usage: lorae example [-h] RUN [--names [STR [STR ...]]]")
-    assert "Some names. --seed INT A seed. (default: 0) --quiet Say less. " in text
+    assert "Some names. --seed INT A seed. (default: 0) --quiet Say less. --no-colour Print" in text
     # options of reading, such as --size, stand last
-    assert "--quiet Say less. --size INT A size, in a docstring that takes two lines." in text
+    assert (
+        "--no-colour Print without colours. --size INT A size, in a docstring that takes two lines."
+        in text
+    )
     assert "given" not in text

@@ -46,16 +46,20 @@ class List:
         """Print one line per data set."""
         from lorae.data.registry import DATASETS, cached
 
-        rows = []
-        for name, row in DATASETS.items():
-            about = {"name": name, "about": row.description, "source": row.source}
-            rows.append(about | {"download_bytes": row.download, "ready": cached(name)})
-            size = f"{row.download} bytes to download" if row.download else "missing"
-            if not self.as_json:
-                state = "ready" if rows[-1]["ready"] else size
-                print_answer(f"{name:8} {row.description} ({row.source}; {state})")
         if self.as_json:
+            rows = [
+                {"name": name, "about": row.description, "source": row.source}
+                | {"download_bytes": row.download, "ready": cached(name)}
+                for name, row in DATASETS.items()
+            ]
             print_answer(rows)
+            return
+        lines = []
+        for name, row in DATASETS.items():
+            missing = f"{row.download / 1e6:.0f} MB to download" if row.download else "missing"
+            state = "ready" if cached(name) else missing
+            lines.append((name, f"{row.description} ({row.source}; {state})"))
+        print_answer(format_table(lines, align="l"))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from lorae.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-_DECIDED = {"columns", "drop", "index", "drop_constant", "value_range", "skip_bad"}
 _SUFFIXES = (".csv", ".parquet", ".npy")
 
 
@@ -35,16 +34,19 @@ class Encode(ReadOptions):
     out: Path = tyro.MISSING
     """File to write: .csv or .parquet with the kept columns and code_1, code_2, ..., or .npy with
     the codes alone."""
+    # What follows is decided by the run.
+    value_range: tyro.conf.Suppress[tuple[float, float] | None] = None
+    columns: tyro.conf.Suppress[tuple[str, ...]] = ()
+    drop: tyro.conf.Suppress[tuple[str, ...]] = ()
+    index: tyro.conf.Suppress[str | None] = None
+    categories: tyro.conf.Suppress[tuple[str, ...]] = ()
+    skip_bad: tyro.conf.Suppress[bool] = False
+    drop_constant: tyro.conf.Suppress[bool] = False
     given: Given = frozenset()
 
     def __call__(self) -> None:
         """Read, encode and write."""
         self.check_reading()
-        if decided := sorted(self.given & _DECIDED):
-            raise InputError(
-                f"{', '.join(decided)} must be left to the run, which has the columns and the "
-                "range of its training data"
-            )
         if self.out.suffix not in _SUFFIXES:
             raise InputError(
                 f"out must be a file {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}, got "

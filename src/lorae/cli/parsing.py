@@ -104,13 +104,15 @@ def _explain(message: str, kind: type, words: Sequence[str], prog: str) -> str:
 def option_types(kind: type) -> Iterator[tuple[str, Any]]:
     """Yield the options of a command with their types, those of nested dataclasses included."""
     for name, hint in get_type_hints(kind, include_extras=True).items():
+        if tyro.conf.Suppress in getattr(hint, "__metadata__", ()):
+            continue
         plain = hint
         while get_origin(plain) is Annotated:
             plain = get_args(plain)[0]
         if dataclasses.is_dataclass(plain):
             assert isinstance(plain, type)
             yield from option_types(plain)
-        elif name != "given":
+        else:
             named = [one.name for one in getattr(hint, "__metadata__", ()) if _has_name(one)]
             yield (named[0] if named else name.replace("_", "-")), hint
 
@@ -149,11 +151,11 @@ def option_names(words: Sequence[str]) -> frozenset[str]:
     """Return the fields that the options among the words of a command line set.
 
     Example:
-        >>> sorted(option_names(["--seed", "0", "--batch-size=10", "digits"]))
-        ['batch_size', 'seed']
+        >>> sorted(option_names(["--seed", "0", "--batch-size=10", "--no-capture"]))
+        ['batch_size', 'capture', 'seed']
     """
     options = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
-    return frozenset(option.replace("-", "_") for option in options)
+    return frozenset(option.removeprefix("no-").replace("-", "_") for option in options)
 
 
 @_REGISTRY.primitive_rule

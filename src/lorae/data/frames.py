@@ -96,8 +96,9 @@ def select_values(
         )
     categories = {column.name: column for column in schema.categorical}
     numbers = frame.select(name for name in names if name not in categories)
-    values = to_matrix(table, numbers, rows, missing)
-    return np.concatenate([values, *as_one_hot(table, frame, rows, categories, missing)], 1)
+    values = to_matrix(table, numbers, rows, missing, fitted=True)
+    one_hot = as_one_hot(table, frame, rows, categories, missing, fitted=True)
+    return np.concatenate([values, *one_hot], 1)
 
 
 def write_samples(samples: Any, folder: Path) -> Path:

@@ -104,15 +104,25 @@ def _text_cells(column: pl.Series) -> pl.Series:
 
 
 def as_one_hot(
-    table: Table, frame: pl.DataFrame, rows: Array, levels: dict[str, Column], missing: str
+    table: Table,
+    frame: pl.DataFrame,
+    rows: Array,
+    levels: dict[str, Column],
+    missing: str,
+    *,
+    fitted: bool = False,
 ) -> list[Array]:
-    """Return the values of each column of categories, or refuse missing ones."""
+    """Return the values of each column of categories, or refuse missing ones.
+
+    A model may be `fitted` to these columns, which then cannot be left out.
+    """
     found = []
     for name, column in levels.items():
         cells = _text_cells(frame[name])
         if missing == "refuse" and (count := cells.null_count()):
             at = int(cells.is_null().arg_true()[0])
-            _refuse_missing(table, {name: f"{count}, first in {table.row(int(rows[at]))}"})
+            first = table.row(int(rows[at]))
+            _refuse_missing(table, {name: f"{count}, first in {first}"}, fitted=fitted)
         by_text = {str(level): level for level in column.levels or ()}
         if {text.lower() for text in by_text} == {"true", "false"}:  # in any spelling
             by_text = {text.lower(): level for text, level in by_text.items()}
@@ -201,8 +211,13 @@ def drop_empty(frame: pl.DataFrame) -> tuple[pl.DataFrame, Array, list[str]]:
     return frame.filter(rows), kept, notes
 
 
-def to_matrix(table: Table, frame: pl.DataFrame, rows: Array, missing: str) -> Array:
-    """Return all columns as float64, missing values as NaN; a refusal names rows and columns."""
+def to_matrix(
+    table: Table, frame: pl.DataFrame, rows: Array, missing: str, *, fitted: bool = False
+) -> Array:
+    """Return all columns as float64, missing values as NaN; a refusal names rows and columns.
+
+    A model may be `fitted` to these columns, which then cannot be left out.
+    """
     values = np.empty((len(rows), frame.width))
     text, holes = {}, {}
     for k, column in enumerate(frame.iter_columns()):
@@ -219,27 +234,35 @@ def to_matrix(table: Table, frame: pl.DataFrame, rows: Array, missing: str) -> A
             at = int(np.flatnonzero(~finite)[0])
             holes[column.name] = f"{(~finite).sum()}, first in {table.row(int(rows[at]))}"
     if text:
-        where = shorten_list([f"{name} ({what})" for name, what in text.items()])
-        other = "," if table.decimal == "." else "."
-        number = re.compile(rf"'[+-]?\d+{re.escape(other)}\d+'")
-        other_sign = f"; if {other} is the decimal sign, give --decimal {other}"
-        hint = other_sign if any(map(number.match, text.values())) else ""
-        raise InputError(
-            f"columns of {table.path} must be numbers, got text in {where}; leave these columns "
-            f"out (--drop {_join(text)}), or read them as categories (--categories {_join(text)})"
-            + hint
-        )
+        _refuse_text(table, text, fitted=fitted)
     if holes:
-        _refuse_missing(table, holes)
+        _refuse_missing(table, holes, fitted=fitted)
     return values
 
 
-def _refuse_missing(table: Table, holes: dict[str, str]) -> NoReturn:
+def _refuse_text(table: Table, text: dict[str, str], *, fitted: bool) -> NoReturn:
+    where = shorten_list([f"{name} ({what})" for name, what in text.items()])
+    advice = (
+        f"; leave these columns out (--drop {_join(text)}), or read them as categories "
+        f"(--categories {_join(text)})"
+    )
+    other = "," if table.decimal == "." else "."
+    number = re.compile(rf"'[+-]?\d+{re.escape(other)}\d+'")
+    hint = f"; if {other} is the decimal sign, give --decimal {other}"
+    raise InputError(
+        f"columns of {table.path} must be numbers, got text in {where}"
+        + ("" if fitted else advice)
+        + (hint if any(map(number.match, text.values())) else "")
+    )
+
+
+def _refuse_missing(table: Table, holes: dict[str, str], *, fitted: bool) -> NoReturn:
     where = shorten_list([f"{name} ({what})" for name, what in holes.items()])
+    columns = "" if fitted else f", or leave these columns out (--drop {_join(holes)})"
     raise InputError(
         f"{table.path} must hold finite numbers, got missing, NaN or infinite values (how many) in "
-        f"the columns {where}; keep missing values as gaps (--missing keep), or fill them, leave "
-        f"these rows out, or leave these columns out (--drop {_join(holes)})"
+        f"the columns {where}; keep missing values as gaps (--missing keep), or fill them, "
+        f"{'' if columns else 'or '}leave these rows out{columns}"
     )
 
 

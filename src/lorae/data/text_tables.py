@@ -90,13 +90,7 @@ def read_text_table(path: Path, options: ReadOptions) -> Table:
         notes.append(f"skipped {titles} lines above the table, the first {title!r}")
         lines, start = lines[titles:], start + titles
         rows = _split(path, lines[:SAMPLE], separator)
-    ended = (f"{line}\n" for line in lines)
-    reader = csv.reader(ended, delimiter=separator, skipinitialspace=True)
-    try:
-        first = next(reader)
-    except csv.Error:
-        raise _explain(path, lines, separator, width, start) from None
-    used = reader.line_num  # by the first row
+    first, used = _read_first_row(path, lines, separator, width, start)
     below = _read_rows(path, lines[used:], separator, width, start + used)
 
     decimal = options.decimal or guess_decimal(itertools.chain(*(rows[1:] or rows)), separator)
@@ -124,14 +118,29 @@ def read_text_table(path: Path, options: ReadOptions) -> Table:
     one_line_each = below.height == len(lines) - used
     frame = below.rename(dict(zip(below.columns, unique_names(names, width), strict=True)))
     first_line = start + used + 1 if one_line_each else None
+    return Table(path, frame, decimal, first_line, (*notes, *_note_units(frame, decimal)))
+
+
+def _read_first_row(
+    path: Path, lines: list[str], separator: str, width: int, before: int
+) -> tuple[list[str], int]:
+    """Return the cells of the first row, and how many lines it takes."""
+    ended = (f"{line}\n" for line in lines)
+    reader = csv.reader(ended, delimiter=separator, skipinitialspace=True)
+    try:
+        return next(reader), reader.line_num
+    except csv.Error:
+        raise _explain(path, lines, separator, width, before) from None
+
+
+def _note_units(frame: pl.DataFrame, decimal: str) -> list[str]:
+    """Return a note on columns whose numbers are read without their unit."""
     units = [
         f"{column.name} ({unit})"
         for column in frame
         if (unit := common_unit(column)) and mostly_numbers(column, decimal)
     ]
-    if units:
-        notes.append(f"read numbers without their unit in {shorten_list(units)}")
-    return Table(path, frame, decimal, first_line, tuple(notes))
+    return [f"read numbers without their unit in {shorten_list(units)}"] if units else []
 
 
 def decode(path: Path, content: bytes, encoding: str | None) -> tuple[str, str]:

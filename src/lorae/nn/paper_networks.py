@@ -33,7 +33,6 @@ def mnist(latent: int, width: float = 1.0) -> Pair:
 
     The encoder halves the image four times, to 256 x 2 x 2; the decoder doubles a seed of
     128 x 8 x 8 twice and mixes its 32 channels into one in (-1, 1).
-
     """
     down, up = scale_widths((32, 64, 128, 256), width), scale_widths((128, 64, 32), width)
     encoder = nn.Sequential(
@@ -56,7 +55,6 @@ def celeba(latent: int, width: float = 1.0) -> Pair:
     The encoder halves the image four times, to 1024 x 4 x 4; the decoder doubles a seed of
     1024 x 8 x 8 three times and mixes its 128 channels into three in (-1, 1). Unlike for
     MNIST there is no activation before the first transposed convolution.
-
     """
     down = scale_widths((128, 256, 512, 1024), width)
     up = down[::-1]
@@ -78,7 +76,6 @@ def shapes(latent: int, width: float = 1.0) -> Pair:
 
     The encoder halves the image four times, to 256 x 2 x 2, and a convolution over the
     rest gives the code; the decoder mirrors it, with values in (-1, 1).
-
     """
     down = scale_widths((32, 64, 128, 256), width)
     up = down[::-1]

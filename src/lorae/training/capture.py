@@ -8,7 +8,8 @@ average) is not part of it.
 
 A graph repeats the same kernels with the same Python numbers. So an update cannot be recorded if it
 reads a value from the device, such as a rank that decides how much is computed, or if the objective
-says that its numbers change (`Objective.capturable`). It is then made as ever, and a note says why.
+says that its numbers change (`Objective.capturable`). It is then made without a graph, and a note
+says why.
 
 Reference:
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs

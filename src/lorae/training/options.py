@@ -162,8 +162,8 @@ class LaunchOptions:
     """Arithmetic: 32-true, 64-true, bf16-mixed, or auto for bfloat16 where the device has it and no
     difference was measured for the model; by default 64-true for irmae-wd, else 32-true."""
     capture: bool = True
-    """Record training steps on a GPU as a CUDA graph, where the model allows it; turn it off if
-    that fails."""
+    """On a GPU, training steps are recorded as a CUDA graph where the model allows it; --no-capture
+    turns this off."""
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,9 @@ class LowRank(Bridge):
     def shrink(self, threshold: float) -> None:
         r"""Replace M by its proximal map, in place: every singular value becomes max(sigma - t, 0).
 
-        A step of proximal gradient descent on weight * ||M||_* is an optimizer step without the
-        penalty, followed by this with t = learning rate * weight.
+        A step of proximal gradient descent on weight * ||M||_* is a step of plain gradient descent
+        without the penalty, followed by this with t = learning rate * weight. (After a step of
+        Adam it is not: :class:`lorae.objectives.lorae.ProximalStep`.)
         """
         self.weight.copy_(spectral.soft_threshold(self.weight, threshold))
 
