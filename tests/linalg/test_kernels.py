@@ -50,6 +50,27 @@ def test_gradients_are_finite_where_samples_meet():
     assert x.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("far", [1e10, 1e18, 1e20, 1e38])
+def test_one_code_far_away_changes_no_gradient_of_the_others(far):
+    """Against differences of the double sum, in float64."""
+    torch.manual_seed(0)
+    x, y = torch.randn(5, 3), torch.randn(4, 3)
+    x[0] = torch.tensor([far, -far, far])
+    x.requires_grad_()
+    mmd(x, y).backward()
+    assert x.grad.isfinite().all()
+    wide, step = x.detach().double().numpy(), 1e-5
+    for i, j in ((1, 0), (4, 2)):
+        moved = [wide.copy(), wide.copy()]
+        moved[0][i, j] += step
+        moved[1][i, j] -= step
+        expected = (direct(moved[0], y.double().numpy()) - direct(moved[1], y.double().numpy())) / (
+            2 * step
+        )
+        assert x.grad[i, j].item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert x.grad[0].abs().max() < 1e-9
+
+
 def test_too_few_samples_are_refused():
     with pytest.raises(InputError, match="at least 2 samples each, got 1 and 5"):
         mmd(torch.zeros(1, 3), torch.zeros(5, 3))

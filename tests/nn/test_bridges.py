@@ -219,6 +219,12 @@ class TestDataSpace:
         torch.testing.assert_close(bridge(e), before)
         assert torch.linalg.matrix_rank(bridge.matrix(), rtol=1e-9) == 3
 
+    def test_a_change_of_its_inputs_changes_no_code(self):
+        bridge, e = trained("data-space", 5).double(), torch.randn(20, 5, dtype=torch.float64)
+        before, A = bridge(e).detach(), torch.randn(5, 5, dtype=torch.float64)
+        bridge.change_inputs(A)
+        torch.testing.assert_close(bridge(e @ A.mT), before)
+
     def test_singular_values_are_deviations_in_data_space(self):
         """The eigenvalues of Sigma A^T G A are their squares."""
         bridge = trained("data-space", 5).double()

@@ -9,7 +9,7 @@ from torch import nn
 
 from lorae.errors import InputError
 from lorae.nn.blocks import add_spectral_norm, downsampling, upsampling
-from lorae.nn.folding import fold_output, output_layer, replace_output_layer
+from lorae.nn.folding import fold_output, output_layer, replace_output_layer, whiten_output
 from lorae.nn.networks import NETWORKS, PAPER_SHAPES, build
 
 SHAPES = PAPER_SHAPES | {"conv": (2, 9, 12), "mlp": (11,), "residual": (11,)}
@@ -64,6 +64,59 @@ def test_an_affine_map_goes_into_the_last_layer(network, rows):
 def test_a_map_of_another_size_is_refused():
     with pytest.raises(InputError, match=r"a layer of 3 outputs, .* it has 2"):
         fold_output(nn.Linear(5, 2), torch.zeros(4, 3), torch.zeros(4))
+
+
+def test_whitened_outputs_are_the_old_ones_times_the_matrix():
+    torch.manual_seed(0)
+    encoder, x = nn.Sequential(nn.Linear(9, 6), nn.Tanh(), nn.Linear(6, 4)), torch.randn(500, 9)
+    encoder, x = encoder.double(), x.double()
+    parameters, e = dict(encoder.named_parameters()), encoder(x).detach()
+    A = whiten_output(encoder, e.mT.cov(), ridge=1e-9)
+    found = encoder(x).detach()
+    np.testing.assert_allclose(found, e.numpy() @ A.numpy().T, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(np.cov(found.numpy().T), np.eye(4), atol=1e-3)
+    assert all(encoder.get_parameter(name) is one for name, one in parameters.items())
+
+
+def test_whitening_again_and_again_enlarges_no_rounding():
+    """With more outputs than inputs that vary, most directions of the outputs have no variance."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 60))
+    x, ridge = torch.randn(300, 10), 1e-5
+    with torch.no_grad():
+        encoder[0].bias[:5] = -50  # units that are always 0
+    before, total = encoder(x).detach().double(), torch.eye(60).double()
+    for _ in range(10):
+        total = whiten_output(encoder, encoder(x).detach().mT.cov(), ridge) @ total
+    assert encoder[-1].weight.abs().max() < ridge**-0.5
+    found = np.linalg.solve(total.numpy(), encoder(x).detach().double().numpy().T).T
+    np.testing.assert_allclose(found, before.numpy(), atol=1e-3)
+
+
+class Reversed(nn.Module):
+    """A module whose last layer is not certain to run last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.layer(x).flip(1)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        nn.Sequential(nn.Linear(3, 3), nn.ReLU()),
+        Reversed(),
+        nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))),
+    ],
+    ids=["an activation", "not a sequence", "a parametrized layer"],
+)
+def test_an_encoder_without_plain_last_weights_is_not_whitened(encoder):
+    before = [p.clone() for p in encoder.parameters()]
+    assert whiten_output(encoder, 4 * torch.eye(3), ridge=1e-5) is None
+    assert all(torch.equal(p, q) for p, q in zip(encoder.parameters(), before, strict=True))
 
 
 def dense_matrix(layer, shape):

@@ -19,6 +19,7 @@ from lorae.linalg.svd import wide
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """The default scales s of :func:`inverse_multiquadratic`, those of the WAE's authors."""
+_FARTHEST = 1e15  # its square is finite in float32
 
 
 def inverse_multiquadratic(
@@ -28,7 +29,8 @@ def inverse_multiquadratic(
 
     The mean squared distance between two draws from N(0, I) is 2 l, the unit of the scales.
     Distances are computed from differences, so they lose no digits where the codes are far from
-    the origin.
+    the origin. Beyond 1e15, where the kernel is below 1e-28 l, they count as 1e15, so that no
+    square overflows and gradients are 0 there.
 
     Reference:
         Tolstikhin et al., Wasserstein Auto-Encoders (ICLR 2018), section 4 and its code.
@@ -38,7 +40,8 @@ def inverse_multiquadratic(
         tensor([[1.0000, 0.5000]])
     """
     with wide(x) as a, wide(y) as b:
-        square = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+        distance = torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+        square = distance.clamp(max=_FARTHEST).square()
         constants = [2 * x.shape[1] * scale for scale in scales]
         return torch.stack([c / (c + square) for c in constants]).sum(0)
 

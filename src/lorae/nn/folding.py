@@ -126,6 +126,42 @@ def fold_output(
 
 
 @torch.no_grad()
+def whiten_output(
+    network: nn.Module, covariance: Float[Tensor, "l l"], ridge: float
+) -> Float[Tensor, "l l"] | None:
+    r"""Multiply the outputs e of an encoder by a matrix that makes them nearly white, in place.
+
+    With the last weights W it is :math:`(\text{cov}(e) + \rho W W^\top)^{-1/2}`, as if every input
+    of the last layer had an additional variance of :math:`\rho`: no weight grows beyond
+    :math:`1 / \sqrt \rho` where the inputs do not vary.
+
+    Args:
+        network: the encoder; its last weights are changed, in the same parameters.
+        covariance: of its outputs.
+        ridge: rho, above 0.
+
+    Returns:
+        The matrix, in float64 on the CPU; None, with nothing changed, unless the encoder certainly
+        ends in a layer whose weights are plain parameters.
+    """
+    try:
+        name, layer = output_layer(network)
+    except InputError:
+        return None
+    if not in_sequence(network, name) or parametrize.is_parametrized(layer):
+        return None
+    weight = layer.weight.cpu().double().flatten(1)
+    values, V = torch.linalg.eigh(covariance.cpu().double() + ridge * weight @ weight.mT)
+    largest = values[-1].clamp(min=1e-20)
+    large = values > 1e-6 * largest  # what is smaller may be rounding
+    A: Tensor = V / values.where(large, largest).sqrt() @ V.mT
+    layer.weight.copy_((A @ weight).view_as(layer.weight))
+    if layer.bias is not None:
+        layer.bias.copy_(A @ layer.bias.cpu().double())
+    return A
+
+
+@torch.no_grad()
 def fold_input(
     network: nn.Module, U: Float[Tensor, "l r"], d: Float[Tensor, " l"] | None = None
 ) -> nn.Module:

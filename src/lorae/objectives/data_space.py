@@ -24,6 +24,13 @@ training, as a part of P of the bridge, so that the networks can find out what i
 removed ones are turned to what the error's derivative says is missing most, and one that could
 carry more than tau returns.
 
+The error does not say how large the encoder's outputs are, since W of the bridge undoes their
+scale; but a step of Adam moves every weight by about the learning rate, whatever its gradient is.
+An output that varies by a thousandth would be moved by many times its spread. So the last layer of
+the encoder is multiplied by the matrix that makes its outputs white
+(:func:`lorae.nn.folding.whiten_output`), and W by the inverse, which changes no code. An encoder
+that does not end in a linear layer stays as it is.
+
 Reference:
     Zhang, Nearly unbiased variable selection under minimax concave penalty (Annals of Statistics
     2010), for P; Gao and Bruce, WaveShrink with firm shrinkage (Statistica Sinica 1997), for its
@@ -39,6 +46,7 @@ from torch import Tensor, nn
 from lorae.errors import InputError
 from lorae.nn.autoencoder import Autoencoder
 from lorae.nn.bridges.data_space import DataSpace
+from lorae.nn.folding import whiten_output
 from lorae.nn.inference import evaluation_mode
 from lorae.objectives.base import Terms, require_bridge
 from lorae.objectives.lorae import ProximalStep
@@ -57,6 +65,7 @@ _LEAST = 0.2  # the standard deviation that a direction keeps in training, as a 
 _DIFFERENCE = 0.2  # finite differences, in standard deviations of the codes
 _SMALLEST = 0.01  # the smallest of these standard deviations, as a share of the largest
 _BATCH, _METRIC, _VARIANCE = 0.05, 0.5, 0.01  # weights of the newest value in running means
+_RIDGE = 1e-5  # variance that is added to the inputs of the encoder's last layer in whitening
 _CHUNK = 512  # codes that are decoded at a time
 
 
@@ -147,6 +156,10 @@ class DataSpaceLoRAE(ProximalStep):
         metric = measure_metric(self.model.decoder, bridge, self.probes, first=count == 1)
         self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
         per_sample = gradient * (self.values / 2)  # of half the squared error of a sample
+        A = whiten_output(self.model.encoder, seen.covariance, _RIDGE)
+        if A is not None:
+            bridge.change_inputs(A)
+            seen.change_outputs(A)
         per_sample = bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
         least = _LEAST * math.sqrt(self.weight) * seen.deviation
         M = bridge.training_matrix().cpu().double()
@@ -219,6 +232,12 @@ class Statistics(nn.Module):
             self.mean.add_(newest * step)
             spread = average((x - average(x.mean(0))).square().mean(0)).sum() * n / (n - 1)
             self.variance.lerp_(spread.to(self.variance), _newest(_VARIANCE, count))
+
+    @torch.no_grad()
+    def change_outputs(self, A: Float[Tensor, "l l"]) -> None:
+        """Take A e in the place of the encoder outputs e seen so far."""
+        self.mean.copy_(A @ self.mean.to(A))
+        self.covariance.copy_(A @ self.covariance.to(A) @ A.mT)
 
 
 def measure_metric(

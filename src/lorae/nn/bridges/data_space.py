@@ -13,7 +13,8 @@ first order, that the directions of the code carry. They belong to the function:
 :math:`\Sigma A^\top G A` with A = T M W are their squares, and no change of basis alters these.
 
 As the networks learn, :math:`\Sigma` and G change. :meth:`DataSpace.regauge` enters new ones and
-changes M and c so that z stays the same function of e.
+changes M and c so that z stays the same function of e; :meth:`DataSpace.change_inputs` takes e in
+another basis.
 
 A direction in which M is 0 has no gradient in the encoder or the decoder, so it could never carry
 anything again. In training, M + P takes the place of M, where P gives these directions a small
@@ -108,6 +109,13 @@ class DataSpace(Bridge):
         self.probe.copy_(left @ _wide(self.probe) @ right)
         moved: Tensor = torch.linalg.inv(left).mT @ _wide(gradient) @ torch.linalg.inv(right).mT
         return moved
+
+    @torch.no_grad()
+    def change_inputs(self, A: Float[Tensor, "l l"]) -> None:
+        """Take A e in the place of e from now on, without changing z."""
+        A = _wide(A)
+        self.mean.copy_(A @ _wide(self.mean))
+        self.whiten.copy_(torch.linalg.solve(A, _wide(self.whiten), left=False))
 
     @torch.no_grad()
     def set_deviations(
