@@ -61,7 +61,9 @@ def test_one_seed_gives_one_model():
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize(("unsaturated", "built_from"), [(False, [320, 400]), (True, [320])])
+@pytest.mark.parametrize(
+    ("unsaturated", "built_from"), [(False, [320, 400, 400]), (True, [320, 400])]
+)
 def test_a_known_result_is_trained_anew_or_on_with_all_samples(unsaturated, built_from):
     built = []
 
@@ -94,6 +96,17 @@ def test_training_that_ends_above_its_start_is_undone(unsaturated):
     undone = train(lambda part: build_model(part, 2), samples, wild, found=late)
     assert undone.best_step == (4 if unsaturated else 0)
     torch.testing.assert_close(undone.model(samples), before(samples))
+
+
+def test_a_model_that_reproduces_samples_worse_than_pca_is_dropped():
+    samples = curved()
+    found = train(lambda part: build_model(part, 2), samples, setting(steps=25), refit=False)
+    other = NestedDenoising(build_model(samples.flip(1), 2))  # of other samples
+    worse = dataclasses.replace(found, objective=other, best_step=20, unsaturated=True)
+    still = setting(steps=25, learning_rate=1e-9)
+    dropped = train(lambda part: build_model(part, 2), samples, still, found=worse)
+    assert dropped.best_step == 0
+    torch.testing.assert_close(dropped.model(samples), build_model(samples, 2)(samples))
 
 
 def test_one_pass_makes_one_pass():

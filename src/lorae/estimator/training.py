@@ -11,7 +11,9 @@ r"""Training of one model of a given number of codes, as long as held-out sample
 3. If that model came late, and loses hardly more on held-out samples than on its own, it is trained
    on with all samples, for as many steps in a second cycle. Otherwise a new one is trained with
    all samples, in a cycle that ends at the step of the best model: none if that was the first one.
-   If this model reproduces the samples worse than the one that step 3 began with, it is dropped.
+   If this model reproduces all samples worse than the one that step 3 began with, it is dropped.
+4. If it reproduces them worse than principal component analysis, which a few samples far from the
+   others can cause, the result is that.
 
 So the amount of nonlinearity follows the data, down to none. All training is in the space that the
 samples span (:mod:`lorae.estimator.span`).
@@ -167,14 +169,19 @@ def train(
     else:
         (objective, span), steps = begin(samples), found.best_step
     inside = span.project(samples)
-    first, some = copy.deepcopy(objective.state_dict()), inside[:_MAX_HELD_OUT]
-    before, best_step = held_out_error(objective, some), found.best_step
+    first, best_step = copy.deepcopy(objective.state_dict()), found.best_step
+    before = held_out_error(objective, inside)
     for _ in _steps(objective, inside, setting, steps=steps, phase="all samples"):
         pass
-    if held_out_error(objective, some) > before:
+    if held_out_error(objective, inside) > before:
         objective.load_state_dict(first)
         best_step = best_step if found.unsaturated else 0
     objective = span.widen(objective).eval()
+    if start is None and best_step:
+        linear = NestedDenoising(build(samples)).eval()
+        linear.prefix_weight = setting.prefix_weight
+        if held_out_error(linear, samples) < held_out_error(objective, samples):
+            objective, best_step = linear, 0
     return replace(found, objective=objective, best_step=best_step)
 
 
