@@ -3,7 +3,7 @@
 A difference between two methods is taken split by split. The splits share samples, so its variance
 is that of the corrected resampled t-test (Nadeau and Bengio, Inference for the generalization
 error, Machine Learning 52, 2003), for a quarter held out. A win or a loss is a difference whose 95%
-interval excludes zero; with a single split, one of more than 3%.
+interval excludes zero; with one or two splits, one of more than 3%.
 """
 
 from collections import defaultdict
@@ -22,18 +22,19 @@ MARGIN = 0.03
 LEAST = 1e-4  # losses below count as this much when methods are compared
 PREFACE = """
 Written by `python3 dev.py bench estimator --tables`; see `benchmarks/README.md` for the protocol. A
-place is a set and a k. Wins and losses are differences beyond the 95% interval over splits (with
-one split, beyond 3%), where losses of less than 0.01% of the variance count as that; ratios are
-ours divided by theirs.
+place is a set and a k. Wins and losses are differences over the splits that both were measured on,
+beyond the 95% interval (with one or two splits, beyond 3%), where losses of less than 0.01% of the
+variance count as that; ratios are ours divided by theirs. The best of the peers is the one with the
+largest ratio. A figure of fewer splits than others of its row says how many in brackets.
 """
 Values = dict[int, float]
 """A figure by split."""
 
 
 def half_width(values: list[float], held: float = 0.25) -> float | None:
-    """Return half the 95% interval of a mean over splits that share samples, None for one."""
+    """Return half the 95% interval of a mean over splits that share samples, None below three."""
     n = len(values)
-    if n < 2:
+    if n < 3:
         return None
     variance = np.var(values, ddof=1) * (1 / n + held / (1 - held))
     return float(t.ppf(0.975, n - 1) * variance**0.5)
@@ -47,16 +48,25 @@ def verdict(ours: Values, other: Values) -> str | None:
     differences = [max(ours[split], LEAST) - max(other[split], LEAST) for split in shared]
     width = half_width(differences)
     if width is None:
-        width = MARGIN * max(other[shared[0]], LEAST)
+        width = MARGIN * fmean(max(other[split], LEAST) for split in shared)
     mean = fmean(differences)
     return "tie" if abs(mean) <= width else "win" if mean < 0 else "loss"
 
 
-def shown(values: Values) -> str:
-    """Return a mean with its interval."""
+def ratio(ours: Values, other: Values) -> float:
+    """Return the ratio of the means over the splits that both have."""
+    shared = ours.keys() & other.keys()
+    means = (fmean(part[split] for split in shared) for part in (ours, other))
+    first, second = (max(mean, LEAST) for mean in means)
+    return first / second
+
+
+def shown(values: Values, splits: int | None = None) -> str:
+    """Return a mean with its interval, and the number of splits if it is not `splits`."""
     width, mean = half_width(list(values.values())), fmean(values.values())
     text = f"{mean:.3f}" if mean >= 0.001 or mean == 0 else f"{mean:.0e}"
-    return text + ("" if width is None else f" ± {width:.3f}")
+    text += "" if width is None else f" ± {width:.3f}"
+    return text if splits in (None, len(values)) else f"{text} ({len(values)})"
 
 
 def markdown(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -90,10 +100,13 @@ class Measured:
         return [place for place in self.figure("lost", half) if place[2] in OURS]
 
     def best_peer(self, half: str, place: tuple) -> tuple[str, Values] | None:
-        """Return the peer with the least mean loss at a place."""
+        """Return the peer whose loss is the least beside ours at a place."""
         lost = self.figure("lost", half)
-        found = {peer: lost[*place[:2], peer] for peer in self.peers if (*place[:2], peer) in lost}
-        return min(found.items(), key=lambda pair: fmean(pair[1].values())) if found else None
+        found = {peer: lost.get((*place[:2], peer), {}) for peer in self.peers}
+        found = {
+            peer: values for peer, values in found.items() if values.keys() & lost[place].keys()
+        }
+        return max(found.items(), key=lambda pair: ratio(lost[place], pair[1]), default=None)
 
 
 def counts(measured: Measured, half: str) -> str:
@@ -113,17 +126,15 @@ def counts(measured: Measured, half: str) -> str:
             found = verdict(lost[place], other)
             if found is None:
                 continue
-            shared = lost[place].keys() & other.keys()
             verdicts.append(found)
-            ours, theirs = (fmean(part[s] for s in shared) for part in (lost[place], other))
-            ratios.append(max(ours, LEAST) / max(theirs, LEAST))
+            ratios.append(ratio(lost[place], other))
             taken = fmean(seconds[*place[:2], name].values())
             times.append(fmean(seconds[place].values()) / max(taken, 1e-3))
         if not verdicts:
             continue
-        above = sum(ratio > 1 + MARGIN for ratio in ratios)
+        above = sum(value > 1 + MARGIN for value in ratios)
         tally = [verdicts.count(word) for word in ("win", "tie", "loss")]
-        at_most = sum(ratio <= 1 for ratio in ratios)
+        at_most = sum(value <= 1 for value in ratios)
         figures = (f"{at_most / len(ratios):.0%}", above, f"{median(ratios):.3f}",
                    f"{max(ratios):.2f}", f"{median(times):.2f}")  # fmt: skip
         rows.append([peer, len(verdicts), *tally, *figures])
@@ -167,19 +178,18 @@ def violations(measured: Measured, half: str) -> str:
 
 
 def losses(measured: Measured, half: str, figure: str) -> str:
-    """Return a figure by set and k, of ours and every peer, the least one in bold."""
+    """Return a figure by set and k, of ours and every peer, the least of all splits in bold."""
     found = measured.figure(figure, half)
     rows = []
     for name, k in dict.fromkeys(place[:2] for place in found):
         methods = (*OURS, *measured.peers)
         cells = {m: found[name, k, m] for m in methods if (name, k, m) in found}
-        least = min(cells, key=lambda m: fmean(cells[m].values()))
-        texts = [
-            (f"**{shown(cells[m])}**" if m == least else shown(cells[m])) if m in cells else "-"
-            for m in methods
-        ]
         splits = max(map(len, cells.values()))
-        rows.append([name, k, splits, *texts])
+        complete = [m for m, values in cells.items() if len(values) == splits]
+        least = min(complete, key=lambda m: fmean(cells[m].values()))
+        texts = {m: shown(values, splits) for m, values in cells.items()}
+        texts[least] = f"**{texts[least]}**"
+        rows.append([name, k, splits, *(texts.get(m, "-") for m in methods)])
     return markdown(("set", "k", "splits", *OURS, *measured.peers), rows)
 
 
