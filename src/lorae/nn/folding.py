@@ -151,10 +151,13 @@ def whiten_output(
     if not in_sequence(network, name) or parametrize.is_parametrized(layer):
         return None
     weight = layer.weight.cpu().double().flatten(1)
-    values, V = torch.linalg.eigh(covariance.cpu().double() + ridge * weight @ weight.mT)
-    largest = values[-1].clamp(min=1e-20)
-    large = values > 1e-6 * largest  # what is smaller may be rounding
-    A: Tensor = V / values.where(large, largest).sqrt() @ V.mT
+    squares, U = torch.linalg.eigh(weight @ weight.mT)
+    used = squares > 1e-10 * squares[-1]  # the weights of other directions are rounding
+    U, squares = U[:, used], squares[used]
+    values, V = torch.linalg.eigh(U.mT @ covariance.to(U) @ U + torch.diag(ridge * squares))
+    stretch = values.clamp(min=max(1e-6 * float(values[-1]), 1e-20)) ** -0.5
+    V = U @ V
+    A: Tensor = torch.eye(len(weight)).to(V) + V * (stretch - 1) @ V.mT
     layer.weight.copy_((A @ weight).view_as(layer.weight))
     if layer.bias is not None:
         layer.bias.copy_(A @ layer.bias.cpu().double())
