@@ -5,6 +5,7 @@ import re
 import warnings
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from refusals import assert_refused_without_loss
@@ -96,6 +97,16 @@ def test_fid_compares_any_two_sets(lorae, finished, weights):
     status, out, err = lorae("fid", "digits", "a.npy", *trusted[:2])
     assert (status, out) == (2, "")
     assert re.search(r"\nlorae: [^\n]+is a program[^\n]+\n$", err)  # after notes on the array
+
+
+def test_fid_refuses_missing_values_without_advice_that_it_does_not_take(lorae, finished):
+    images = np.random.default_rng(0).random((30, 8, 8))
+    images[3, 2, 2] = np.nan
+    np.save("gaps.npy", images)
+    status, out, err = lorae("fid", "digits", "gaps.npy")
+    assert (status, out) == (2, "")
+    assert "gaps.npy must hold images without missing values, got NaN; fill them" in err
+    assert "--missing" not in err
 
 
 BAD = {

@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,28 @@ def test_values_that_are_not_finite_are_counted(tmp_path, value):
         data.load(npy(tmp_path, images))
     with pytest.raises(InputError, match=r"in the columns column_2 \(20, first in row 1\)"):
         data.load(npy(tmp_path, rows))
+
+
+def test_samples_and_channels_without_an_observed_value_are_named(tmp_path):
+    samples = np.random.default_rng(0).standard_normal((40, 2, 8, 8)).astype("f4")
+    samples[:, :, 3, 3] = np.nan  # as land in a field of the sea: a place may be missing in all
+    np.save(tmp_path / "a.npy", samples)
+    load = partial(data.load, tmp_path / "a.npy", layout="NCHW", missing="keep")
+    assert load().train.isnan().any()
+    samples[:, 1] = np.nan
+    np.save(tmp_path / "a.npy", samples)
+    with pytest.raises(InputError, match="every channel, got only gaps in channel_2; leave"):
+        load()
+    samples[6] = np.nan
+    np.save(tmp_path / "a.npy", samples)
+    with pytest.raises(InputError, match="every sample, got only gaps in sample 7; leave"):
+        load()
+
+
+def test_infinite_values_are_no_gaps(tmp_path):
+    np.save(tmp_path / "a.npy", np.full((20, 8, 8), np.inf))
+    with pytest.raises(InputError, match="first in sample 1; fill them, or leave"):
+        data.load(tmp_path / "a.npy", missing="keep")
 
 
 def test_constant_columns_are_named_or_dropped(tmp_path):

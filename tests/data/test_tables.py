@@ -63,6 +63,16 @@ def test_missing_values_are_gaps_if_they_are_kept(tmp_path):
     np.testing.assert_allclose(loaded.shift, np.nanmean(loaded.train, 0), rtol=1e-6)
 
 
+def test_rows_and_columns_without_an_observed_value_are_named(tmp_path):
+    rows = [f"{k + 0.5},{k % 7},{k % 3}" for k in range(30)]
+    path = text(tmp_path, "\n".join(["a,b,c", *rows[:4], "NA,,NaN", *rows[4:]]) + "\n")
+    with pytest.raises(InputError, match=r"every sample, got only gaps in row 5, line 6; leave"):
+        data.load(path, missing="keep")
+    path = text(tmp_path, "a,b,c\n" + "\n".join(f"{k + 0.5},,{k % 3}" for k in range(30)) + "\n")
+    with pytest.raises(InputError, match=r"every column, got only gaps in b; leave .*--drop"):
+        data.load(path, missing="keep")
+
+
 def test_binary_tables_equal_csv(tmp_path):
     frame = pl.DataFrame(
         {"a": range(12), "b": [k**2 / 7 for k in range(12)], "c": [k % 2 == 0 for k in range(12)]}

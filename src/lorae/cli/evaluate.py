@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -301,13 +301,20 @@ class Fid:
         from lorae.data.datasets import READERS, read, source_suffix
         from lorae.data.tables import load_table
         from lorae.training.progress import print_notes
+        from lorae.utils.samples import has_gaps
 
         path = Path(name).expanduser()
         if path.is_file() and READERS.get(source_suffix(path)) is load_table:
             raise InputError(f"fid compares images, got the table {name!r}")
         is_array = path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
-        options = {"layout": self.layout} if is_array else {"size": self.size, "crop": self.crop}
+        options: dict[str, Any] = (
+            {"layout": self.layout} if is_array else {"size": self.size, "crop": self.crop}
+        )
+        if path.is_file() and source_suffix(path) in READERS:
+            options["missing"] = "keep"  # refused below, in the words of this command
         data = read(name, test_fraction=0.5, value_range=self.value_range, **options)
+        if has_gaps(data.train) or has_gaps(data.test):
+            raise InputError(f"{name} must hold images without missing values, got NaN; fill them")
         if len(data.shape) == 3 and data.value_range is None:
             raise InputError(
                 f"value_range must be given to compare {name}, whose values follow no convention "

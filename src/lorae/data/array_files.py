@@ -13,6 +13,7 @@ from lorae.data.arrays import (
     Array,
     as_samples,
     check_finite,
+    check_observed,
     copy_rows,
     guess_layout,
     open_npy,
@@ -66,8 +67,11 @@ def as_finite_samples(
 ) -> Array:
     """Return samples as :func:`as_samples` does, checked to be finite or gaps that are kept."""
     samples = as_samples(array, name, options.layout or layout)
-    advice = "keep missing values as gaps (--missing keep), or fill them"
+    kept = options.missing == "keep"
+    advice = "fill them" if kept else "keep missing values as gaps (--missing keep), or fill them"
     check_finite(samples, name, missing=options.missing, advice=advice)
+    if kept:
+        check_observed(samples, name)
     return samples
 
 

@@ -17,7 +17,7 @@ those of booleans as 0 and 255.
 import errno
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +182,25 @@ def check_finite(
         f"{name} must hold finite numbers, got missing, NaN or infinite values (how many) in the "
         f"columns {shorten_list(where)}; {advice}, or leave these rows or columns out"
     )
+
+
+def check_observed(array: Array, name: str, label: Callable[[int], str] | None = None) -> None:
+    """Check that every sample has a value that is not NaN.
+
+    Args:
+        array: n samples.
+        name: what errors call the array.
+        label: names a sample by its index; by default "sample 1" and so on.
+    """
+    if array.dtype.kind != "f" or not len(array):
+        return
+    blocks = (np.isnan(block).reshape(len(block), -1).all(axis=1) for block in _blocks(array))
+    if empty := np.flatnonzero(np.concatenate([*blocks])).tolist():
+        label = label or (lambda k: f"sample {k + 1}")
+        raise InputError(
+            f"{name} must have an observed value in every sample, got only gaps in "
+            f"{shorten_list([label(k) for k in empty])}; leave them out"
+        )
 
 
 def copy_rows(array: Array, rows: Array, dtype: str) -> Array:

@@ -260,7 +260,7 @@ def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, nam
         shift, scale, value_range, more = _scale_by_range(name, split.train, *found)
         notes += () if named else more
     else:
-        mean, deviation = moments(split.train)
+        mean, deviation = moments(name, split)
         if is_table:
             network = "mlp"
             if split.schema is not None:
@@ -318,17 +318,20 @@ def _drop_constant(name: str, split: Split, deviation: Array, *, drop: bool) -> 
     return replace(split, train=train, test=test, columns=columns, schema=schema), kept
 
 
-def moments(samples: Array) -> tuple[Array, Array]:
+def moments(name: str, split: Split) -> tuple[Array, Array]:
     """Return the mean and standard deviation of each column or channel, in float64.
 
     A constant one has standard deviation exactly 0. Missing values, NaN, do not count.
     """
+    samples = split.train
     axes = (0, *range(2, samples.ndim))
     if samples.dtype.kind == "f" and (gaps := np.isnan(samples)).any():
-        if (empty := gaps.all(axis=axes)).any():
+        if empty := np.flatnonzero(gaps.all(axis=axes)).tolist():
+            what = "column" if samples.ndim == 2 else "channel"
+            names = split.columns or [f"{what}_{k + 1}" for k in range(samples.shape[1])]
             raise InputError(
-                f"every column or channel must have an observed training value, got only gaps in "
-                f"number {int(np.flatnonzero(empty)[0]) + 1}; leave it out"
+                f"{name} must have an observed training value in every {what}, got only gaps in "
+                f"{shorten_list([names[k] for k in empty])}; leave them out (--drop)"
             )
         deviation = np.asarray(np.nanstd(samples, axis=axes, dtype=np.float64))
         return np.asarray(np.nanmean(samples, axis=axes, dtype=np.float64)), deviation

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lorae.data.arrays import Array
+from lorae.data.arrays import Array, check_observed
 from lorae.data.columns import Column, Schema
 from lorae.data.tables import as_one_hot, to_matrix
 from lorae.data.text_tables import Table
@@ -98,7 +98,9 @@ def select_values(
     numbers = frame.select(name for name in names if name not in categories)
     values = to_matrix(table, numbers, rows, missing, fitted=True)
     one_hot = as_one_hot(table, frame, rows, categories, missing, fitted=True)
-    return np.concatenate([values, *one_hot], 1)
+    array: Array = np.concatenate([values, *one_hot], 1)
+    check_observed(array, str(table.path), lambda k: table.row(int(rows[k])))
+    return array
 
 
 def write_samples(samples: Any, folder: Path) -> Path:

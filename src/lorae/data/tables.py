@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 import polars as pl
 
-from lorae.data.arrays import Array, is_finite
+from lorae.data.arrays import Array, check_observed, is_finite
 from lorae.data.columns import Column, Schema, category_column
 from lorae.data.number_formats import MISSING, to_numbers
 from lorae.data.options import ReadOptions
@@ -58,6 +58,7 @@ def load_table(path: Path, options: ReadOptions, test_fraction: float, seed: int
             f"columns of categories (how many): {shorten_list(counts)}; to leave one out, give "
             "--drop"
         )
+    check_observed(values, str(path), lambda k: table.row(int(kept[k])))
     split = split_at_random(values, None, test_fraction, seed)
     return Split(split.train, split.test, columns=names, schema=schema, notes=tuple(notes))
 

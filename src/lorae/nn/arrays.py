@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lorae.data.arrays import Array, check_finite
+from lorae.data.arrays import Array, check_finite, check_observed
 from lorae.data.columns import Schema
 from lorae.data.frames import frame_values, is_frame, schema_of, to_polars
 from lorae.errors import InputError
@@ -70,6 +70,7 @@ def read_samples(model: Autoencoder, X: Any) -> Tensor:
     array = forward(array)
     names = None if model.schema is None else model.schema.value_names
     check_finite(array, "X", names, missing=missing)
+    check_observed(array, "X")
     if array.ndim == 2:
         wide = array.dtype == np.float64
         return torch.from_numpy(array.astype(np.float64 if wide else np.float32))
