@@ -1,6 +1,9 @@
 """lorae path."""
 
+import base64
+import io
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,11 +12,14 @@ import numpy as np
 import pytest
 import torch
 from launcher import needs_fork, start
+from PIL import Image
 from refusals import assert_refused
 
 from lorae import LowRankAutoencoder
+from lorae import data as lorae_data
 from lorae.nn.serialization import load
 from lorae.utils.records import unseal
+from lorae.utils.samples import as_float, subsample
 
 pytest_plugins = ["commands"]
 SMALL = ("path", "--data", "digits", "--ranks", 4, "--steps", 20, "--width", 0.1, "--out", "kept")
@@ -42,6 +48,41 @@ def test_path_saves_every_model(lorae, tmp_path):
     assert "out must be a new or empty folder" in err
     status, _, err = lorae("path", "--data", "table.npy", "--features", "classifier")
     assert (status, err.count("\n")) == (2, 1)
+
+
+def test_the_plot_of_a_path_shows_test_samples_at_each_rank(lorae, tmp_path):
+    status, out, _ = lorae(*SMALL[:3], "--ranks", 4, 2, *SMALL[5:])
+    assert status == 0
+    assert "next: lorae explore kept" in out
+    svg = (tmp_path / "kept" / "path.svg").read_text()
+    ticks = re.findall(r"<text [^>]*>(data|2|4)</text>", svg)
+    assert ticks[-3:] == ["data", "2", "4"]
+    (png,) = re.findall(r"data:image/png;base64,\s*([A-Za-z0-9+/=\s]+)", svg)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("L"))
+    data = lorae_data.load("digits")
+    shown = as_float(subsample(data.test, 3, 0))
+    columns = [shown, *(load(f"kept/rank-00{rank}.safetensors")(shown) for rank in (2, 4))]
+    for row in range(3):
+        for column, images in enumerate(columns):
+            cell = picture[9 * row : 9 * row + 8, 9 * column : 9 * column + 8]
+            expected = images[row, 0].detach().clamp(0, 1) * 255
+            assert np.abs(cell - expected.numpy()).max() <= 2  # the range and 256 levels of gray
+
+
+def test_a_path_is_explored_at_its_knee(lorae, tmp_path):
+    lorae(*SMALL[:3], "--ranks", 4, 2, *SMALL[5:])
+    about = json.loads((tmp_path / "kept" / "path.json").read_text())
+    assert lorae("explore", "kept")[0] == 0
+    page = (tmp_path / "kept" / "explorer.html").read_text()
+    best = about["knee"] or min(about["points"], key=lambda point: point["error"])["rank"]
+    assert f"digits at rank {best}" in page
+    assert '"kind": "image"' in page
+    for point in about["points"]:
+        assert f"rank {point['rank']}: {point['error']:.3g}" in page
+    refused = lorae("explore", "kept", "--density", "gaussian")
+    assert_refused(refused, "density must be left out for a path")
+    (tmp_path / "kept" / "path.json").unlink()
+    assert_refused(lorae("explore", "kept"), "has not ended")
 
 
 def test_path_measures_generation(lorae):

@@ -560,8 +560,57 @@ def test_table_shows_columns_in_their_own_units(explorer: Callable[..., Explorer
     others = page.page.locator("#decoded tbody td.other:not(.near)").all_inner_texts()
     originals = torch.tensor([float(text.replace("−", "-")) for text in others])
     assert ((originals - samples[k]).abs() < digits).all()
-    names = page.page.locator("#decoded tbody th").all_inner_texts()
-    assert [name.replace("\u200b", "") for name in names] == ["a", HOSTILE, "<b>c</b>"]
+    assert unbroken(page.page.locator("#decoded tbody th")) == ["a", HOSTILE, "<b>c</b>"]
+
+
+def unbroken(names: Any) -> list[str]:
+    """Return the texts of elements without the places where they may break."""
+    return [name.replace("\u200b", "") for name in names.all_inner_texts()]
+
+
+def test_table_shows_what_coordinates_change_and_what_errors_consist_of(
+    explorer: Callable[..., Explorer],
+) -> None:
+    torch.manual_seed(0)
+    samples = torch.randn(60, 6) * torch.tensor([1.0, 100, 1e-2, 5, 1, 1])
+    names = ["a", "b", "c", "d", "e", HOSTILE]
+    architecture = Architecture("residual", (6,), 2, value_range=None)
+    model = build(architecture, samples.mean(0), samples.std(0)).eval()
+    page = explorer(model, samples, columns=names)
+    spans = samples.amax(0) - samples.amin(0)
+    steps = torch.zeros(5, 2)
+    steps[:, 1] = torch.arange(-2.0, 3)
+    frames = page.decode(steps)
+    changes = (frames.amax(0) - frames.amin(0)) / spans
+    expected = changes.argsort(descending=True)[:4].tolist()
+    rows = page.page.locator("#coordinates li:nth-child(2) .effects tbody tr")
+    assert unbroken(rows.locator("th")) == [names[k] for k in expected]
+    for row, k in enumerate(expected):
+        shown = [
+            float(text.replace("−", "-")) for text in rows.nth(row).locator("td").all_inner_texts()
+        ]
+        assert ((torch.tensor(shown) - frames[:, k]).abs() < spans[k] / 100).all()
+    page.page.locator("#coordinates li:nth-child(2) .effects thead th").last.click()
+    page.settle()
+    assert page.text("#coordinates li:nth-child(2) output") == "+2.00"
+    worst = page.page.evaluate("data.worst[0]")
+    apart = ((page.decode(page.encode(samples)) - samples)[worst] / spans).abs()
+    shown = page.page.locator("#worst button").first.locator(".change span:first-child")
+    assert unbroken(shown) == [names[k] for k in apart.argsort(descending=True)[:3]]
+
+
+def test_channels_have_a_legend(explorer: Callable[..., Explorer]) -> None:
+    model = make_model("conv", (2, 9, 8), 3, value_range=None)
+    samples = torch.rand(30, 2, 9, 8)
+    samples[:, 0] -= 0.25
+    page = explorer(model, samples)
+    items = page.page.locator("#channels li").all_inner_texts()
+    assert [re.sub(r"\s+", " ", text) for text in items] == [
+        f"Channel 1 −{samples[:, 0].max():.3g} {samples[:, 0].max():.3g}",
+        f"Channel 2 {samples[:, 1].min():.3g} {samples[:, 1].max():.3g}".replace("e-", "e−"),
+    ]
+    canvas = page.page.evaluate("(() => [$('decoded').width, $('decoded').height])()")
+    assert canvas == [8, 19]  # one above the other, with a gap
 
 
 def test_names_with_markup_stay_text(explorer: Callable[..., Explorer]) -> None:
@@ -717,7 +766,7 @@ def test_coordinates_of_a_run_are_uncorrelated_and_ordered(run: Run, tmp_path: P
     assert len(codes) == len(found["labels"]) == found["count"]
     assert torch.allclose(torch.corrcoef(codes[:, :2].mT), torch.eye(2), atol=0.2)
     assert found["samples"]["sheet"].startswith("data:image/png;base64,")
-    assert "digits on digits" in path.read_text(encoding="utf-8")
+    assert "<h1>digits</h1>" in path.read_text(encoding="utf-8")
 
 
 def test_same_run_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:

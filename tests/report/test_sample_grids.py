@@ -52,12 +52,12 @@ def test_planes_are_white_at_zero_and_distinct_at_both_ends():
     assert torch.equal(colours[2], colours[3])  # clipped
 
 
-def test_channels_of_a_field_stand_side_by_side():
+def test_channels_of_a_field_stand_one_below_the_other():
     planes = torch.rand(2, 3, 5, 7)
     both = colour_planes(planes, [(0.0, 1.0)] * 3)
-    assert both.shape == (2, 3, 5, 21)
+    assert both.shape == (2, 3, 15, 7)
     alone = colour_planes(planes[:, 1:2], [(0.0, 1.0)])
-    assert torch.equal(both[..., 7:14], alone)
+    assert torch.equal(both[:, :, 5:10], alone)
 
 
 def test_a_volume_is_its_middle_slice(digits):

@@ -9,6 +9,8 @@ import tyro
 
 from lorae.cli.output import print_answer, print_warning
 from lorae.cli.parsing import Json, RunFolder
+from lorae.cli.path import FILE as PATH_FILE
+from lorae.cli.path import PathCommand, read_options
 from lorae.errors import InputError
 from lorae.sampling.registry import check_density
 from lorae.utils.text import format_table
@@ -88,7 +90,8 @@ class Explore:
     """Write an HTML page that shows a latent space and decodes in the browser, offline."""
 
     run: tyro.conf.Positional[Path]
-    """Run folder of a finished training, or the file of a saved estimator."""
+    """Run folder of a finished training, folder of `lorae path`, or the file of a saved
+    estimator."""
     data: str | None = None
     """Samples to show of an estimator; by default, decoded codes of its training samples."""
     out: Path | None = None
@@ -112,6 +115,14 @@ class Explore:
             estimator, samples, labels = _load_estimator(self.run, self.data)
             out = self.out or self.run.with_name("explorer.html")
             explore(estimator, out, samples=samples, labels=labels)
+        elif (self.run / PATH_FILE).is_file():
+            _check_no_data(self.data)
+            if self.density is not None:
+                raise InputError("density must be left out for a path")
+            from lorae.report.rank_paths import explore_path
+
+            out = check_output_file(self.out or self.run / "explorer.html")
+            explore_path(self.run, PathCommand(**read_options(self.run)).load(), out)
         else:
             _check_no_data(self.data)
             run = Run.open(self.run)

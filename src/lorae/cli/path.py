@@ -77,9 +77,10 @@ class PathCommand(DataOptions):
 
         from sklearn.exceptions import ConvergenceWarning
 
+        from lorae.report.rank_paths import plot_path
         from lorae.training.progress import print_notes
         from lorae.training.run_folder import free_folder
-        from lorae.utils.files import check_new_folder, write_atomic
+        from lorae.utils.files import check_new_folder
         from lorae.utils.records import write_record
 
         data = self.load()
@@ -94,13 +95,13 @@ class PathCommand(DataOptions):
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"continue with: lorae path --resume {out}") from None
         about = path.to_dict() | {"data": data.checksum, "notes": data.notes}
-        write_atomic(out / "path.svg", path.plot())
+        plot_path(path, data).save(out / "path.svg")
         write_record(out / "path.json", about if self.seeds else {"seed": self.seed} | about)
         if self.as_json:
             print_answer(path.to_dict() | {"folder": str(out)})
         else:
             print_answer(path.table())
-            print_answer(f"models, path.json and path.svg in {out}")
+            print_answer(f"models, path.json and path.svg in {out} (next: lorae explore {out})")
 
     def _compute(self, data: "Data", out: Path) -> "RankPath | SeededPath":
         """Compute the path of one seed or the paths of several, and keep their models."""
@@ -153,12 +154,16 @@ class PathCommand(DataOptions):
 
 def _resumed(command: PathCommand) -> PathCommand:
     """Return the command that started the path in a folder."""
-    from lorae.utils.records import check_json, read_record
-
-    folder = command.resume
-    assert folder is not None
     if given := sorted(command.given - {"resume", "json", "processes"}):
         raise InputError(f"a path is resumed with its own options: do not give {', '.join(given)}")
+    assert command.resume is not None
+    return dataclasses.replace(command, given=frozenset(), **read_options(command.resume))
+
+
+def read_options(folder: Path) -> dict[str, Any]:
+    """Return the options of the path in a folder."""
+    from lorae.utils.records import check_json, read_record
+
     if not (folder / FILE).is_file():
         raise InputError(f"there is no path at {str(folder)!r}: it holds no {FILE}")
     saved = read_record(folder / FILE, dict[str, Any])
@@ -167,4 +172,4 @@ def _resumed(command: PathCommand) -> PathCommand:
     for name, hint in hints.items():
         check_json({name: saved.get(name)}, dict[str, hint], str(folder / FILE))  # type: ignore[valid-type]
         options[name] = tuple(x) if isinstance(x := saved[name], list) else x
-    return dataclasses.replace(command, given=frozenset(), **options)
+    return options

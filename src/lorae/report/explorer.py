@@ -145,7 +145,7 @@ def explore_run(run: Run, path: Path, *, density: str | None = None) -> Path:
             model, training, metric_samples=metric_samples(model, training)
         ),
         draws=found.sample(DRAWS, _generator()),
-        title=f"{run.name} on {data.name}",
+        title=run.name if run.name == data.name else f"{run.name} on {data.name}",
     )
 
 

@@ -43,7 +43,6 @@ def render(
         count=content["count"],
         is_test=is_test,
         totals=totals,
-        colour_ranges=_colour_ranges(content["view"]),
         spectrum_text=_spectrum_text(totals),
         spectrum_ticks=_ticks(len(totals)),
         ranks=_rank_points(errors_by_rank),
@@ -52,25 +51,6 @@ def render(
         script_hash=f"sha256-{digest}",
         version=__version__,
     )
-
-
-def _colour_ranges(view: dict[str, Any]) -> list[tuple[float, float]]:
-    """Return the values of the first and the last colour of each plane of a field.
-
-    A range that crosses 0 is symmetric, and a value that is small beside the other end is 0.
-
-    Example:
-        >>> _colour_ranges({"low": [-1.0, 2.0, 1e-20], "high": [3.0, 4.0, 1.0]})
-        [(-3.0, 3.0), (2.0, 4.0), (0.0, 1.0)]
-    """
-    ranges = [
-        [0.0 if abs(end) < 1e-6 * (high - low) else end for end in (low, high)]
-        for low, high in zip(view["low"], view["high"], strict=True)
-    ]
-    return [
-        (-max(-low, high), max(-low, high)) if low < 0 < high else (low, high)
-        for low, high in ranges
-    ]
 
 
 def templates() -> jinja2.Environment:
@@ -95,7 +75,13 @@ def _headline(totals: Sequence[float]) -> str:
     Example:
         >>> _headline([0.6, 0.9, 0.95])
         '3 coordinates carry 95 % of the variance of the data, the first 2 of them 90 %.'
+        >>> _headline([1e-6])
+        'The codes carry less than 0.1 % of the variance: reconstructions are nearly the same.'
     """
+    if totals[-1] < 1e-3:
+        return (
+            "The codes carry less than 0.1 % of the variance: reconstructions are nearly the same."
+        )
     whole = f"{100 * totals[-1]:.3g} % of the variance of the data"
     if len(totals) == 1:
         return f"1 coordinate carries {whole}."

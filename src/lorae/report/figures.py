@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -17,7 +18,7 @@ class Figure:
     alt: str  # description for readers who do not see it
     title: str = ""  # heading of a plot
     run: RunSummary | None = None  # whose model made the picture; None for the data themselves
-    width: int = 340  # CSS pixels that a picture should fill, in multiples of its own pixels
+    rows: Sequence[str] = ()  # names of the rows of a picture
 
     @property
     def address(self) -> str:
@@ -25,9 +26,12 @@ class Figure:
         kind = "png" if self.content.startswith(b"\x89PNG") else "svg+xml"
         return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of a PNG on the page, in CSS pixels."""
+    def fit(self, available: int) -> tuple[int, int]:
+        """Return width and height of a PNG on the page, multiples of its own, in CSS pixels.
+
+        Args:
+            available: CSS pixels that it should fill, about.
+        """
         width, height = Image.open(io.BytesIO(self.content)).size
-        scale = max(1, round(self.width / width))
+        scale = max(1, round(available / width))
         return width * scale, height * scale

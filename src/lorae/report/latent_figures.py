@@ -24,7 +24,9 @@ def traversals(run: RunSummary, space: CodeSpace, data: Data, side: int) -> Figu
     decoded = space.decode(torch.kron(axes, torch.tensor(_STEPS)[:, None]))
     grid = sample_grid(decoded, data, len(_STEPS), side=side)
     alt = f"Samples along the first {len(axes)} coordinates of {run.name}, a row for each"
-    return Figure(grid, alt, run=run)
+    shares = space.shares[:_TRAVERSED].tolist()
+    rows = [f"{k}: {100 * share:.2g}%" for k, share in enumerate(shares, 1)]
+    return Figure(grid, alt, run=run, rows=rows)
 
 
 def code_map(
@@ -52,7 +54,7 @@ def worst_samples(
     both = torch.cat([worst, run.model(worst)])
     alt = f"The worst reconstructed samples by {run.name}, above their reconstructions"
     grid = sample_grid(both, data, len(worst), side=side)
-    return Figure(grid, alt, run=run, width=700)
+    return Figure(grid, alt, run=run)
 
 
 def nearest_samples(

@@ -12,7 +12,7 @@ from lorae.data.datasets import Data
 from lorae.report.image_grids import image_grid
 from lorae.utils.plots import COLOURS, colour_map
 
-_CHANNELS = 4  # of a field or a volume, that are shown side by side
+_CHANNELS = 4  # of a field or a volume, that are shown one below the other
 _FINE = 3  # curves are drawn so many times as large, and averaged
 
 
@@ -33,15 +33,27 @@ def sample_grid(
         side: largest side of an image in pixels.
         framed: whether larger gaps set the first and the last column apart.
     """
+    pictures = draw_samples(samples, data, side)
+    if not data.is_image:
+        side = max(side, *pictures.shape[2:])
+    return image_grid(pictures, columns, side=side, framed=framed)
+
+
+def draw_samples(samples: Float[Tensor, "n *shape"], data: Data, side: int) -> Tensor:
+    """Return pictures of samples, n x channels x h x w from 0 to 1; curves have a width of `side`.
+
+    Args:
+        samples: in the units of the data; not those of a table.
+        data: the set that they belong to.
+        side: width of the picture of a signal.
+    """
+    x = samples.detach().cpu().float()
     if data.is_image:
-        return image_grid(data.unit(samples), columns, side=side, framed=framed)
-    x, ranges = samples.detach().cpu().float(), data.channel_ranges
+        return data.unit(x)
     if x.ndim == 3:
-        pictures = draw_curves(x, ranges, side)
-    else:
-        planes = x if x.ndim == 4 else x[:, :, x.shape[2] // 2]  # the middle slice of a volume
-        pictures = colour_planes(planes[:, :_CHANNELS], ranges)
-    return image_grid(pictures, columns, side=max(side, pictures.shape[3]), framed=framed)
+        return draw_curves(x, data.channel_ranges, side)
+    planes = x if x.ndim == 4 else x[:, :, x.shape[2] // 2]  # the middle slice of a volume
+    return colour_planes(planes[:, :_CHANNELS], data.channel_ranges)
 
 
 def draw_curves(
@@ -65,8 +77,8 @@ def draw_curves(
 
 def colour_planes(
     planes: Float[Tensor, "n c h w"], ranges: Sequence[tuple[float, float]]
-) -> Float[Tensor, "n 3 h cw"]:
-    """Return pictures of fields from 0 to 1, the channels side by side.
+) -> Float[Tensor, "n 3 ch w"]:
+    """Return pictures of fields from 0 to 1, the channels one below the other.
 
     A channel whose range crosses 0 has diverging colours, white at 0.
     """
@@ -78,4 +90,4 @@ def colour_planes(
         colours = torch.tensor(colour_map(diverging=crosses), dtype=torch.float32)
         share = ((plane - low) / (high - low)).clamp(0, 1).nan_to_num(0)
         coloured.append(colours[(share * (len(colours) - 1)).round().long()])
-    return torch.cat(coloured, 2).permute(0, 3, 1, 2)
+    return torch.cat(coloured, 1).permute(0, 3, 1, 2)

@@ -194,21 +194,18 @@ class Section:
         """The training samples to whose codes the Gaussian is fitted."""
         return subsample(self.data.train, FITTED, SEED)
 
-    def _picture(
-        self, samples: Tensor, alt: str, run: RunSummary | None = None, width: int = 340
-    ) -> Figure:
-        grid = sample_grid(samples, self.data, _COLUMNS, side=self.side)
-        return Figure(grid, alt, run=run, width=width)
+    def _picture(self, samples: Tensor, alt: str, run: RunSummary | None = None) -> Figure:
+        return Figure(sample_grid(samples, self.data, _COLUMNS, side=self.side), alt, run=run)
 
     @property
     @torch.no_grad()
     def reconstructions(self) -> list[Figure]:
         """Rows of test images and of their reconstructions by each run that reconstructs."""
         originals = as_float(self.data.test[self._order[:_COLUMNS]])
-        rows = [self._picture(originals, f"Test samples of {self.name}", width=700)]
+        rows = [self._picture(originals, f"Test samples of {self.name}")]
         for run in self.reconstructing:
             alt = f"Reconstructions of the originals by {run.name}"
-            rows.append(self._picture(run.model(originals), alt, run, width=700))
+            rows.append(self._picture(run.model(originals), alt, run))
         return rows
 
     @property

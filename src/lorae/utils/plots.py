@@ -9,6 +9,7 @@ first plot.
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,9 @@ GROUP_COLOURS = (*COLOURS[:6], "#d6478f", "#5a7d1a", "#6d4bc0", "#7f8791")
 
 DASHES: tuple[tuple[float, ...], ...] = ((), (5.0, 2.0), (1.6, 2.0), (6.0, 1.5, 1.2, 1.5))
 """Dashes and gaps in points, for styles 0 to 6, 7 to 13 and so on."""
+
+_SIZE = re.compile(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"')  # of an SVG file
+_ROOT = re.compile(rb'<svg([^>]*?)width="[^"]*" height="[^"]*"')
 
 _STYLE = {
     "axes.axisbelow": True,
@@ -218,7 +222,7 @@ def plot_labelled(
 
 
 def plot_images(
-    images: "np.ndarray[Any, Any]", rows: Sequence[str], columns: Sequence[str]
+    images: "np.ndarray[Any, Any]", rows: Sequence[str], columns: Sequence[str], *, title: str = ""
 ) -> bytes:
     """Return an SVG file with a grid of images, all in one range of gray or of colours.
 
@@ -226,6 +230,7 @@ def plot_images(
         images: rows x columns x c x h x w; three or more channels are shown as colours.
         rows: the name of each row.
         columns: the name of each column.
+        title: of a plot that stands alone.
     """
     channels = 3 if images.shape[2] >= 3 else 1
     low, high = float(images.min()), float(images.max())
@@ -234,8 +239,13 @@ def plot_images(
     padded = np.pad(shown, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
     height, width = padded.shape[2:4]
     grid = padded.swapaxes(1, 2).reshape(len(rows) * height, len(columns) * width, channels)
-    with _axes(("", ""), height=0.5 + 3.2 * len(grid) / grid.shape[1]) as (axes, content):
-        axes.imshow(grid.squeeze(-1) if channels == 1 else grid, cmap="gray", vmin=0, vmax=1)
+    size = (
+        (0.7 + 4.2 * len(grid) / grid.shape[1]) if title else 0.5 + 3.2 * len(grid) / grid.shape[1]
+    )
+    with _axes(("", ""), title=title, height=size) as (axes, content):
+        shown = grid.squeeze(-1) if channels == 1 else grid
+        # The viewer of the file scales the pixels, not matplotlib.
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="none")
         axes.grid(visible=False)
         centres = [
             (np.arange(n) + 0.5) * size - gap / 2 - 0.5
@@ -270,6 +280,27 @@ def plot_histograms(
     return content.getvalue()
 
 
+def stack_plots(plots: Sequence[bytes]) -> bytes:
+    """Return an SVG file with the plots of others, one above the other, all as wide as the widest.
+
+    Example:
+        >>> plot = plot_curves([Curve("a", [1, 2], [3.0, 4.0])], ("x", "y"), title="A line")
+        >>> stack_plots([plot, plot]).count(b"A line")
+        2
+    """
+    sizes = [[float(x) for x in _SIZE.findall(plot)[0]] for plot in plots]
+    width = max(size[0] for size in sizes)
+    parts, top = [], 0.0
+    for plot, size in zip(plots, sizes, strict=True):
+        height = size[1] * width / size[0]
+        place = f'y="{top:g}" width="{width:g}" height="{height:g}"'.encode()
+        parts.append(_ROOT.sub(rb"<svg\1" + place, plot[plot.index(b"<svg") :], count=1))
+        top += height
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {top:g}" '
+    head += f'width="{width:g}pt" height="{top:g}pt">'
+    return b"\n".join([b'<?xml version="1.0" encoding="utf-8"?>', head.encode(), *parts, b"</svg>"])
+
+
 def _density(values: Sequence[float], edges: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Return the density of values in each bin, with respect to all values."""
     weights = np.full(len(values), 1 / max(len(values), 1))
@@ -293,7 +324,7 @@ def _axes(
     title: str = "",
     log: str = "",
     integer: str = "",
-    height: float = 2.9,
+    height: float | None = None,
 ) -> Iterator[tuple["Axes", io.BytesIO]]:
     """Yield axes to draw on, and the file that holds the plot afterwards."""
     _import_matplotlib()
@@ -308,7 +339,7 @@ def _axes(
         # A log axis of values that are all zero stays empty.
         warnings.filterwarnings("ignore", message=".*makes transformation singular")
         figure = Figure(
-            figsize=(4.6, 3.3) if title else (3.9, height),
+            figsize=(4.6, height or 3.3) if title else (3.9, height or 2.9),
             layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1) if title else "constrained",
             facecolor="white" if title else "none",
         )

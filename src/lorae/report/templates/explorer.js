@@ -189,7 +189,7 @@ function reference(figure, { values, caption }) {
   const canvas = figure.querySelector("canvas");
   canvas.setAttribute("aria-label", caption);
   figure.querySelector("figcaption").textContent = caption;
-  paint(canvas, values);
+  if (!table) paint(canvas, values);
 }
 
 // Coordinates: a slider each, with a filmstrip
@@ -202,13 +202,7 @@ function makeCoordinates() {
     const bar = make("span", { class: "share" });
     bar.style.width = `${Math.max(0.5, (100 * share) / largest)}%`;
     const value = make("output", { class: "n" });
-    const strip = make("div", { class: "strip", "aria-hidden": "true" });
-    const cells = data.steps.map((step) => {
-      const canvas = picture("");
-      if (decoder) canvas.addEventListener("click", () => slide(k, step));
-      strip.append(canvas);
-      return canvas;
-    });
+    const { strip, paintFrames } = table ? makeEffects(k) : makeStrip(k);
     const parts = [
       make("div", { class: "head" }, make("h3", {}, `Coordinate ${k + 1}`),
         make("span", { class: "shares" }, bar), make("span", { class: "n" }, percent(share)), value),
@@ -220,18 +214,52 @@ function makeCoordinates() {
       slider.addEventListener("input", () => slide(k, Number(slider.value)));
       slider.addEventListener("dblclick", () => slide(k, 0));
       parts.push(slider);
-    } else {
-      strip.removeAttribute("aria-hidden");
-      strip.setAttribute("role", "img");
-      strip.setAttribute("aria-label", `Coordinate ${k + 1} from −2 to +2 standard deviations`);
     }
     const item = make("li", { class: "coordinate" }, ...parts);
     item.hidden = k >= FIRST;
     $("coordinates").append(item);
-    sliders.push({ item, slider, value, cells, drawn: false });
+    sliders.push({ item, slider, value, paintFrames });
   });
   $("more").hidden = K <= FIRST;
   $("more").textContent = `Show all ${K} coordinates`;
+}
+
+/** Return the pictures of a coordinate from -2 to +2 deviations, and what paints one of them. */
+function makeStrip(k) {
+  const strip = make("div", { class: "strip", "aria-hidden": "true" });
+  const cells = data.steps.map((step) => {
+    const canvas = picture("");
+    if (decoder) canvas.addEventListener("click", () => slide(k, step));
+    return canvas;
+  });
+  strip.append(...cells);
+  if (!decoder) {
+    strip.removeAttribute("aria-hidden");
+    strip.setAttribute("role", "img");
+    strip.setAttribute("aria-label", `Coordinate ${k + 1} from −2 to +2 standard deviations`);
+  }
+  return { strip, paintFrames: cells.map((canvas, f) => () => paint(canvas, frameOf(k, f))) };
+}
+
+/** Return the columns of a table that a coordinate changes most, and what fills them in. */
+function makeEffects(k) {
+  const header = data.steps.map((step, f) => {
+    const cell = make("th", { scope: "col", class: "n" }, step === 0 ? "mean" : signed(step).replace(".00", ""));
+    if (decoder) cell.addEventListener("click", () => slide(k, data.steps[f]));
+    return cell;
+  });
+  const strip = make("table", { class: "effects" }, make("thead", {}, make("tr", {}, make("td"), ...header)),
+    make("tbody"));
+  const frames = () => data.steps.map((_, f) => Float64Array.from(frameOf(k, f)));
+  return { strip, paintFrames: [() => paintEffects(strip.tBodies[0], frames())] };
+}
+
+/** Return the values of a picture of a filmstrip; the next call may overwrite them. */
+function frameOf(k, f) {
+  if (!decoder) return frames(k * data.steps.length + f);
+  const code = new Float64Array(K);
+  code[k] = data.steps[f];
+  return decode(code);
 }
 
 function slide(k, value) {
@@ -253,17 +281,11 @@ function drawSliders() {
 
 /** Paint the filmstrips that are shown, one picture at a time between other events. */
 function paintStrips() {
-  const jobs = sliders.flatMap(({ item, cells }, k) =>
-    item.hidden ? [] : cells.map((canvas, f) => [canvas, k, f]));
+  const jobs = sliders.flatMap(({ item, paintFrames }) => (item.hidden ? [] : paintFrames));
   let next = 0;
   const work = () => {
     const end = performance.now() + 10;
-    while (next < jobs.length && performance.now() < end) {
-      const [canvas, k, f] = jobs[next++];
-      const code = new Float64Array(K);
-      code[k] = data.steps[f];
-      paint(canvas, decoder ? decode(code) : frames(k * data.steps.length + f));
-    }
+    while (next < jobs.length && performance.now() < end) jobs[next++]();
     if (next < jobs.length) setTimeout(work);
     else document.documentElement.dataset.ready = "true";
   };
@@ -275,17 +297,17 @@ function paintStrips() {
 function makeExtremes() {
   for (const name of ["worst", "best"]) {
     for (const k of data[name]) {
-      const pictures = [picture(""), picture("")];
+      const decoded = () => (decoder ? decode(codeOf(k)) : reconstructions(k));
+      const pictures = table ? describeErrors(samples(k), decoded()) : [picture(""), picture("")];
       const button = make("button", { type: "button", class: "pair",
         "aria-label": `${nameOf(k)}, reconstruction error ${format(errors[k])}` },
-        ...pictures, make("span", { class: "n", "aria-hidden": "true" }, format(errors[k])));
+        ...pictures, make("span", { class: "n error", "aria-hidden": "true" }, `error ${format(errors[k])}`));
       button.addEventListener("click", (event) => select(k, event.shiftKey));
       $(name).append(make("li", {}, button));
-      button.paint = () => {
+      if (!table) button.paint = () => {
         paint(pictures[0], samples(k));
-        paint(pictures[1], decoder ? decode(codeOf(k)) : reconstructions(k));
+        paint(pictures[1], decoded());
       };
-      button.paint();
     }
   }
 }
@@ -293,7 +315,7 @@ function makeExtremes() {
 function repaint() {
   colourMap();
   paintStrips();
-  for (const button of document.querySelectorAll(".pair")) button.paint();
+  for (const button of document.querySelectorAll(".pair")) button.paint?.();
   update();
 }
 
@@ -310,6 +332,7 @@ async function start() {
     frames = await unpack(data.frames);
     reconstructions = await unpack(data.reconstructions);
   }
+  makeChannels($("channels"));
   if (view.kind === "table") table = new ColumnTable($("decoded"));
   else $("decoded").className = `picture ${view.kind}`;
   for (const canvas of document.querySelectorAll(".reference canvas")) canvas.className = `picture ${view.kind}`;
@@ -362,7 +385,7 @@ async function start() {
   });
   dark.addEventListener("change", repaint);
   addEventListener("resize", () => {
-    if (view.kind === "signal" || view.kind === "table") repaint();
+    if (view.kind === "signal") repaint();
     else update();
   });
   repaint();
@@ -371,9 +394,8 @@ async function start() {
 /** Return width over height of a sample. */
 function aspect() {
   if (view.kind === "signal") return 1.6;
-  if (view.kind === "table") return 1;
-  const planes = view.kind === "field" ? view.channels : 1;
-  return (planes * view.width) / view.height;
+  const [width, height] = view.kind === "field" ? arrangePlanes().whole : [view.width, view.height];
+  return width / height;
 }
 
 start();

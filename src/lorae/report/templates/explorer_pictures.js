@@ -23,7 +23,7 @@ function format(value) {
 function formatWithin(value, span) {
   const decimals = Math.max(0, Math.ceil(2 - Math.log10(span)));
   if (!Number.isFinite(value) || !(decimals <= 8)) return format(value);
-  return value.toFixed(decimals).replace("-", "−");
+  return value.toFixed(decimals).replace(/^-(?=[0.]*$)/, "").replace("-", "−");
 }
 
 /** Return a new element with attributes, and children or text. */
@@ -98,19 +98,17 @@ const painters = {
   },
 
   field(canvas, values) {
-    const { width, height, channels, plane, slice, low, high } = view;
-    const gap = Math.max(1, Math.round(width / 16));
-    const whole = channels * width + (channels - 1) * gap;
-    const pixels = prepare(canvas, whole, height);
+    const { width, height, channels, plane, slice } = view;
+    const { across, gap, whole } = arrangePlanes();
+    const pixels = prepare(canvas, ...whole);
     for (let c = 0; c < channels; c++) {
-      const crosses = low[c] < 0 && high[c] > 0;
-      const size = Math.max(-low[c], high[c]);
-      const [bottom, top] = crosses ? [-size, size] : [low[c], high[c]];
+      const { palette, bottom, top } = coloursOf(c);
+      const [left, down] = [(c % across) * (width + gap), Math.floor(c / across) * (height + gap)];
       for (let p = 0; p < width * height; p++) {
         const t = (values[c * plane + slice + p] - bottom) / (top - bottom || 1);
         if (Number.isNaN(t)) continue; // a gap stays transparent
-        const at = 4 * (Math.floor(p / width) * whole + c * (width + gap) + (p % width));
-        pixels.data.set(mix(crosses ? DIVERGING : VIRIDIS, t), at);
+        const at = 4 * ((down + Math.floor(p / width)) * whole[0] + left + (p % width));
+        pixels.data.set(mix(palette, t), at);
         pixels.data[at + 3] = 255;
       }
     }
@@ -140,32 +138,53 @@ const painters = {
       }
     }
     context.globalAlpha = 1;
-    if (width < 150) return;
+    if (width < 150 || view.channels > 1) return; // several channels have a legend
     context.fillStyle = style("--muted");
     context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-    const alike = view.low.every((low, c) => low === view.low[0] && view.high[c] === view.high[0]);
-    if (!alike) return;
     context.fillText(format(view.high[0]), 5, 14);
     context.fillText(format(view.low[0]), 5, height - 6);
   },
-
-  /** Bars from the mean, for the small pictures; the large one is an HTML table. */
-  table(canvas, values) {
-    const { context, width, height } = sharpen(canvas);
-    const count = view.columns.length;
-    const thickness = height / count;
-    context.fillStyle = style("--line");
-    context.fillRect(width / 2 - 0.5, 0, 1, height);
-    for (let k = 0; k < count; k++) {
-      const reach = Math.max(view.high[k] - view.mean[k], view.mean[k] - view.low[k]) || 1;
-      const t = Math.min(Math.max((values[k] - view.mean[k]) / reach, -1), 1);
-      context.fillStyle = style("--c0");
-      const bar = Math.max(1, thickness - (thickness > 4 ? 1.5 : 0.5));
-      context.fillRect(t < 0 ? width / 2 * (1 + t) : width / 2, k * thickness, Math.abs(t) * width / 2, bar);
-    }
-  },
 };
-const paint = painters[view.kind];
+const paint = painters[view.kind]; // a table has none: its columns are HTML
+
+/** Return how the planes of a field share a picture: how many in a row, their gap, and its size. */
+function arrangePlanes() {
+  const { width, height, channels } = view;
+  const gap = channels > 1 ? Math.max(1, Math.round(width / 16)) : 0;
+  const sizeOf = (across) =>
+    [across * (width + gap) - gap, Math.ceil(channels / across) * (height + gap) - gap];
+  const far = (across) => Math.abs(Math.log(sizeOf(across)[0] / sizeOf(across)[1] / 0.8));
+  let across = 1;
+  for (let k = 2; k <= channels; k++) if (far(k) < far(across)) across = k;
+  return { across, gap, whole: sizeOf(across) };
+}
+
+/** Return the colours of a plane of a field, and the values of the first and the last. */
+function coloursOf(c) {
+  const [low, high] = [view.low[c], view.high[c]];
+  const size = Math.max(-low, high);
+  if (low < 0 && high > 0) return { palette: DIVERGING, bottom: -size, top: size };
+  return { palette: VIRIDIS, bottom: low, top: high };
+}
+
+/** Name the channels of signals and fields beside their colours and ranges. */
+function makeChannels(list) {
+  if (view.kind !== "field" && !(view.kind === "signal" && view.channels > 1)) return;
+  for (let c = 0; c < view.channels; c++) {
+    const name = view.channels > 1 ? `Channel ${c + 1}` : "Values";
+    if (view.kind === "signal") {
+      const swatch = make("span", { class: "swatch" });
+      swatch.style.background = `var(--c${c % 10})`;
+      list.append(make("li", {}, swatch, `${name}, ${format(view.low[c])} to ${format(view.high[c])}`));
+      continue;
+    }
+    const { palette, bottom, top } = coloursOf(c);
+    const bar = make("span", { class: "gradient" });
+    bar.style.background = `linear-gradient(90deg, ${palette.map((colour) => `rgb(${colour})`).join(", ")})`;
+    list.append(make("li", {}, name, make("span", { class: "n" }, format(bottom)), bar,
+      make("span", { class: "n" }, format(top))));
+  }
+}
 
 /** Set the size of a canvas, and return its pixels to be filled. */
 function prepare(canvas, width, height) {
@@ -196,28 +215,69 @@ function picture(label) {
   return canvas;
 }
 
+// Tables
+
+/** Return the name of a column, which may break where words end. */
+function columnName(k) {
+  return view.columns[k].replace(/([_/.=-])/g, "$1\u200b");
+}
+
+/** Return the place of a value in the range of its column, from 0 to 1. */
+function placeInColumn(k, value) {
+  const t = (value - view.low[k]) / (view.high[k] - view.low[k] || 1);
+  return Math.min(Math.max(t, 0), 1);
+}
+
+function formatColumn(k, value) {
+  return formatWithin(value, view.high[k] - view.low[k]);
+}
+
+/** Return the columns for which a number is largest, as numbers of columns. */
+function largestColumns(count, sizeOf) {
+  const sizes = view.columns.map((_, k) => sizeOf(k) / (view.high[k] - view.low[k] || 1) || 0);
+  return [...sizes.keys()].sort((a, b) => sizes[b] - sizes[a]).slice(0, count);
+}
+
+/** Show the columns that change most over the samples of a filmstrip, a row for each. */
+function paintEffects(body, frames) {
+  const range = (k) => {
+    const values = frames.map((values) => values[k]);
+    return Math.max(...values) - Math.min(...values);
+  };
+  const rows = largestColumns(4, range).map((k) => {
+    const cells = frames.map((values) => {
+      const cell = make("td", { class: "n" }, formatColumn(k, values[k]));
+      cell.style.setProperty("--place", `${100 * placeInColumn(k, values[k])}%`);
+      return cell;
+    });
+    return make("tr", {}, make("th", { scope: "row" }, columnName(k)), ...cells);
+  });
+  body.replaceChildren(...rows);
+}
+
+/** Return the columns in which a sample and its reconstruction differ most, with both values. */
+function describeErrors(sample, decoded) {
+  return largestColumns(3, (k) => Math.abs(sample[k] - decoded[k])).map((k) =>
+    make("span", { class: "change" }, make("span", {}, columnName(k)), make("span", { class: "n" },
+      `${formatColumn(k, sample[k])} → ${formatColumn(k, decoded[k])}`)));
+}
+
 /** The columns of a table: name, bar from the mean, value, and the values of other samples. */
 class ColumnTable {
   constructor(element) {
     this.headers = element.querySelectorAll("thead .other");
-    this.rows = view.columns.map((name, k) => {
+    this.rows = view.columns.map((_, k) => {
       const bar = make("span", { class: "bar" });
       const mark = make("span", { class: "mark", hidden: "" });
       const middle = make("span", { class: "middle" });
-      middle.style.left = `${100 * this.place(k, view.mean[k])}%`;
+      middle.style.left = `${100 * placeInColumn(k, view.mean[k])}%`;
       const track = make("span", { class: "track" }, middle, bar, mark);
       const value = make("td", { class: "n" });
-      const words = name.replace(/([_/.-])/g, "$1\u200b"); // where a long name may break
       const others = [make("td", { class: "n other" }), make("td", { class: "n other near" })];
-      const row = make("tr", {}, make("th", { scope: "row" }, words), make("td", {}, track), value, ...others);
+      const row = make("tr", {}, make("th", { scope: "row" }, columnName(k)), make("td", {}, track), value, ...others);
       element.tBodies[0].append(row);
       return { bar, mark, value, others };
     });
-  }
-
-  place(k, value) {
-    const t = (value - view.low[k]) / (view.high[k] - view.low[k] || 1);
-    return Math.min(Math.max(t, 0), 1);
   }
 
   /** Show a decoded sample and two references, whose values may be null. */
@@ -227,16 +287,15 @@ class ColumnTable {
     });
     const first = references[0].values;
     this.rows.forEach(({ bar, mark, value, others }, k) => {
-      const [from, to] = [this.place(k, view.mean[k]), this.place(k, values[k])];
+      const [from, to] = [placeInColumn(k, view.mean[k]), placeInColumn(k, values[k])];
       bar.style.left = `${100 * Math.min(from, to)}%`;
       bar.style.width = `${100 * Math.abs(to - from)}%`;
-      const span = view.high[k] - view.low[k];
-      value.textContent = formatWithin(values[k], span);
+      value.textContent = formatColumn(k, values[k]);
       references.forEach((found, r) => {
-        others[r].textContent = found.values === null ? "" : formatWithin(found.values[k], span);
+        others[r].textContent = found.values === null ? "" : formatColumn(k, found.values[k]);
       });
       mark.hidden = first === null || Number.isNaN(first[k]);
-      if (!mark.hidden) mark.style.left = `${100 * this.place(k, first[k])}%`;
+      if (!mark.hidden) mark.style.left = `${100 * placeInColumn(k, first[k])}%`;
     });
   }
 }
