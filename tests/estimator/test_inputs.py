@@ -326,12 +326,17 @@ def test_grids_of_several_shapes_in_a_list_are_refused():
         read_samples([np.zeros((5, 4)), np.zeros((4, 5))])
 
 
-def test_integer_column_names_are_kept_and_equal_ones_refused():
-    frame = pd.DataFrame(np.ones((4, 3)), columns=[0, 7, "c"])
+@pytest.mark.parametrize("last", [[1.0] * 4, list("abab")], ids=["numbers", "categories"])
+def test_integer_column_names_are_kept(last):
+    frame = pd.DataFrame({0: np.ones(4), 7: np.ones(4), "c": last})
     array, found = read_samples(frame)
     restored = InputFormat.from_dict(json.loads(json.dumps(dataclasses.asdict(found))))
     assert restored == found
     assert restored.from_tensor(found.to_tensor(array)).columns.tolist() == [0, 7, "c"]
+
+
+def test_equal_column_names_are_refused():
+    frame = pd.DataFrame(np.ones((4, 3)), columns=[0, 7, "c"])
     frame.columns = ["a", "b", "a"]
     with pytest.raises(InputError, match="X must have columns of different names, got 'a' twice"):
         read_samples(frame)

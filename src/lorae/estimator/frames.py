@@ -1,5 +1,6 @@
 """Data frames of pandas and polars: their columns as values, and back."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,14 @@ def encode_frame(X: Any, schema: Schema) -> Array:
     return schema.encode([column.to_list() for column in _columns(X)])
 
 
-def decode_frame(values: Array, schema: Schema, package: str) -> Any:
+def decode_frame(values: Array, schema: Schema, package: str, labels: Sequence[str | int]) -> Any:
     """Return the data frame of values, with the types of its columns.
 
     Args:
         values: n x D.
         schema: the columns.
         package: pandas or polars.
+        labels: names of the columns, for pandas, where they need not be text.
     """
     cells = dict(zip((c.name for c in schema.columns), schema.decode(values), strict=True))
     if package == "polars":
@@ -60,7 +62,7 @@ def decode_frame(values: Array, schema: Schema, package: str) -> Any:
             return pd.Categorical(cells[column.name], levels, ordered=column.ordered)
         return pd.Series(cells[column.name], dtype=column.dtype)
 
-    return pd.DataFrame({column.name: typed(column) for column in schema.columns})
+    return pd.DataFrame(dict(zip(labels, map(typed, schema.columns), strict=True)))
 
 
 def with_index(samples: Any, codes: Any) -> Any:

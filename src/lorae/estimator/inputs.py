@@ -172,6 +172,11 @@ class InputFormat:
             sides.insert(self.layout.index("C") - 1, channels)
         return tuple(sides)
 
+    @property
+    def _column_labels(self) -> list[str | int]:
+        names = self.columns or ()
+        return [int(name) if k in self.integers else name for k, name in enumerate(names)]
+
     def from_tensor(self, samples: Tensor, *, frames: bool = True) -> Any:
         """Return samples in the layout of the networks in the user's layout and container.
 
@@ -181,7 +186,8 @@ class InputFormat:
         """
         if self.schema is not None:
             values = samples.detach().cpu().double().numpy()
-            return decode_frame(values, self.schema, self.container) if frames else values
+            parts = self.schema, self.container, self._column_labels
+            return decode_frame(values, *parts) if frames else values
         if self.layout is not None and "C" in self.layout:
             samples = samples.movedim(1, self.layout.index("C"))
         samples = samples.detach().cpu().reshape(len(samples), *self.sample_shape)
@@ -192,9 +198,7 @@ class InputFormat:
         if frames and self.container == "pandas":
             import pandas as pd
 
-            names = list(self.columns or ())
-            labels = [int(n) if k in self.integers else n for k, n in enumerate(names)]
-            return pd.DataFrame(samples.numpy(), columns=labels)
+            return pd.DataFrame(samples.numpy(), columns=self._column_labels)
         if frames and self.container == "polars":
             import polars as pl
 
@@ -202,6 +206,10 @@ class InputFormat:
         if frames and self.labels is not None:
             return self.labels.attach(samples.numpy())
         return samples.numpy()
+
+
+def _integer_names(X: Any) -> tuple[int, ...]:
+    return tuple(k for k, name in enumerate(X.columns) if type(name) is int)
 
 
 def read_samples(
@@ -232,7 +240,10 @@ def read_samples(
         array = encode_frame(X, schema)
         names = tuple(column.name for column in schema.columns)
         return array, InputFormat(
-            container, (len(names),), array.shape[1:], columns=names, schema=schema
+            *(container, (len(names),), array.shape[1:]),
+            columns=names,
+            schema=schema,
+            integers=_integer_names(X),
         )
     labels = None
     if container == "xarray":
@@ -246,9 +257,11 @@ def read_samples(
         values, dtype=[np.float64, np.float32], input_name="X", ensure_all_finite="allow-nan"
     )
     flat = array.shape[1:]
-    integers = tuple(k for k, n in enumerate(X.columns) if type(n) is int) if columns else ()
     found = InputFormat(
-        container, flat, flat, dtype=str(array.dtype), columns=columns, integers=integers
+        *(container, flat, flat),
+        dtype=str(array.dtype),
+        columns=columns,
+        integers=_integer_names(X) if columns else (),
     )
     return array, found if image_shape is None else found.with_image_shape(image_shape, layout)
 
