@@ -148,10 +148,13 @@ BAD = {
     "fid-few": (["fid", "digits", "digits", "--samples", "0"], "samples must be .*at least 6"),
     "fid-missing": (["fid", "digits", "no/where"], "must be a path that exists .* got .?no/where"),
     "fid-part": (["fid", "digits:tset", "digits"], "must be one of train, test, got 'tset'"),
-    "fid-table": (["fid", "digits", "t.csv"], "fid compares images, got the table 't.csv'"),
+    "fid-table": (
+        ["fid", "digits", "t.csv"],
+        "a and b must be sets of images, got the table 't.csv'",
+    ),
     "fid-table-run": (
         ["fid", "digits", "TABLE"],
-        "got 'table', which has none",
+        "a and b must be sets of images, got .table.",
     ),
     "fid-density": (["fid", "RUN", "digits", "--density", "nope"], "unknown density 'nope'"),
     "fid-resize": (["fid", "digits", "digits", "--resize", "area"], "resize must be one of"),

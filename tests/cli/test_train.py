@@ -152,12 +152,12 @@ BAD_TRAIN = {
     "both": (["--steps", "5", "--epochs", "1"], "steps or epochs, not both"),
     "rate": (["--learning-rate", "0"], "learning_rate must be .* greater than 0"),
     "ema": (["--ema", "1"], "ema must be .* below 1, got 1"),
-    "patience": (["--patience", "2"], "patience needs validation"),
+    "patience": (["--patience", "2"], "validation must be above 0 for patience"),
     "precision": (["--precision", "8-true"], "precision must be one of"),
     "device": (["--device", "tpux"], "device 'tpux' cannot be used"),
     "fraction": (["--test-fraction", "1"], "test_fraction"),
     "seed": (["--seed", "-1"], "seed must be .* at least 0"),
-    "size": (["--size", "8"], "size and crop need a folder"),
+    "size": (["--size", "8"], "folder or zip of images for size and crop"),
 }
 
 

@@ -131,7 +131,7 @@ def test_incomplete_sets_are_refused(tmp_path):
     folder = make(tmp_path / "a", zipped=True, names=("000001.jpg", "000007.jpg"))
     with pytest.raises(InputError, match="must hold images of CelebA's test part, got none"):
         data.load(folder)
-    with pytest.raises(InputError, match="size and crop need a folder"):
+    with pytest.raises(InputError, match="folder or zip of images for size and crop"):
         data.load(folder, size=32)
     folder = make(tmp_path / "b", zipped=True)
     (folder / "img_align_celeba.zip").unlink()

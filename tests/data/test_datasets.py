@@ -92,7 +92,11 @@ def test_files_of_another_kind_are_refused(tmp_path):
         ("digits", {"test_fraction": 1.0}, "test_fraction must be .* got 1"),
         ("digits", {"count": 1}, "count must be .* got 1"),
         ("digits", {"seed": -1}, "seed must be .* got -1"),
-        ("digits", {"size": 16}, "size and crop need a folder or zip of images, got digits"),
+        (
+            "digits",
+            {"size": 16},
+            "data must be a folder or zip of images for size and crop, got digits",
+        ),
     ],
 )
 def test_bad_arguments_are_named(source, options, message):

@@ -46,7 +46,7 @@ def test_one_variable_may_be_selected(path):
         ({"columns": ["w"]}, "unknown variable 'w'"),
         ({"columns": ["u", "mask"]}, r"same dimensions, got u \(time, y, x\), mask \(y, x\)"),
         ({"columns": ["station"]}, "dimensions must be that of the samples"),
-        ({"header": True}, "header need a table of text"),
+        ({"header": True}, "data must be a table of text for header"),
         ({"layout": "NHWC"}, "as many axes"),
     ],
 )

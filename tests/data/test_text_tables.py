@@ -197,8 +197,8 @@ BAD = {
     "codec": (["a,b", "1,2"], ["--encoding", "klingon"], "encoding must be one that Python knows"),
     "separator": (["a,b", "1,2"], ["--separator", "::"], "separator must be one character or tab"),
     "decimal": (["a,b", "1,2"], ["--decimal", "x"], r"decimal must be one of \., ,, got 'x'"),
-    "size": (["a,b", "1,2"], ["--size", "8"], "size and crop need a folder or zip"),
-    "layout": (["a,b", "1,2"], ["--layout", "NHWC"], "layout need an array"),
+    "size": (["a,b", "1,2"], ["--size", "8"], "folder or zip of images for size and crop"),
+    "layout": (["a,b", "1,2"], ["--layout", "NHWC"], "data must be an array for layout"),
 }
 
 

@@ -164,7 +164,7 @@ def test_a_bias_appears_where_folding_needs_one():
     ids=str,
 )
 def test_an_encoder_without_a_linear_end_cannot_be_folded(encoder, last):
-    with pytest.raises(InputError, match=f"to be folded, it ends in {last}"):
+    with pytest.raises(InputError, match=f"to be folded, got {last}"):
         own(encoder).fold()
 
 
@@ -172,7 +172,7 @@ def test_an_encoder_whose_convolution_leaves_several_places_cannot_be_folded():
     encoder = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten())
     model = Autoencoder(encoder, LowRank(12), nn.Linear(12, 16))
     assert model.encode(torch.randn(2, 1, 4, 4)).shape == (2, 12)
-    with pytest.raises(InputError, match=r"layer of 12 outputs.* it has 3"):
+    with pytest.raises(InputError, match=r"layer of 12 outputs.* got 3"):
         model.fold()
 
 
@@ -250,7 +250,7 @@ def test_a_decoder_that_cannot_be_cut_is_refused():
     with pytest.raises(InputError, match="decoder must begin with a Linear layer"):
         model.cut()
     model = Autoencoder(nn.Linear(6, 3), LowRank(3), nn.Linear(4, 6))
-    with pytest.raises(InputError, match="begin with a layer of 3 inputs, it has 4"):
+    with pytest.raises(InputError, match="begin with a layer of 3 inputs, got 4"):
         model.cut()
 
 

@@ -62,7 +62,7 @@ def test_an_affine_map_goes_into_the_last_layer(network, rows):
 
 
 def test_a_map_of_another_size_is_refused():
-    with pytest.raises(InputError, match=r"a layer of 3 outputs, .* it has 2"):
+    with pytest.raises(InputError, match=r"a layer of 3 outputs, .* got 2"):
         fold_output(nn.Linear(5, 2), torch.zeros(4, 3), torch.zeros(4))
 
 

@@ -72,7 +72,5 @@ def test_sigmoid_ends_the_papers_network_in_a_sigmoid(model):
 def test_sigmoid_needs_values_from_0_to_1(tmp_path):
     np.save(tmp_path / "table.npy", np.random.default_rng(0).normal(size=(40, 5)))
     options = Options(data=str(tmp_path / "table.npy"), sigmoid=True)
-    with pytest.raises(
-        InputError, match="sigmoid needs data that are scaled to values from 0 to 1"
-    ):
+    with pytest.raises(InputError, match="data must be scaled to values from 0 to 1 for sigmoid"):
         options.resolve(options.load())

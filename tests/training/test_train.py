@@ -218,11 +218,11 @@ def test_collapsed_models_are_warned_about():
         model.bridge.weight.copy_(torch.eye(3))
         for parameter in (*model.encoder.parameters(), *model.decoder.parameters()):
             parameter.mul_(2)
-        assert evaluate(model, x).collapse == []
+        assert evaluate(model, x).final_warnings == []
         model.bridge.weight.copy_(torch.diag(torch.tensor([1.0, 0, 0])))
-        assert "the codes have rank 1 at 1e-02" in evaluate(model, x).collapse[0]
+        assert "the codes have rank 1 at 1e-02" in evaluate(model, x).final_warnings[0]
         model.bridge.weight.zero_()
-        assert "maps all samples to nearly one" in evaluate(model, x).collapse[0]
+        assert "maps all samples to nearly one" in evaluate(model, x).final_warnings[0]
 
 
 def test_samples_in_memory_are_trained_on_as_a_file_is_and_stay_with_the_run(tmp_path):

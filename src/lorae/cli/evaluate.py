@@ -1,6 +1,6 @@
 """The commands that score models and sets of images: evaluate, classify, fid."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from lorae.utils.validation import check_choice, check_range
 if TYPE_CHECKING:
     from lorae.data.datasets import Data
     from lorae.metrics.probes import LabelledCodes
+    from lorae.training.run_folder import Run
     from lorae.utils.progress import ProgressBar
     from lorae.utils.samples import Rows
 
@@ -51,7 +52,7 @@ class Evaluate:
     """Resizing to Inception's 299 pixels: bicubic (antialiased) or bilinear (as in the original
     code)."""
     samples: int = 2000
-    """Number of generated and of test images, at most."""
+    """Most generated images, and most test images, to compare."""
     repeats: int = 3
     """Number of random draws behind each 95% interval."""
     seed: int = 0
@@ -139,31 +140,9 @@ class Classify:
 
         runs = [Run.open(path) for path in self.runs]
 
-        from lorae.metrics import probes
-        from lorae.nn import networks
-        from lorae.training.options import data_of
         from lorae.utils.intervals import Interval
-        from lorae.utils.progress import ProgressBar
 
-        sets = {run.about["data"]["checksum"]: data_of(run) for run in runs}
-        if len(sets) > 1:
-            raise InputError(f"runs must be of one data set, got {len(sets)}")
-        (data,) = sets.values()
-        rows = {}
-        rounds = len(self.labels) * self.repeats * (len(runs) * len(self.probes) + self.supervised)
-        bar = ProgressBar(total=rounds, desc="probes", unit="probes", leave=False)
-        for run in runs:
-            codes = probes.encode_labelled(run.model(), data, self.inputs)
-            for name in self.probes:
-                row = f"{run.name}, {name}" if len(self.probes) > 1 else run.name
-                rows[row] = self._accuracies(codes, probes.PROBES[name], bar)
-        if self.supervised:
-            built = runs[0].model().architecture
-            assert built is not None
-            shape = built.network, built.shape, built.latent, built.width
-            probe = partial(probes.head, encoder=lambda: networks.build(*shape).encoder, epochs=20)
-            rows["supervised"] = self._accuracies(probes.labelled_images(data), probe, bar)
-        bar.close()
+        rows = self._measure(runs)
         if self.as_json:
             print_answer(rows)
             return
@@ -173,6 +152,32 @@ class Classify:
             for name, row in rows.items()
         )
         print_answer(format_table(cells, header))
+
+    def _measure(self, runs: "Sequence[Run]") -> dict[str, dict[str, list[float]]]:
+        """Return the accuracies of each row of the table, by the number of labels."""
+        from lorae.metrics import probes
+        from lorae.training.options import data_of
+        from lorae.utils.progress import ProgressBar
+
+        sets = {run.about["data"]["checksum"]: data_of(run) for run in runs}
+        if len(sets) > 1:
+            raise InputError(f"runs must be of one data set, got {len(sets)}")
+        (data,) = sets.values()
+        rows = {}
+        rounds = len(self.labels) * self.repeats * (len(runs) * len(self.probes) + self.supervised)
+        with ProgressBar(total=rounds, desc="probes", unit="probes", leave=False) as bar:
+            for run in runs:
+                codes = probes.encode_labelled(run.model(), data, self.inputs)
+                for name in self.probes:
+                    row = f"{run.name}, {name}" if len(self.probes) > 1 else run.name
+                    rows[row] = self._accuracies(codes, probes.PROBES[name], bar)
+            if self.supervised:
+                architecture = runs[0].model().architecture
+                assert architecture is not None
+                encoder = partial(probes.fresh_encoder, architecture)
+                probe = partial(probes.head, encoder=encoder, epochs=20)
+                rows["supervised"] = self._accuracies(probes.labelled_images(data), probe, bar)
+        return rows
 
     def _accuracies(
         self, codes: "LabelledCodes", probe: Callable[..., float], bar: "ProgressBar"
@@ -200,7 +205,7 @@ class Fid:
     b: tyro.conf.Positional[str]
     """Second set."""
     samples: int | None = None
-    """Number of images from each set, at most; by default all, or 10,000 from a run."""
+    """Most images from each set; by default all, or 10,000 from a run."""
     resize: str = "bicubic"
     """Resizing to 299 pixels: bicubic (antialiased) or bilinear (as the original code)."""
     features: str = "inception"
@@ -305,7 +310,7 @@ class Fid:
 
         path = Path(name).expanduser()
         if path.is_file() and READERS.get(source_suffix(path)) is load_table:
-            raise InputError(f"fid compares images, got the table {name!r}")
+            raise InputError(f"a and b must be sets of images, got the table {name!r}")
         is_array = path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
         options: dict[str, Any] = (
             {"layout": self.layout} if is_array else {"size": self.size, "crop": self.crop}
@@ -327,4 +332,4 @@ class Fid:
 
 def _check_images(name: str, data: "Data") -> None:
     if not data.is_image:
-        raise InputError(f"fid compares images, got {name!r}, which has none")
+        raise InputError(f"a and b must be sets of images, got {name!r}")

@@ -31,7 +31,7 @@ class Fold:
     """Keep the directions whose singular value of M exceeds this share of the largest (1e-3 of M
     is 1e-6 of the covariance)."""
     seconds: float = 1.0
-    """Seconds to spend on timing each call, about; 0 skips timing."""
+    """Approximate seconds to spend on timing each call; 0 skips timing."""
     as_json: Json = False
 
     def __call__(self) -> None:

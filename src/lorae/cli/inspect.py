@@ -53,8 +53,8 @@ class Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders of finished trainings, or the file of one saved estimator."""
     data: str | None = None
-    """Samples to show of an estimator: a name, a folder or zip of images, or a .npy, .npz, .csv or
-    .parquet file, whose column label colours the map; by default, its training codes."""
+    """Samples to show for an estimator: a name, a folder or zip of images, or a .npy, .npz, .csv or
+    .parquet file; a column named label colours the map. By default, its training codes."""
     out: Path | None = None
     """File to write; by default report.html in the first run's folder, or beside an estimator."""
     open: bool = False
@@ -93,7 +93,7 @@ class Explore:
     """Run folder of a finished training, folder of `lorae path`, or the file of a saved
     estimator."""
     data: str | None = None
-    """Samples to show of an estimator; by default, decoded codes of its training samples."""
+    """Samples to show for an estimator; by default, decoded codes of its training samples."""
     out: Path | None = None
     """File to write; explorer.html in the run folder by default."""
     density: str | None = None

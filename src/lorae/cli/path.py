@@ -39,7 +39,7 @@ class PathCommand(DataOptions):
     width: float = 1.0
     """Factor on the hidden widths of the networks."""
     steps: int | None = None
-    """Optimizer steps of each training, at most; by default 10 epochs, within 1,000 to 10,000."""
+    """Most optimizer steps of each training; by default 10 epochs, but 1,000 to 10,000 steps."""
     batch_size: int = 100
     """Samples in a step."""
     learning_rate: float = 3e-3
@@ -135,7 +135,7 @@ class PathCommand(DataOptions):
         if self.features is None:
             return None
         if not data.is_image:
-            raise InputError(f"features are of images, and {data.name!r} has none")
+            raise InputError(f"features must be left out unless data are images, got {data.name!r}")
         from lorae.metrics.protocol import Protocol
         from lorae.metrics.scores import generation
         from lorae.metrics.subject import Subject, build_extractor

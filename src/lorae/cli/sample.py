@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -12,6 +12,9 @@ from lorae.cli.parsing import Json, RunFolder
 from lorae.errors import InputError
 from lorae.sampling.registry import KINDS, check_density
 from lorae.utils.validation import check_choice, check_memory, check_range
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -83,30 +86,20 @@ class Interpolate:
 
         run = Run.open(self.run)
 
-        import torch
-
         from lorae.metrics.features import as_bytes
         from lorae.nn.inference import decode_all, encode_all
         from lorae.report.image_grids import image_grid
-        from lorae.sampling.interpolation import detour, interpolate, traverse_axes
+        from lorae.sampling.interpolation import detour
         from lorae.training.options import data_of
         from lorae.utils.files import write_atomic
         from lorae.utils.intervals import Interval
 
         data, model = data_of(run), run.model()
         if not data.is_image:
-            raise InputError(f"interpolate needs a run on images, got one on {data.name!r}")
+            raise InputError(f"run must be of images to interpolate, got one of {data.name!r}")
         if not model.inverts:
-            raise InputError("interpolate needs codes of images, and this model has no encoder")
-        codes = encode_all(model, data.test[:2000])
-        if self.kind == "axes":
-            paths = traverse_axes(codes, self.rows, self.images)
-        else:
-            generator = torch.Generator().manual_seed(self.seed)
-            order = torch.randperm(len(codes), generator=generator)
-            count = min(self.rows, len(codes) // 2)
-            a, b = codes[order[:count]], codes[order[count : 2 * count]]
-            paths = interpolate(a, b, self.images, self.kind, codes.mean(0))
+            raise InputError("run must be of a model with an encoder to interpolate, got a GAN")
+        paths = self._paths(encode_all(model, data.test[:2000]))
         images = data.unit(decode_all(model, paths.flatten(0, 1)))
         picture = image_grid(images, self.images, side=max(data.shape[1:]))
         out = check_output_file(self.out or run.path / f"interpolation-{self.kind}.png")
@@ -119,3 +112,17 @@ class Interpolate:
         else:
             what = "detour (length of a decoded path / distance of its ends, in pixels)"
             print_answer(f"{out}\n{what}: {ratio}")
+
+    def _paths(self, codes: "Tensor") -> "Tensor":
+        """Return the codes along each path, rows x images x l."""
+        import torch
+
+        from lorae.sampling.interpolation import interpolate, traverse_axes
+
+        if self.kind == "axes":
+            return traverse_axes(codes, self.rows, self.images)
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(len(codes), generator=generator)
+        count = min(self.rows, len(codes) // 2)
+        a, b = codes[order[:count]], codes[order[count : 2 * count]]
+        return interpolate(a, b, self.images, self.kind, codes.mean(0))

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from lorae.data.arrays import Array
 from lorae.errors import InputError
 from lorae.utils.text import shorten_list
 
-Array = np.ndarray[Any, Any]
 Level = str | bool | int | float
 MOST_LEVELS = 1000
 

@@ -231,7 +231,7 @@ def _check_kind(name: str, path: Path, options: ReadOptions, *, named: bool) -> 
     ):
         if (given := options.changed(names)) and not suits:
             given = ["size and crop"] if "size" in names else given
-            raise InputError(f"{', '.join(given)} need {what}, got {name}")
+            raise InputError(f"data must be {what} for {', '.join(given)}, got {name}")
 
 
 def source_suffix(path: Path) -> str:
@@ -254,27 +254,20 @@ def _as_data(name: str, split: Split, network: str, options: ReadOptions, *, nam
             raise InputError(f"{name} must have at least one {part} sample, got none")
     notes, value_range, is_table = list(split.notes), None, split.train.ndim == 2
     if is_table and options.value_range is not None:
-        raise InputError(f"value_range needs images, got the vectors of {name}")
+        raise InputError(f"data must be images for value_range, got the vectors of {name}")
     found = None if is_table else find_range(split, options.value_range)
     if found is not None:
         shift, scale, value_range, more = _scale_by_range(name, split.train, *found)
         notes += () if named else more
     else:
-        mean, deviation = moments(name, split)
+        split, shift, scale = _scale_by_moments(name, split, drop=options.drop_constant)
         if is_table:
             network = "mlp"
-            if split.schema is not None:
-                deviation = _join_categories(deviation, split.schema.sizes)
-            split, kept = _drop_constant(name, split, deviation, drop=options.drop_constant)
-            mean, deviation = mean[kept], deviation[kept]
         else:
             notes.append(
                 "each channel is scaled to mean 0 and standard deviation 1; for images with values "
                 "of black and white, give --value-range"
             )
-        shape = (-1, *(1,) * (split.train.ndim - 2))
-        shift = mean.astype(split.train.dtype).reshape(shape)
-        scale = np.where(deviation > 0, deviation, 1).astype(np.float32).reshape(shape)
     tensors = {part: as_tensor(array) for part, array in split.arrays().items()}
     return Data(
         name=name,
@@ -298,6 +291,19 @@ def as_tensor(array: Array) -> Tensor:
     with warnings.catch_warnings():  # samples are never written to
         warnings.simplefilter("ignore")
         return torch.from_numpy(array)
+
+
+def _scale_by_moments(name: str, split: Split, *, drop: bool) -> tuple[Split, Array, Array]:
+    """Return the samples, without columns that are dropped, and shift and scale of each column."""
+    mean, deviation = moments(name, split)
+    if split.train.ndim == 2:
+        if split.schema is not None:
+            deviation = _join_categories(deviation, split.schema.sizes)
+        split, kept = _drop_constant(name, split, deviation, drop=drop)
+        mean, deviation = mean[kept], deviation[kept]
+    shape = (-1, *(1,) * (split.train.ndim - 2))
+    scale = np.where(deviation > 0, deviation, 1).astype(np.float32).reshape(shape)
+    return split, mean.astype(split.train.dtype).reshape(shape), scale
 
 
 def _drop_constant(name: str, split: Split, deviation: Array, *, drop: bool) -> tuple[Split, Array]:

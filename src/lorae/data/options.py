@@ -42,13 +42,12 @@ class ReadOptions:
     columns: tuple[str, ...] = ()
     """Names of the columns of a table to use; by default all."""
     drop: tuple[str, ...] = ()
-    """Names of columns of a table to leave out, such as id label."""
+    """Names of the columns of a table to leave out, such as id label."""
     index: str | None = None
-    """Name of the column that numbers or names the rows of a table, which is left out, or none; by
-    default guessed."""
+    """Name of the index column of a table, which is left out, or none; by default guessed."""
     categories: tuple[str, ...] = ()
-    """Names of columns of a table whose numbers are codes of categories; columns of text, or of
-    true and false, always are categories."""
+    """Names of the columns of a table whose numbers are codes of categories; columns of text or
+    booleans always are."""
     missing: str = "refuse"
     """What to do with missing values (empty cells, NaN): refuse them, or keep them. Kept ones are
     filled in for the encoder, and do not count in losses and scores."""

@@ -21,7 +21,7 @@ from lorae.data.splits import Split
 LENGTH, POINTS = 22.0, 64
 
 
-def integrate(u: Array, steps: int, dt: float, length: float = LENGTH) -> Array:
+def integrate(u: Array, steps: int, dt: float) -> Array:
     """Return solutions of the Kuramoto-Sivashinsky equation after some steps.
 
     The coefficients of ETDRK4 are means over a circle in the complex plane, because their formulas
@@ -31,10 +31,9 @@ def integrate(u: Array, steps: int, dt: float, length: float = LENGTH) -> Array:
         u: initial values, ... x points.
         steps: number of steps.
         dt: length of a step in time.
-        length: the period L.
     """
     points = u.shape[-1]
-    k = 2 * np.pi / length * np.arange(points // 2 + 1)
+    k = 2 * np.pi / LENGTH * np.arange(points // 2 + 1)
     linear = k**2 - k**4
     z = dt * linear[:, None] + np.exp(1j * np.pi * (np.arange(1, 33) - 0.5) / 32)
     whole, half = np.exp(dt * linear), np.exp(dt * linear / 2)
@@ -73,14 +72,14 @@ def load(counts: tuple[int, int], seed: int) -> Split:
     return Split(**load_or_create(cache_folder() / "simulations" / name, write))  # type: ignore[arg-type]
 
 
-def kuramoto_sivashinsky(n: int, seed: int = 0, *, runs: int = 40, apart: float = 5.0) -> Array:
+def kuramoto_sivashinsky(n: int, seed: int = 0, *, runs: int = 40) -> Array:
     """Return n snapshots of several solutions on the attractor at L = 22, n x 64.
 
     Args:
         n: number of snapshots.
         seed: of the initial values.
-        runs: number of solutions; the first 200 time units of each are left out.
-        apart: time units between the snapshots of one solution.
+        runs: number of solutions; the first 200 time units of each are left out, and there are 5
+            between two snapshots.
     """
     x = np.arange(POINTS) / POINTS
     modes = np.stack([f(2 * np.pi * m * x) for m in (1, 2, 3) for f in (np.cos, np.sin)])
@@ -88,7 +87,7 @@ def kuramoto_sivashinsky(n: int, seed: int = 0, *, runs: int = 40, apart: float 
     u = integrate(generator.normal(size=(runs, len(modes))) @ modes, round(200 / dt), dt)
     snapshots: list[Array] = []
     while len(snapshots) * runs < n:
-        u = integrate(u, round(apart / dt), dt)
+        u = integrate(u, round(5 / dt), dt)
         snapshots.append(u)
     return np.concatenate(snapshots)[:n]
 

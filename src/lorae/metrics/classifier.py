@@ -24,10 +24,10 @@ class Classifier(Extractor):
     name = "classifier"
     batch_size = 500
 
-    def __init__(self, network: nn.Sequential, identity: str, scale: float = 1.0) -> None:
+    def __init__(self, network: nn.Sequential, identity: str) -> None:
         self.network = network
         self.identity = identity
-        self.scale = scale
+        self.scale = 1.0
 
     @torch.no_grad()
     def __call__(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n d"]:

@@ -23,7 +23,8 @@ from torch.nn import functional
 from lorae.data.datasets import Data
 from lorae.errors import InputError
 from lorae.metrics import protocol
-from lorae.nn.autoencoder import Autoencoder
+from lorae.nn import networks
+from lorae.nn.autoencoder import Architecture, Autoencoder
 from lorae.nn.inference import batches, encode_all, evaluation_mode
 from lorae.utils.samples import as_float
 from lorae.utils.validation import check_finite
@@ -116,6 +117,12 @@ def _encoder_outputs(model: Autoencoder, samples: Tensor) -> Tensor:
     with evaluation_mode(model):
         outputs = [model.encoder(model.scaled(x)).float().cpu() for x in batches(model, samples)]
     return torch.cat(outputs)[:, : model.bridge.latent]
+
+
+def fresh_encoder(architecture: Architecture) -> nn.Module:
+    """Return the encoder of an architecture with new weights, for a supervised network."""
+    a = architecture
+    return networks.build(a.network, a.shape, a.latent, a.width).encoder
 
 
 def balanced_subset(labels: Int[Tensor, " n"], n: int, seed: int) -> Int[Tensor, " m"]:
@@ -227,11 +234,11 @@ def logistic(codes: LabelledCodes, *, seed: int = 0) -> float:
     return _score(LogisticRegression(max_iter=2000, random_state=seed), codes)
 
 
-def neighbours(codes: LabelledCodes, *, seed: int = 0, k: int = 5) -> float:  # noqa: ARG001
-    """Return the test accuracy of the k >= 1 nearest neighbours; nothing is random in it."""
+def neighbours(codes: LabelledCodes, *, seed: int = 0) -> float:  # noqa: ARG001
+    """Return the test accuracy of the five nearest neighbours; nothing is random in it."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    return _score(KNeighborsClassifier(min(k, len(codes.train))), codes)
+    return _score(KNeighborsClassifier(min(5, len(codes.train))), codes)
 
 
 def _score(probe: Any, codes: LabelledCodes) -> float:

@@ -265,7 +265,8 @@ class Autoencoder(nn.Module):
             (torch.Size([4, 2]), True)
         """
         if not self.bridge.learns_matrix:
-            raise InputError("model must have a bridge that learns a matrix to be cut")
+            kind = type(self.bridge).__name__
+            raise InputError(f"model must have a bridge that learns a matrix to be cut, got {kind}")
         check_range("threshold", threshold, 0, 1, open_high=True)
         U, sigma, _ = torch.linalg.svd(_to_float64(self.bridge.matrix()))
         U = U[:, : max(1, int(spectral.rank(sigma, threshold)))]

@@ -33,7 +33,7 @@ _TRANSPARENT = (nn.Flatten, nn.Unflatten, nn.Identity, nn.Dropout)  # in evaluat
 
 def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
     """Return the name and the module of the layer in which a network ends."""
-    message = "encoder must end in a Linear layer or a convolution to be folded, it ends in"
+    message = "encoder must end in a Linear layer or a convolution to be folded, got"
     leaves = reversed(list(_leaves(network)))
     found: tuple[str, OutputLayer] = _first_layer(leaves, OutputLayer, message)
     return found
@@ -41,10 +41,8 @@ def output_layer(network: nn.Module) -> tuple[str, OutputLayer]:
 
 def input_layer(network: nn.Module) -> tuple[str, InputLayer]:
     """Return the name and the module of the layer with which a decoder begins."""
-    message = (
-        "decoder must begin with a Linear layer or a transposed convolution to be cut, it begins"
-    )
-    found: tuple[str, InputLayer] = _first_layer(_leaves(network), InputLayer, f"{message} with")
+    message = "decoder must begin with a Linear layer or a transposed convolution to be cut, got"
+    found: tuple[str, InputLayer] = _first_layer(_leaves(network), InputLayer, message)
     return found
 
 
@@ -100,13 +98,13 @@ def fold_output(
     if len(layer.weight) != A.shape[1]:
         raise InputError(
             f"encoder must end in a layer of {A.shape[1]} outputs, one for each input of the "
-            f"bridge, to be folded, it has {len(layer.weight)}"
+            f"bridge, to be folded, got {len(layer.weight)}"
         )
     certain = in_sequence(network, name)
     if not certain and samples is None:
         raise InputError(
             "encoder must be an nn.Sequential to be folded, or have been given a sample by "
-            f"lorae.wrap to check the result on; it is a {type(network).__name__}"
+            f"lorae.wrap to check the result on, got a {type(network).__name__}"
         )
     A, b = A.double(), b.double()
     expected = None if certain else network(samples).double() @ A.mT + b
@@ -176,7 +174,7 @@ def fold_input(
     name, layer = input_layer(network)
     if _inputs(layer) != len(U):
         raise InputError(
-            f"decoder must begin with a layer of {len(U)} inputs, it has {_inputs(layer)}"
+            f"decoder must begin with a layer of {len(U)} inputs, got {_inputs(layer)}"
         )
     U = U.double()
     d = None if d is None else d.double()

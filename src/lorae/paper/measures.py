@@ -21,13 +21,13 @@ from lorae.metrics.probes import (
     LabelledCodes,
     best_on_test,
     encode_labelled,
+    fresh_encoder,
     head,
     labelled_images,
 )
 from lorae.metrics.protocol import Protocol
 from lorae.metrics.scores import compare_features
 from lorae.metrics.subject import Subject, build_extractor
-from lorae.nn import networks
 from lorae.nn.inference import decode_all, encode_all
 from lorae.paper.queue import Result, load_data, measure
 from lorae.report.image_grids import image_grid
@@ -256,9 +256,8 @@ def _supervised(options: dict[str, Any]) -> tuple[LabelledCodes, Callable[[], nn
     """Return labelled images, and what makes the encoder of a model with new weights."""
     given = Options.from_dict(options)
     data = load_data(given)
-    built = given.resolve(data).architecture(data)
-    shape = built.network, built.shape, built.latent, built.width
-    return labelled_images(data), lambda: networks.build(*shape).encoder
+    architecture = given.resolve(data).architecture(data)
+    return labelled_images(data), partial(fresh_encoder, architecture)
 
 
 def _accuracies(

@@ -39,7 +39,7 @@ def write_report(runs: Sequence[Run], path: Path) -> Path:
     """
     summaries = read_runs(list({run.path.resolve(): run for run in runs}.values()))
     if not summaries:
-        raise InputError("report needs at least one run, got none")
+        raise InputError("runs must be at least one run, got none")
     environment = templates()
     environment.filters |= {"duration": format_duration, "compared": compare}
     page = environment.get_template("report.html.j2").render(

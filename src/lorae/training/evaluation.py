@@ -68,20 +68,16 @@ class Evaluation:
         return [found + "the decoder maps all codes to nearly the same sample"]
 
     @property
-    def collapse(self) -> list[str]:
+    def final_warnings(self) -> list[str]:
         """Warnings about a trained model that has learnt hardly anything."""
         if self.variation is not None and self.variation < CONSTANT:
-            found = (
-                f"the reconstructions have {self.variation:.1e} of the variance of the samples: "
-            )
-            what = "the model maps all samples to nearly one: lower the weight, or train longer"
-            return [found + what]
+            what = f"the reconstructions have {self.variation:.1e} of the variance of the samples"
+            why = "the model maps all samples to nearly one: lower the weight, or train longer"
+            return [f"{what}: {why}"]
         if self.rank <= 1 < len(self.covariance) and self.reconstruction is not None:
-            found = (
-                f"the codes have rank {self.rank} at {RANK_THRESHOLD:.0e} of the largest singular "
-            )
-            what = "value: unless the data have one dimension, lower the weight or train longer"
-            return [found + what]
+            what = f"rank {self.rank} at {RANK_THRESHOLD:.0e} of the largest singular value"
+            why = "unless the data have one dimension, lower the weight or train longer"
+            return [f"the codes have {what}: {why}"]
         return []
 
     def figures(self) -> dict[str, Any]:
@@ -98,9 +94,7 @@ class Evaluation:
         return figures if self.spread is None else figures | {"spread": self.spread}
 
 
-def evaluate(
-    model: Autoencoder, samples: Tensor | Rows, batch_size: int | None = None
-) -> Evaluation:
+def evaluate(model: Autoencoder, samples: Tensor | Rows) -> Evaluation:
     """Return the reconstruction error and the spectra over samples, in evaluation mode.
 
     Processes that train together share the batches, and each returns the figures over all samples.
@@ -108,7 +102,6 @@ def evaluate(
     Args:
         model: its mode is restored afterwards.
         samples: n of them, at least 2, in the units of the data; bytes are divided by 255.
-        batch_size: samples in a batch; by default 500, or 2,000 on an accelerator.
 
     Example:
         >>> from lorae.nn.autoencoder import Architecture, build
@@ -123,7 +116,7 @@ def evaluate(
     numbers = None if head is None else (len(model.shift) - head.count or None)
     first, every = distributed.rank(), distributed.world_size()
     with evaluation_mode(model):
-        for x in batches(model, samples, batch_size, first=first, every=every):
+        for x in batches(model, samples, first=first, every=every):
             target = model.scaled(x)
             codes = model.bridge(model.encoder(model.scaled(complete(model, x))))
             moments.update(codes.float())
@@ -145,7 +138,7 @@ def evaluate(
             reconstruction=squares / elements if model.inverts else None,
             covariance=moments.spectrum().cpu(),
             matrix=spectral.singular_values(model.bridge.matrix()).cpu(),
-            spread=_spread(model, samples, batch_size) if model.prior else None,
+            spread=_spread(model, samples) if model.prior else None,
             variation=variation,
             accuracy=tuple((hits[0] / hits[1].clamp(min=1)).tolist()),
         )
@@ -176,12 +169,12 @@ def _reduce(
     return whole, float(total[0]), int(total[1])
 
 
-def _spread(model: Autoencoder, samples: Tensor | Rows, batch_size: int | None) -> float:
+def _spread(model: Autoencoder, samples: Tensor | Rows) -> float:
     """Return the variance of decoded draws from the prior, as a share of that of the samples."""
     index = torch.linspace(0, len(samples) - 1, min(_SAMPLES, len(samples))).long()
-    real = torch.cat([model.scaled(x).cpu() for x in batches(model, samples[index], batch_size)])
+    real = torch.cat([model.scaled(x).cpu() for x in batches(model, samples[index])])
     codes = density_for(model).sample(len(real), torch.Generator().manual_seed(0))
-    decoded = [model.decoder(z).cpu() for z in batches(model, codes, batch_size)]
+    decoded = [model.decoder(z).cpu() for z in batches(model, codes)]
     return float(torch.cat(decoded).float().var(0).sum() / real.float().nan_to_num(0).var(0).sum())
 
 

@@ -74,10 +74,9 @@ class ModelOptions:
     width: float = 1.0
     """Factor on the hidden widths of the networks; 1 is the paper's."""
     padding: str = "zeros"
-    """What lies beyond a grid: zeros, or circular for one that is periodic along every axis."""
+    """Padding of convolutions: zeros, or circular for grids that are periodic along every axis."""
     sigmoid: bool = False
-    """End the decoder in a sigmoid, for data from 0 to 1; the paper's networks end in tanh, for
-    which 0 is the steepest point."""
+    """End the decoder in a sigmoid, for data from 0 to 1; the paper's networks end in tanh."""
 
     def architecture(self, data: "Data") -> "Architecture":
         """Return the architecture for a data set; the options must be resolved."""
@@ -121,8 +120,7 @@ class OptimizerOptions:
     """Decay of a moving average of the weights, such as 0.999; the average is the model that is
     evaluated and saved. Off by default."""
     warmup: int = 0
-    """Steps over which the weight rises from 0 to lambda; a direction that a penalty has removed
-    early does not return."""
+    """Steps over which the weight rises from 0 to lambda, while the networks begin to learn."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +212,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
         if self.steps is not None and self.epochs is not None:
             raise InputError(f"give steps or epochs, not both (got {self.steps} and {self.epochs})")
         if self.patience is not None and self.validation == 0:
-            raise InputError("patience needs validation samples: give validation, such as 0.1")
+            raise InputError("validation must be above 0 for patience, such as 0.1, got 0")
 
     def _check_ranges(self) -> None:
         counts = ("latent", "steps", "batch_size", "patience", "evaluate_every", "devices", "nodes")
@@ -247,7 +245,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
             )
         if self.sigmoid and data.value_range != (0.0, 1.0):
             raise InputError(
-                "sigmoid needs data that are scaled to values from 0 to 1, such as images, got "
+                "data must be scaled to values from 0 to 1 for sigmoid, as images are, got "
                 f"{self.data!r}, scaled to {data.value_range or 'no range'}"
             )
         network = self.network or data.network

@@ -204,7 +204,7 @@ class Session:
             # The last line holds the checksum of the model, which appears after it.
             file = self.run.checkpoint.with_name("model.safetensors")
             model.save(file)
-            warnings = found.warnings + found.collapse
+            warnings = found.warnings + found.final_warnings
             self._log(line | {"warnings": warnings, "model": read_checksum(file)})
             file.replace(self.run.path / file.name)
         self.fabric.barrier()

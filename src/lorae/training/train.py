@@ -140,15 +140,15 @@ def check_size(options: Options, data: Data) -> None:
     check_memory("latent and width", 16 * count, f"{options.model} and its optimizer")
 
 
-def time_step(options: Options, data: Data, steps: int = 3) -> float:
-    """Return the seconds that a training step takes here, the median of a few after the first."""
+def time_step(options: Options, data: Data) -> float:
+    """Return the seconds that a training step takes here, the median of three after the first."""
     check_size(options, data)
     fabric = create_fabric(dataclasses.replace(options, devices=1, nodes=1, strategy="auto"))
     objective = build_objective(options, data)
     stepper = Stepper(objective, options, fabric, capture=options.capture)
     sampler = Sampler(data.train, fabric, batch_size=options.batch_size, seed=options.seed)
     times = [time.perf_counter()]
-    for _ in optimize(stepper, sampler.batch, steps + 1):
+    for _ in optimize(stepper, sampler.batch, steps=4):
         stepper.check_loss()  # which waits for an accelerator
         times.append(time.perf_counter())
     return statistics.median(b - a for a, b in pairwise(times[1:]))
