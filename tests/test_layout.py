@@ -41,6 +41,7 @@ TESTED_BY = {
     "data/arrays": "data/test_array_files",
     "data/downloads": "data/test_mnist",
     "data/registry": "data/test_datasets",
+    "data/scaling": "data/test_datasets",
     "data/whole": "cli/test_encode",
     "estimator/path_folder": "cli/test_path",
     "estimator/plotting": "report/test_estimator_report",

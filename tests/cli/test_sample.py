@@ -103,7 +103,10 @@ BAD = {
         ["sample", "RUN", "-n", str(10**30), "--out", "x.npy"],
         "n must be smaller: 10{30} samples and their codes need .* GB of memory",
     ),
-    "interpolate-table": (["interpolate", "TABLE"], "needs a run on images, got one on 't'"),
+    "interpolate-table": (
+        ["interpolate", "TABLE"],
+        "run must be of images .* got one of 't'",
+    ),
     "interpolate-seed": (["interpolate", "RUN", "--seed", str(2**80)], "seed must be .*at most"),
     "interpolate-out": (
         ["interpolate", "RUN", "--out", "done/model.safetensors"],
@@ -127,7 +130,7 @@ def test_interpolate_refuses_models_without_encoder(lorae):
     lorae("train", "--out", "gan", *arguments)
     status, _, err = lorae("interpolate", "gan")
     assert status == 2
-    assert "this model has no encoder" in err
+    assert "run must be of a model with an encoder" in err
     assert lorae("sample", "gan", "-n", "2", "--out", "x.npy")[0] == 0
 
 
