@@ -45,7 +45,7 @@ TESTED_BY = {
     "data/whole": "cli/test_encode",
     "estimator/path_folder": "cli/test_path",
     "estimator/plotting": "report/test_estimator_report",
-    "estimator/loading": "nn/test_arrays",
+    "estimator/loading": "nn/test_containers",
     "export/model_card": "cli/test_export",
     "nn/blocks": "nn/test_networks",
     "nn/bridges": "nn/test_bridges",

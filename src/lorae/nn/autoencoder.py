@@ -180,9 +180,9 @@ class Autoencoder(nn.Module):
             (5, 4)
         """
         if not (isinstance(x, Tensor) and x.is_floating_point()):
-            from lorae.nn import arrays
+            from lorae.nn import containers
 
-            return arrays.encode(self, x)
+            return containers.encode(self, x)
         return self.bridge(self.encoder(self.scaled(x)))
 
     def decode(self, z: Any) -> Any:
@@ -195,9 +195,9 @@ class Autoencoder(nn.Module):
             n x shape: a tensor for a tensor, else an array.
         """
         if not isinstance(z, Tensor):
-            from lorae.nn import arrays
+            from lorae.nn import containers
 
-            return arrays.decode(self, z)
+            return containers.decode(self, z)
         samples: Tensor = self.decoder(z)
         return samples * self.scale + self.shift
 
@@ -215,9 +215,9 @@ class Autoencoder(nn.Module):
             >>> list(model.reconstruct(frame).columns)
             ['b', 'a']
         """
-        from lorae.nn import arrays
+        from lorae.nn import containers
 
-        return arrays.reconstruct(self, x)
+        return containers.reconstruct(self, x)
 
     def forward(self, x: Float[Tensor, "n *shape"]) -> Float[Tensor, "n *shape"]:
         """Return the reconstruction, decode(encode(x))."""

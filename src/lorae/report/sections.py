@@ -26,12 +26,8 @@ from lorae.utils.intervals import Interval
 from lorae.utils.plots import Curve, plot_curves, plot_histograms, plot_points
 from lorae.utils.samples import as_float, subsample
 
-SEED = 0
-"""Seed of every random choice of a report."""
-
-FITTED = 10_000
-"""Maximum number of training codes that a Gaussian is fitted to."""
-
+_SEED = 0  # of every random choice
+_FITTED = 10_000  # training codes that a Gaussian is fitted to, at most
 _COLUMNS, _PAIRS, _IMAGES = 10, 4, 40  # images in a row, interpolations, generated images
 _ROWS, _HISTOGRAMS, _VECTORS = 24, 6, 2000  # columns with R^2, with a histogram; generated samples
 _MAPPED = 1000  # test samples on a map
@@ -192,7 +188,7 @@ class Section:
     @cached_property
     def fitted(self) -> Tensor:
         """The training samples to whose codes the Gaussian is fitted."""
-        return subsample(self.data.train, FITTED, SEED)
+        return subsample(self.data.train, _FITTED, _SEED)
 
     def _picture(self, samples: Tensor, alt: str, run: RunSummary | None = None) -> Figure:
         return Figure(sample_grid(samples, self.data, _COLUMNS, side=self.side), alt, run=run)
@@ -255,12 +251,12 @@ class Section:
     @cached_property
     def spaces(self) -> list[CodeSpace]:
         """The latent spaces of the runs that reconstruct, in their principal coordinates."""
-        fitted = as_float(subsample(self.data.train, _VECTORS, SEED))
+        fitted = as_float(subsample(self.data.train, _VECTORS, _SEED))
         return [principal_space(run.model, self._probe, fitted) for run in self.reconstructing]
 
     @cached_property
     def _rows(self) -> Tensor:
-        return subsample(torch.arange(len(self.data.test)), _MAPPED, SEED)
+        return subsample(torch.arange(len(self.data.test)), _MAPPED, _SEED)
 
     @property
     def _probe(self) -> Tensor:
@@ -367,4 +363,4 @@ def image_side(runs: Sequence[RunSummary]) -> int:
 
 
 def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(SEED)
+    return torch.Generator().manual_seed(_SEED)
