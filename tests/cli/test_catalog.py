@@ -68,4 +68,4 @@ def test_runs_lists_finished_stopped_and_damaged_runs(lorae, finished, stopped):
 def test_runs_of_an_empty_or_missing_folder(lorae):
     Path("empty").mkdir()
     assert lorae("runs", "empty")[:2] == (0, "there are no runs in empty\n")
-    assert_refused(lorae("runs"), "folder must be a folder that exists, got 'runs'")
+    assert_refused(lorae("runs"), "folder must exist, got 'runs'")

@@ -64,7 +64,10 @@ def test_a_mistyped_command_is_refused_with_the_closest_one(lorae):
         ("train --bach-size=3", r"unknown option '--bach-size' \(did you mean '--batch-size'\?\)"),
         ("train --qqqq", "unknown option '--qqqq'; see lorae train --help"),
         ("train --jsn", r"unknown option '--jsn' \(did you mean '--json'\?\)"),
-        ("train digits", "unexpected word 'digits'; see lorae train --help"),
+        (
+            "train digits",
+            r"unexpected word 'digits' \(data are named by --data\); see lorae train --help",
+        ),
         ("spectrum a b", "unexpected word 'b'"),
         ("train --latent x", "--latent must be an integer, got 'x'"),
         ("train --latent=1e3", "--latent must be an integer, got '1e3'"),

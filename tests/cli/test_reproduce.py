@@ -33,8 +33,8 @@ def test_list_prints_the_claims(lorae):
         (["table33"], "unknown recipe 'table33' (did you mean 'table3'?)"),
         (["table3", "--scale", "cup"], "unknown scale 'cup' (did you mean 'cpu'?)"),
         (["table3", "--protocol", "mine"], "protocol must be one of lorae, authors, got 'mine'"),
-        (["table3", "--seeds", "0"], "seeds must be finite, at least 1, got 0"),
-        (["table3", "--processes", "0"], "processes must be finite, at least 1, got 0"),
+        (["table3", "--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["table3", "--processes", "0"], "processes must be at least 1, got 0"),
         (
             ["figure2", "--protocol", "authors"],
             "protocol must be 'lorae' for figure2",

@@ -133,7 +133,7 @@ BAD_TRAIN = {
     ),
     "setting-value": (
         ["--model", "irmae", "--settings", "depth", "0"],
-        "depth must be finite, at least 1, got 0",
+        "depth must be at least 1, got 0",
     ),
     "setting-type": (
         ["--model", "irmae", "--settings", "depth", "2.5"],
@@ -145,7 +145,7 @@ BAD_TRAIN = {
     ),
     "rank-latent": (
         ["--model", "rrae", "--settings", "rank", "65"],
-        "rank must be finite, at least 1 and at most 64, got 65",
+        "rank must be at least 1 and at most 64, got 65",
     ),
     "batch-of-one": (["--model", "wae", "--batch-size", "1"], "batch_size must be at least 2"),
     "validation": (["--model", "gan", "--validation", "0.1"], "validation must be 0 for gan"),

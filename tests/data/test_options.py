@@ -19,8 +19,8 @@ def test_lists_and_single_names_become_tuples():
     ("keywords", "message"),
     [
         ({"colums": ["a"]}, r"unknown option 'colums' \(did you mean 'columns'\?\)"),
-        ({"value_range": (1, 0)}, "value_range must be a number and a larger one"),
-        ({"value_range": (0, float("inf"))}, "value_range must be a number and a larger one"),
+        ({"value_range": (1, 0)}, "value_range must be two numbers, the smaller first"),
+        ({"value_range": (0, float("inf"))}, "value_range must be two numbers, the smaller first"),
         ({"layout": "CHW"}, "layout must be one of NL, NCL, .*, NDHWC, got 'CHW'"),
         ({"separator": ";", "decimal": ";"}, "decimal must be one of"),
         ({"separator": ",", "decimal": ","}, "separator must differ from decimal"),

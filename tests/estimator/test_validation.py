@@ -35,7 +35,7 @@ def test_valid_options_pass():
         ({"max_components": True}, "max_components must be an integer, got True"),
         ({"width": "wide"}, "width must be a number, got 'wide'"),
         ({"width": True}, "width must be a number, got True"),
-        ({"validation_fraction": 0.6}, "validation_fraction must be finite, greater than 0"),
+        ({"validation_fraction": 0.6}, "validation_fraction must be greater than 0"),
         ({"encoder": nn.Identity()}, "encoder and decoder must be given both or not at all"),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_chain_is_the_product_of_its_layers(depth):
 
 @pytest.mark.parametrize("depth", [0, -1])
 def test_a_chain_without_layers_is_refused(depth):
-    with pytest.raises(InputError, match=f"depth must be finite, at least 1, got {depth}"):
+    with pytest.raises(InputError, match=f"depth must be at least 1, got {depth}"):
         LinearChain(5, depth)
 
 
@@ -388,9 +388,9 @@ class TestPosteriors:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ((1,), "latent must be finite, at least 2, got 1"),
-            ((3, 0), "transforms must be finite, at least 1, got 0"),
-            ((3, 2, 0), "hidden must be finite, at least 1, got 0"),
+            ((1,), "latent must be at least 2, got 1"),
+            ((3, 0), "transforms must be at least 1, got 0"),
+            ((3, 2, 0), "hidden must be at least 1, got 0"),
         ],
     )
     def test_a_flow_refuses_what_it_cannot_be(self, arguments, message):

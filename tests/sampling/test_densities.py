@@ -199,7 +199,7 @@ def test_invalid_arguments_are_refused():
     with pytest.raises(InputError, match="tolerance"):
         Gaussian(tolerance=-1.0)
     fitted = Gaussian().fit(codes_of_rank(2, 4))
-    with pytest.raises(InputError, match="n must be finite, at least 0, got -1"):
+    with pytest.raises(InputError, match="n must be at least 0, got -1"):
         fitted.sample(-1)
     with pytest.raises(InputError, match=r"\(n, 4\)"):
         fitted.log_prob(torch.zeros(2, 5))
@@ -216,7 +216,7 @@ def test_the_prior_is_the_standard_normal_on_its_directions(rank):
     if rank < 3:
         off = torch.linalg.svd(V.T)[2][-1]
         assert prior.log_prob(codes[:1] + 0.1 * off).item() == -math.inf
-    with pytest.raises(InputError, match="n must be finite, at least 0, got -1"):
+    with pytest.raises(InputError, match="n must be at least 0, got -1"):
         prior.sample(-1)
 
 

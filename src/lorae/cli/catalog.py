@@ -103,7 +103,7 @@ class Runs:
         from lorae.training.run_folder import Run
 
         if not self.folder.is_dir():
-            raise InputError(f"folder must be a folder that exists, got {str(self.folder)!r}")
+            raise InputError(f"folder must exist, got {str(self.folder)!r}")
         paths = sorted(path.parent for path in self.folder.rglob("config.json"))
         rows = [_describe_run(Run(path)) for path in paths]
         if self.as_json:

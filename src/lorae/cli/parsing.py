@@ -70,10 +70,11 @@ def parse(kind: type[Command], name: str, words: Sequence[str]) -> Command:
 def _unknown_word(unknown: Sequence[str], kind: type, prog: str) -> InputError:
     """Return the error about words that are left over."""
     option = next((word for word in unknown if re.match(r"--?[a-zA-Z]", word)), None)
-    if option is None:
-        return InputError(f"unexpected word {unknown[0]!r}; see {prog} --help")
-    option = option.partition("=")[0]
     known = [f"--{name}" for name, _ in option_types(kind)]
+    if option is None:
+        hint = " (data are named by --data)" if "--data" in known else ""
+        return InputError(f"unexpected word {unknown[0]!r}{hint}; see {prog} --help")
+    option = option.partition("=")[0]
     close = difflib.get_close_matches(option, known, n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     return InputError(f"unknown option {option!r}{hint}; see {prog} --help")

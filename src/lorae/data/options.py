@@ -80,7 +80,7 @@ class ReadOptions:
             limits = [float(limit) for limit in self.value_range]
             if len(limits) != 2 or not all(map(math.isfinite, limits)) or limits[0] >= limits[1]:
                 raise InputError(
-                    f"value_range must be a number and a larger one, got {self.value_range}"
+                    f"value_range must be two numbers, the smaller first, got {self.value_range}"
                 )
         for name, allowed in (("layout", LAYOUTS), ("decimal", (".", ","))):
             if (value := getattr(self, name)) is not None:

@@ -33,17 +33,18 @@ def check_range(
     Example:
         >>> check_range("ema", 1.0, 0, 1, open_low=True, open_high=True)
         Traceback (most recent call last):
-        lorae.errors.InputError: ema must be finite, greater than 0 and below 1, got 1
+        lorae.errors.InputError: ema must be greater than 0 and below 1, got 1
     """
     if value is None:
         return
     above = value > low if open_low else value >= low
     below = high is None or (value < high if open_high else value <= high)
-    if above and below and math.isfinite(value):
+    finite = math.isfinite(value)
+    if above and below and finite:
         return
     least = f"greater than {low:g}" if open_low else f"at least {low:g}"
     most = "" if high is None else f" and {'below' if open_high else 'at most'} {high:g}"
-    raise InputError(f"{name} must be finite, {least}{most}, got {value:g}")
+    raise InputError(f"{name} must be {'' if finite else 'finite, '}{least}{most}, got {value:g}")
 
 
 def check_memory(name: str, needed: int, purpose: str) -> None:
