@@ -55,3 +55,10 @@ def test_text_among_numbers_is_named():
     column = describe_column("age", "float64", [3, 4])
     with pytest.raises(InputError, match="column 'age' must hold numbers, got 'old'"):
         column.encode([1, "old"])
+
+
+def test_text_that_differs_in_every_row_is_refused():
+    names = [f"sample {k}" for k in range(40)]
+    with pytest.raises(InputError, match="'id' must have categories that repeat, got 40 diff"):
+        describe_column("id", "str", [*names, None])
+    assert len(describe_column("id", "str", [*names, names[0]]).levels or ()) == 40

@@ -17,6 +17,7 @@ from lorae.utils.text import shorten_list
 
 Level = str | bool | int | float
 MOST_LEVELS = 1000
+_MOST_DISTINCT = 20  # texts that all differ; more of them are names of rows
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,14 @@ def describe_column(name: str, dtype: str, cells: Sequence[Any]) -> Column:
         return Column(name, dtype)
     if kinds == {"boolean"}:
         return Column(name, dtype, (False, True))
-    return category_column(name, dtype, sorted(set(present)))
+    levels = sorted(set(present))
+    column = category_column(name, dtype, levels)
+    if len(levels) == len(present) > _MOST_DISTINCT:
+        raise InputError(
+            f"column {name!r} must have categories that repeat, got {len(levels)} different ones "
+            "in as many rows; leave the column out"
+        )
+    return column
 
 
 def category_column(

@@ -93,7 +93,8 @@ def moments(name: str, split: Split) -> tuple[Array, Array]:
             names = split.columns or [f"{what}_{k + 1}" for k in range(samples.shape[1])]
             raise InputError(
                 f"{name} must have an observed training value in every {what}, got only gaps in "
-                f"{shorten_list([names[k] for k in empty])}; leave them out (--drop)"
+                f"{shorten_list([names[k] for k in empty])}; leave them out"
+                f"{' (--drop)' if split.columns else ''}"
             )
         deviation = np.asarray(np.nanstd(samples, axis=axes, dtype=np.float64))
         return np.asarray(np.nanmean(samples, axis=axes, dtype=np.float64)), deviation
