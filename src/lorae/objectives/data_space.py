@@ -65,7 +65,7 @@ _LEAST = 0.2  # the standard deviation that a direction keeps in training, as a 
 _DIFFERENCE = 0.2  # finite differences, in standard deviations of the codes
 _SMALLEST = 0.01  # the smallest of these standard deviations, as a share of the largest
 _BATCH, _METRIC, _VARIANCE = 0.05, 0.5, 0.01  # weights of the newest value in running means
-_RIDGE = 1e-5  # variance that is added to the inputs of the encoder's last layer in whitening
+_RIDGE = 1e-3  # variance that is added to the inputs of the encoder's last layer in whitening
 _CHUNK = 512  # codes that are decoded at a time
 
 
