@@ -13,10 +13,11 @@ import pytest
 from launcher import flags, needs_fork, start
 from small import SMALL, VARIANTS, outcome
 
-from lorae.errors import Interrupted
+from lorae.errors import InputError, Interrupted
 from lorae.nn.autoencoder import Autoencoder
 from lorae.objectives.registry import METHODS
 from lorae.training import session as training
+from lorae.training import train as training_command
 from lorae.training.loop import Stepper
 from lorae.training.options import Options
 from lorae.training.run_folder import Run
@@ -187,3 +188,25 @@ def test_twenty_real_kills_change_no_bit(variant, tmp_path):
     signals = [signal.SIGKILL] * 14 + [signal.SIGTERM, signal.SIGINT] * 3
     random.Random(variant).shuffle(signals)
     assert train_and_kill(tmp_path, options, signals) == 20
+
+
+@pytest.mark.parametrize("steps", [12, 20])
+def test_a_run_of_a_version_with_fewer_options_resumes(tmp_path, monkeypatch, steps):
+    def older(*arguments):
+        about = description(*arguments)
+        del about["options"]["sigmoid"]
+        return about
+
+    longer = replace(SMALL, steps=steps)
+    expected = outcome(train(longer, tmp_path / "new", show=False))
+    description = training_command._description
+    with monkeypatch.context() as patch:
+        patch.setattr(training_command, "_description", older)
+        patch.setattr(Stepper, "step", crashing(Stepper.step, 8))
+        with pytest.raises(Crash):
+            train(SMALL, tmp_path / "old", show=False)
+    run = train(longer, tmp_path / "old", resume=True, show=False)
+    assert "sigmoid" not in run.options
+    assert outcome(run)[0] == expected[0]
+    with pytest.raises(InputError, match="sigmoid was False and is now True"):
+        train(replace(longer, sigmoid=True), tmp_path / "old", resume=True, show=False)

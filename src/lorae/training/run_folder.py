@@ -16,6 +16,7 @@ holds the checksum of the model. So a file that is damaged, or that belongs to a
 refused.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 from lorae.errors import InputError
+from lorae.training.options import Options
 from lorae.utils.files import check_new_folder, remove_leftovers, write_atomic
 from lorae.utils.records import read_record, seal, unseal, write_record
 
@@ -212,7 +214,8 @@ class Run:
                 if path.exists():
                     path.replace(path.with_stem(f"{path.stem}-{old}"))
         before = [*self.about.get("continued_from", []), old]
-        kept = options | {"data": self.options["data"]}  # the folder may have moved
+        # the folder may have moved, and an earlier version has fewer options
+        kept = {name: options[name] for name in self.options} | {"data": self.options["data"]}
         about = self.about | {"options": kept, "continued_from": before}
         write_record(self.path / "config.json", about)
 
@@ -239,12 +242,14 @@ class Run:
             )
 
     def _check_same(self, about: dict[str, Any]) -> None:
-        then, now = self.options, json.loads(json.dumps(about["options"]))
+        now = json.loads(json.dumps(about["options"]))
+        defaults = json.loads(json.dumps(dataclasses.asdict(Options())))
+        then = defaults | self.options  # that of an earlier version has fewer
         free = MACHINES | ({"steps"} if now["steps"] > then["steps"] else set())
         free |= set() if self.data_file is None else {"data"}
-        differing = [k for k in now if k not in free and then.get(k) != now[k]]
+        differing = [k for k in now if k not in free and then[k] != now[k]]
         if differing:
-            changes = "; ".join(f"{k} was {then.get(k)} and is now {now[k]}" for k in differing)
+            changes = "; ".join(f"{k} was {then[k]} and is now {now[k]}" for k in differing)
             raise InputError(f"run {str(self.path)!r} was made with other options: {changes}")
         self.check_data(about["data"]["checksum"])
 
