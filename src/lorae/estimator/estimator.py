@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import Tensor
 
 from lorae.errors import InputError
 from lorae.estimator import training
@@ -24,7 +23,8 @@ from lorae.estimator.inputs import check_gaps, label_samples, read_samples, to_a
 from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import build_model, scaling
 from lorae.estimator.plotting import PlotMixin
-from lorae.estimator.serialization import load_fitted, save_fitted
+from lorae.estimator.scoring import ScoringMixin
+from lorae.estimator.serialization import PersistenceMixin
 from lorae.estimator.statistics import TINY, fit_statistics
 from lorae.estimator.validation import (
     check_n_components,
@@ -34,8 +34,8 @@ from lorae.estimator.validation import (
     is_integer,
     warn_about_samples,
 )
-from lorae.nn.autoencoder import Autoencoder, clone
-from lorae.nn.inference import decode_all, encode_all, squared_errors
+from lorae.nn.autoencoder import Autoencoder
+from lorae.nn.inference import decode_all, encode_all
 from lorae.training.devices import single_process
 from lorae.utils.samples import has_gaps
 from lorae.utils.seeding import GENERATOR_LOCK, temporary_seed
@@ -45,10 +45,12 @@ _LEAST_PARTIAL = 10
 
 
 class LowRankAutoencoder(
+    ScoringMixin,  # before those that use it
     AnomalyMixin,
     GenerationMixin,
     ImputationMixin,
     PlotMixin,
+    PersistenceMixin,
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
     BaseEstimator,  # type: ignore[misc]
@@ -407,91 +409,11 @@ class LowRankAutoencoder(
             decoded = decoded.double() + self._offset
         return self.input_format_.from_tensor(decoded, frames=frames)
 
-    def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002
-        """Return the share of the variance of samples around the training mean that is explained.
-
-        The best value is 1; reconstructing every sample by the training mean gives 0, and worse
-        reconstructions give negative values. Of a frame with categories, it is that of its numbers,
-        if it has any.
-        """
-        check_is_fitted(self)
-        errors, deviations = self._squared_errors(X, self.input_format_.scored_values)
-        return 1 - float(errors.sum() / deviations.sum().clamp(min=TINY))
-
-    def accuracy(self, X: Any) -> dict[str, float]:
-        """Return for each column of categories the share that is reconstructed right.
-
-        Only observed categories count.
-        """
-        check_is_fitted(self)
-        samples, model = self._read(X), self.model_
-        schema = self.input_format_.schema
-        if model.categories is None or schema is None:
-            raise InputError("X must have columns of categories to be scored by accuracy")
-        decoded, target = (
-            model.scaled(part.to(model.shift))
-            for part in (decode_all(model, encode_all(model, samples)), samples)
-        )
-        right, counts = model.categories.hits(decoded, target)
-        names = [column.name for column in schema.categorical]
-        return {n: r / max(c, 1) for n, r, c in zip(names, right, counts, strict=True)}
-
-    def to(self, device: str) -> Self:
-        """Move the model to a device, such as cpu or cuda, and return self."""
-        check_is_fitted(self)
-        try:
-            self.model_.to(device)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"device {device!r} cannot be used: {reason}") from None
-        return self
-
-    def save(self, path: str | Path) -> None:
-        """Write the fitted estimator to one safetensors file, with a checksum and without pickle.
-
-        Of the user's own modules, the file holds only the weights.
-        """
-        check_is_fitted(self)
-        attributes = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        save_fitted(Path(path), self.get_params(deep=False), attributes)
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        *,
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
-    ) -> Self:
-        """Return the estimator that :meth:`save` wrote, on the CPU; its `path_` is empty.
-
-        Args:
-            path: the file.
-            encoder: for an estimator of the user's own modules, an encoder of the same layers.
-            decoder: the decoder likewise.
-
-        Raises:
-            InputError: if the file is missing, damaged or of another version, or the modules do
-                not fit.
-        """
-        arguments, attributes = load_fitted(Path(path), encoder, decoder)
-        estimator = cls(**arguments)
-        estimator.__dict__.update(attributes)
-        return estimator
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state for pickle, with the model on the CPU, which every machine has."""
-        state: dict[str, Any] = super().__getstate__()
-        if "nested_" in state and self.model_.shift.device.type != "cpu":
-            model = clone(self.model_).cpu()
-            state["nested_"] = dataclasses.replace(self.nested_, model=model)
-        return state
 
     @property
     def _n_features_out(self) -> int:  # scikit-learn derives output names from it
@@ -499,31 +421,3 @@ class LowRankAutoencoder(
 
     def _deviations(self, like: Tensor) -> Tensor:
         return torch.from_numpy(np.sqrt(self.explained_variance_)).clamp(min=TINY).to(like)
-
-    def residuals(self, X: Any) -> Tensor:
-        """Return the scaled difference of reconstructions and samples, in float64."""
-        check_is_fitted(self)
-        samples = self._read(X)
-        decoded = decode_all(self.model_, encode_all(self.model_, samples))
-        return (decoded.double() - samples) / self.model_.scale.cpu()
-
-    def scaled(self, X: Any) -> Tensor:
-        """Return samples in the units of errors: bytes divided by 255, columns standardized."""
-        check_is_fitted(self)
-        scaled: Tensor = self.model_.scaled(self._read(X)).cpu() * self.unit_
-        return scaled
-
-    def squared_errors(self, X: Any) -> tuple[Tensor, Tensor]:
-        """Return the squared error and the squared deviation from the training mean of samples.
-
-        Both are means over the values of a sample, in float64.
-        """
-        return self._squared_errors(X)
-
-    def _squared_errors(self, X: Any, values: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return both of the first values of samples; by default of all."""
-        check_is_fitted(self)
-        samples = self._read(X)
-        mean = torch.from_numpy(self.mean_).view(samples.shape[1:]) - self._offset
-        errors, deviations = squared_errors(self.model_, samples, mean, values=values)
-        return errors * self.unit_**2, deviations * self.unit_**2

@@ -70,6 +70,7 @@ _MAX_PAIRED = 2000  # samples
 _HIDDEN = 5  # parts of the values, of which one is hidden at a time
 _MAX_SAMPLES = 300
 _GIVE_UP = 5  # ranks in a row without a smaller prediction error
+_DRAWS = 200  # resamples of the interval
 _LEAST_VALUES = 8
 
 
@@ -164,11 +165,11 @@ class Curve:
         enough = explained >= share * explained.max()
         return self.ranks[int(enough.nonzero()[0])]
 
-    def interval(self, seed: int, draws: int = 200) -> tuple[int, int]:
+    def interval(self, seed: int) -> tuple[int, int]:
         """Return the middle ninety percent of the number over resamples of held-out samples."""
         generator = torch.Generator().manual_seed(seed)
         n = len(self.deviations)
-        index = (torch.randint(n, (n,), generator=generator) for _ in range(draws))
+        index = (torch.randint(n, (n,), generator=generator) for _ in range(_DRAWS))
         found = [self.select(rows) for rows in index]
         low, high = np.quantile(found, (0.05, 0.95), method="nearest")
         return int(low), int(high)

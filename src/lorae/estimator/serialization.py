@@ -5,10 +5,12 @@ The description in the header has a version of its own; a file of another versio
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from lorae.errors import InputError
@@ -16,7 +18,7 @@ from lorae.estimator.inputs import InputFormat
 from lorae.estimator.model_selection import Point
 from lorae.estimator.nested import NestedModel
 from lorae.estimator.networks import add_linear_layers
-from lorae.nn.autoencoder import Architecture, Autoencoder
+from lorae.nn.autoencoder import Architecture, Autoencoder, clone
 from lorae.nn.serialization import rebuild
 from lorae.utils.tensor_files import load_tensors, read_description, save_tensors
 
@@ -42,6 +44,63 @@ _VALUES = (
     "best_step_",
 )
 _NESTED = ("weight", "biases", "mean", "inverse")
+
+
+class PersistenceMixin(BaseEstimator):  # type: ignore[misc]
+    """Saving, loading, pickling and moving a fitted estimator."""
+
+    nested_: NestedModel
+
+    def to(self, device: str) -> Self:
+        """Move the model to a device, such as cpu or cuda, and return self."""
+        check_is_fitted(self)
+        try:
+            self.nested_.model.to(device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"device {device!r} cannot be used: {reason}") from None
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write the fitted estimator to one safetensors file, with a checksum and without pickle.
+
+        Of the user's own modules, the file holds only the weights.
+        """
+        check_is_fitted(self)
+        attributes = {name: value for name, value in vars(self).items() if name.endswith("_")}
+        save_fitted(Path(path), self.get_params(deep=False), attributes)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ) -> Self:
+        """Return the estimator that :meth:`save` wrote, on the CPU; its `path_` is empty.
+
+        Args:
+            path: the file.
+            encoder: for an estimator of the user's own modules, an encoder of the same layers.
+            decoder: the decoder likewise.
+
+        Raises:
+            InputError: if the file is missing, damaged or of another version, or the modules do
+                not fit.
+        """
+        arguments, attributes = load_fitted(Path(path), encoder, decoder)
+        estimator = cls(**arguments)
+        estimator.__dict__.update(attributes)
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state for pickle, with the model on the CPU, which every machine has."""
+        state: dict[str, Any] = super().__getstate__()
+        if "nested_" in state and self.nested_.model.shift.device.type != "cpu":
+            model = clone(self.nested_.model).cpu()
+            state["nested_"] = dataclasses.replace(self.nested_, model=model)
+        return state
 
 
 def save_fitted(path: Path, arguments: dict[str, Any], attributes: dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ _SMALL = 0.001  # share of the variance that is added to both errors: less is no
 UNFOLD = 0.25
 """Steps in which coordinates of Isomap are learned, as a share of those of training."""
 _MAX_HELD_OUT = 1000
+_RISE = 0.3  # share of a cycle
 
 Build = Callable[[Tensor], Autoencoder]
 """Returns an untrained model for training samples."""
@@ -250,7 +251,7 @@ def _steps(
             stepper.totals.clear()
 
 
-def one_cycle(step: int, steps: int, rise: float = 0.3) -> float:
+def one_cycle(step: int, steps: int) -> float:
     """Return the factor on the learning rate, which rises from 1/25 to 1 and falls to 0.
 
     Both parts are half waves of a cosine.
@@ -263,9 +264,9 @@ def one_cycle(step: int, steps: int, rise: float = 0.3) -> float:
         [0.04, 0.52, 1.0, 0.5, 0.0]
     """
     progress = step / steps
-    if progress < rise:
-        return 0.52 - 0.48 * math.cos(math.pi * progress / rise)
-    return 0.5 + 0.5 * math.cos(math.pi * (progress - rise) / (1 - rise))
+    if progress < _RISE:
+        return 0.52 - 0.48 * math.cos(math.pi * progress / _RISE)
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - _RISE) / (1 - _RISE))
 
 
 @torch.no_grad()
