@@ -69,6 +69,15 @@ def test_coordinates_of_a_table_start_with_the_column_that_changes_most(chosen, 
     assert "+2 sd" in found
 
 
+def test_a_dark_page_inverts_plots_but_no_images(chosen, of_images, tmp_path):
+    for estimator, images in ((chosen, 0), (of_images, 1)):
+        page = write_estimator_report(estimator, tmp_path / "report.html").read_text()
+        assert page.count('<img class="plot images"') == images
+        shown = re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", page)
+        schemes = [b"prefers-color-scheme: dark" in base64.b64decode(one) for one in shown]
+        assert sum(schemes) == images
+
+
 def test_what_cannot_be_plotted_is_refused(chosen, of_images):
     for call, message in (
         (lambda: chosen.plot("curve"), "kind must be"),

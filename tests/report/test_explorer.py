@@ -648,6 +648,28 @@ def test_signals_and_fields_have_pictures(
     assert torch.allclose(values, expected.flatten(), atol=1e-2)
 
 
+def test_of_a_volume_the_middle_slice_is_stored_and_shown(
+    explorer: Callable[..., Explorer],
+) -> None:
+    model = make_model("conv", (1, 5, 8, 9), 3, value_range=None)
+    samples = torch.rand(30, 1, 5, 8, 9).mul(2).round()
+    page = explorer(model, samples)
+    stored = content(page.path)["samples"]
+    width = {True: "<f2", False: "<f4"}[stored["half"]]
+    values = np.frombuffer(base64.b64decode(stored["floats"]), width)
+    shown = [page.page.evaluate(f"Array.from(samples({k}))") for k in range(30)]
+    planes = torch.tensor(shown).view(30, 5, 8, 9)[:, 2]
+    assert torch.equal(planes, torch.tensor(values.astype("f4")).view(30, 8, 9))
+    order = [int((samples[:, 0, 2] == plane).flatten(1).all(1).nonzero()[0]) for plane in planes]
+    assert sorted(order) == list(range(30))
+    page.page.evaluate("select(0)")
+    page.settle()
+    expected = planes[0] / samples.max()
+    picture = page.pixels("#sample canvas")  # viridis grows lighter
+    darkest, lightest = picture[:, expected == 0], picture[:, expected == 1]
+    assert darkest.sum(0).max() < lightest.sum(0).min()
+
+
 @pytest.mark.parametrize("scales", [(1,), (2, 1, 1), (2, 9, 8)])
 def test_the_output_map_gives_the_units_of_the_data(scales: tuple[int, ...]) -> None:
     architecture = Architecture("conv", (2, 9, 8), 3, width=0.25, value_range=None)
@@ -810,4 +832,6 @@ def test_labels_of_another_number_are_refused(tmp_path: Path) -> None:
     model, samples = images()
     with pytest.raises(InputError, match="labels must be one for each of 40 samples, got 3"):
         write_explorer(tmp_path / "e.html", model, samples, labels=[1, 2, 3])
+    with pytest.raises(InputError, match="samples must be at least 2, got 1"):
+        write_explorer(tmp_path / "e.html", model, samples[:1])
     assert not (tmp_path / "e.html").exists()

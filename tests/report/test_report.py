@@ -272,6 +272,10 @@ def test_traversals_decode_along_the_principal_coordinates(folder, tmp_path):
     with torch.no_grad():
         codes = model.encode(as_float(data.train))
         middle = data.unit(model.decode(codes.mean(0, keepdim=True)))[0, 0]
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    shares = [float(share) for share in re.findall(r"<li>\d: ([\d.]+)%</li>", text)]
+    assert shares == sorted(shares, reverse=True)
+    assert len(shares) == 6
     start = 4 * (8 + 1)  # the fifth of nine images of 8 pixels, with gaps of 1
     shown = grid[:8, start : start + 8, 0] / 255
     assert np.abs(shown - middle.clamp(0, 1).numpy()).max() < 2 / 255

@@ -21,6 +21,10 @@ from lorae.utils.files import write_atomic
 from lorae.utils.plots import Curve, plot_curves, plot_images
 
 _WORST = 8  # samples of the largest error that are shown
+# A page in dark mode inverts plots, but not images: their names follow the scheme themselves.
+_DARK_NAMES = (
+    b"<style>@media (prefers-color-scheme: dark) {text {fill: #a3abb5 !important}}</style>"
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def write_estimator_report(
             variance=_variance(estimator, X) if estimator.n_components_ > 1 else None,
             path=Figure(estimator.plot("path"), _describe(estimator)) if estimator.path_ else None,
             point=next((p for p in estimator.path_ if p.rank == estimator.n_components_), None),
-            coordinates=Figure(estimator.plot("coordinates"), "Effect of the coordinates"),
+            coordinates=Figure(_coordinates(estimator), "Effect of the coordinates"),
             images=None if X is None else _worst_images(estimator, X),
             worst=[] if X is None else _worst_rows(estimator, X),
             is_image=is_image(estimator.input_format_),
@@ -76,6 +80,16 @@ def write_estimator_report(
     )
     write_atomic(Path(path), page.encode(errors="replace"))
     return Path(path)
+
+
+def _coordinates(estimator: LowRankAutoencoder) -> bytes:
+    plot = estimator.plot("coordinates")
+    return _name_images(plot) if is_image(estimator.input_format_) else plot
+
+
+def _name_images(plot: bytes) -> bytes:
+    """Return a plot of images whose names are legible in either scheme."""
+    return plot.replace(b"<defs>", _DARK_NAMES + b"<defs>", 1)
 
 
 def _describe(estimator: LowRankAutoencoder) -> str:
@@ -153,7 +167,7 @@ def _worst_images(estimator: LowRankAutoencoder, X: Any) -> Figure | None:
     both = torch.stack([layout.to_tensor(np.asarray(part)).float() for part in (worst, decoded)])
     names = [f"{errors[row]:.2g}" for row in rows]
     plot = plot_images(both.numpy(), ["sample", "reconstruction"], names)
-    return Figure(plot, f"Samples {rows} above their reconstructions")
+    return Figure(_name_images(plot), f"Samples {rows} above their reconstructions")
 
 
 def _worst_rows(estimator: LowRankAutoencoder, X: Any) -> list[Worst]:

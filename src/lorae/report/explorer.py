@@ -82,12 +82,14 @@ def write_explorer(
         title: heading of the page.
 
     Raises:
-        InputError: if the model has no encoder that its decoder inverts, or labels and samples
-            differ in number.
+        InputError: if the model has no encoder that its decoder inverts, there are fewer than 2
+            samples, or labels and samples differ in number.
         OSError: if the file cannot be written; an old one stays.
     """
     if not model.inverts:
         raise InputError("model must have an encoder that its decoder inverts, got a GAN")
+    if len(samples) < 2:
+        raise InputError(f"samples must be at least 2, got {len(samples)}")
     if labels is not None and len(labels) != len(samples):
         raise InputError(
             f"labels must be one for each of {len(samples)} samples, got {len(labels)}"

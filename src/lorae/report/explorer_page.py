@@ -76,12 +76,10 @@ def _headline(totals: Sequence[float]) -> str:
         >>> _headline([0.6, 0.9, 0.95])
         '3 coordinates carry 95 % of the variance of the data, the first 2 of them 90 %.'
         >>> _headline([1e-6])
-        'The codes carry less than 0.1 % of the variance: reconstructions are nearly the same.'
+        'Reconstructions are no closer to the samples than their mean is.'
     """
     if totals[-1] < 1e-3:
-        return (
-            "The codes carry less than 0.1 % of the variance: reconstructions are nearly the same."
-        )
+        return "Reconstructions are no closer to the samples than their mean is."
     whole = f"{100 * totals[-1]:.3g} % of the variance of the data"
     if len(totals) == 1:
         return f"1 coordinate carries {whole}."
@@ -124,5 +122,5 @@ def _rank_points(errors: Sequence[tuple[int, float]]) -> list[dict[str, Any]]:
             {"rank": rank, "error": error, "x": x, "y": (max(levels) - level) / height}
             | {"tick": x >= free}
         )
-        free = x + 0.06 if x >= free else free
+        free = x + 0.08 if x >= free else free
     return points

@@ -65,8 +65,13 @@ class View:
     def bytes(self) -> float:
         """The bytes that a sample takes on the page, about."""
         if self.kind != "image":
-            return 2.0 * math.prod(self.shape)
+            return 2.0 * math.prod(self.shape) / self._depth
         return math.prod(self.shape[1:]) * (0.6 if self.channels == 3 else 1.0)
+
+    @property
+    def _depth(self) -> int:
+        """The slices of a volume, of which the middle one is shown; 1 for other samples."""
+        return self.shape[1] if len(self.shape) == 4 else 1
 
     def count(self, most: int) -> int:
         """Return how many samples a page shows, at most `most`."""
@@ -81,8 +86,7 @@ class View:
 
     def describe(self) -> dict[str, Any]:
         """Return what the script reads of this view."""
-        # Of a volume, the middle slice is shown.
-        depth = self.shape[1] if len(self.shape) == 4 else 1
+        depth = self._depth
         height, width = self.shape[-2:] if len(self.shape) > 2 else (1, self.shape[-1])
         return {
             "kind": self.kind,
@@ -115,7 +119,8 @@ class View:
         """Return samples for the page: one picture of all images, or floats in base64."""
         if self.kind != "image":
             half = self.kind != "table" and self._fits_half
-            values = samples.to(torch.float16 if half else torch.float32).flatten(1)
+            shown = samples if self._depth == 1 else samples[:, :, self._depth // 2]
+            values = shown.to(torch.float16 if half else torch.float32).flatten(1)
             return {"floats": encode_floats(values), "half": half}
         assert self.value_range is not None
         low, high = self.value_range

@@ -25,7 +25,7 @@ def traversals(run: RunSummary, space: CodeSpace, data: Data, side: int) -> Figu
     grid = sample_grid(decoded, data, len(_STEPS), side=side)
     alt = f"Samples along the first {len(axes)} coordinates of {run.name}, a row for each"
     shares = space.shares[:_TRAVERSED].tolist()
-    rows = [f"{k}: {100 * share:.2g}%" for k, share in enumerate(shares, 1)]
+    rows = [f"{k}: {100 * share:.1f}%" for k, share in enumerate(shares, 1)]
     return Figure(grid, alt, run=run, rows=rows)
 
 

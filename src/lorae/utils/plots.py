@@ -232,20 +232,20 @@ def plot_images(
         columns: the name of each column.
         title: of a plot that stands alone.
     """
-    channels = 3 if images.shape[2] >= 3 else 1
+    count, size = len(rows), images.shape[-1]
     low, high = float(images.min()), float(images.max())
-    shown = ((images[:, :, :channels] - low) / max(high - low, 1e-30)).transpose(0, 1, 3, 4, 2)
-    gap = max(1, images.shape[-1] // 16)
-    padded = np.pad(shown, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=1)
+    shown = (images[:, :, : 3 if images.shape[2] >= 3 else 1] - low) / max(high - low, 1e-30)
+    colours = np.broadcast_to(shown, (*shown.shape[:2], 3, *shown.shape[3:]))
+    opaque = np.concatenate([colours, np.ones_like(colours[:, :, :1])], 2).transpose(0, 1, 3, 4, 2)
+    gap = max(1, size // 16)  # transparent
+    padded = np.pad(opaque, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)))
     height, width = padded.shape[2:4]
-    grid = padded.swapaxes(1, 2).reshape(len(rows) * height, len(columns) * width, channels)
-    size = (
-        (0.7 + 4.2 * len(grid) / grid.shape[1]) if title else 0.5 + 3.2 * len(grid) / grid.shape[1]
-    )
-    with _axes(("", ""), title=title, height=size) as (axes, content):
-        shown = grid.squeeze(-1) if channels == 1 else grid
+    grid = padded.swapaxes(1, 2).reshape(count * height, len(columns) * width, 4)[:-gap, :-gap]
+    share = len(grid) / grid.shape[1]
+    tall = 0.7 + 4.2 * share if title else 0.5 + 3.2 * share
+    with _axes(("", ""), title=title, height=tall) as (axes, content):
         # The viewer of the file scales the pixels, not matplotlib.
-        axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="none")
+        axes.imshow(grid, interpolation="none")
         axes.grid(visible=False)
         centres = [
             (np.arange(n) + 0.5) * size - gap / 2 - 0.5

@@ -391,11 +391,4 @@ async function start() {
   repaint();
 }
 
-/** Return width over height of a sample. */
-function aspect() {
-  if (view.kind === "signal") return 1.6;
-  const [width, height] = view.kind === "field" ? arrangePlanes().whole : [view.width, view.height];
-  return width / height;
-}
-
 start();

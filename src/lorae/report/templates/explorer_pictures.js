@@ -63,8 +63,16 @@ function ramp(t) {
 async function unpack({ sheet, columns, floats, half }) {
   if (floats !== undefined) {
     const values = half ? decodeHalfs(floats) : decodeFloats(floats);
-    const size = view.kind === "table" ? view.columns.length : view.channels * view.plane;
-    return (k) => values.subarray(k * size, (k + 1) * size);
+    const { channels, plane, slice } = view;
+    const area = view.width * view.height;
+    const size = view.kind === "table" ? view.columns.length : channels * area;
+    if (area === plane) return (k) => values.subarray(k * size, (k + 1) * size);
+    return (k) => { // of a volume, only the slice that is shown is stored
+      const whole = new Float32Array(channels * plane);
+      for (let c = 0; c < channels; c++)
+        whole.set(values.subarray(k * size + c * area, k * size + (c + 1) * area), c * plane + slice);
+      return whole;
+    };
   }
   const image = new Image();
   image.src = sheet;
@@ -165,6 +173,13 @@ function coloursOf(c) {
   const size = Math.max(-low, high);
   if (low < 0 && high > 0) return { palette: DIVERGING, bottom: -size, top: size };
   return { palette: VIRIDIS, bottom: low, top: high };
+}
+
+/** Return width over height of a sample. */
+function aspect() {
+  if (view.kind === "signal") return 1.6;
+  const [width, height] = view.kind === "field" ? arrangePlanes().whole : [view.width, view.height];
+  return width / height;
 }
 
 /** Name the channels of signals and fields beside their colours and ranges. */
