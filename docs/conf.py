@@ -37,6 +37,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "tutorials/_notebooks"]
 templates_path = ["_templates"]
+smartquotes_action = "qe"  # quotes and ellipses only: "--option" keeps its hyphens
 html_theme = "furo"
 html_title = "lorae"
 html_static_path = ["_static"]
