@@ -7,10 +7,11 @@ learning rate is 1e-3 and constant.
 
 Every training is a run folder in `runs/bench-ranks` and is resumed where it was interrupted; its
 figures so far are added to `benchmarks/ranks.json`, and `benchmarks/ranks.md` has them as tables.
-Trainings whose last figures are in ranks.json are not repeated. Two rows are those of forms that
+Trainings whose last figures are in ranks.json are not repeated. Three rows are those of forms that
 this package no longer has: `lorae-scale-free`, the nuclear norm of M / ||M||_F over encoder outputs
-standardised by batch, and `lorae-data-space-shrunk`, `lorae-data-space` with proximal steps of the
-whole M at gamma = 2, whose removed directions did not return.
+standardised by batch; `lorae-data-space-shrunk`, `lorae-data-space` with proximal steps of the
+whole M at gamma = 2, whose removed directions did not return; and `lorae-data-space-unwhitened`,
+which did not keep the encoder's outputs white.
 
 With --cost it times steps of MNIST's network instead, by blocks of 64 in turns: of processor time,
 the median, and the quartiles of the ratio to `lorae`, round by round.
@@ -86,11 +87,13 @@ FORMS: dict[str, tuple[tuple[str, float, float | None], ...]] = {
         ("lorae", 1e-3, None),
         ("lorae-scale-free", 1e-3, None),
         ("lorae-data-space-shrunk", 1e-2, None),
+        ("lorae-data-space-unwhitened", 1e-2, None),
         ("lorae-data-space", 1e-2, None),
     ),
     "mnist": (
         ("lorae", 1e-3, None),
         ("lorae-data-space-shrunk", 1e-3, None),
+        ("lorae-data-space-unwhitened", 1e-3, None),
         ("lorae-data-space", 1e-3, None),
     ),
 }
@@ -137,7 +140,9 @@ def write_tables(found: dict[str, Any]) -> None:
 
 
 def _rows(training: Training, by_step: dict[str, Any]) -> list[tuple[str, ...]]:
-    default = {"lorae-data-space": "1", "lorae-data-space-shrunk": "2"}.get(training.model, "-")
+    default = {"shrunk": "2", "space": "1", "unwhitened": "1"}.get(
+        training.model.split("-")[-1], "-"
+    )
     gamma = default if training.gamma is None else f"{training.gamma:g}"
     start = (training.model, f"{training.weight:g}", gamma, str(training.seed))
     steps = [by_step.get(str(n)) for n in LENGTHS[training.data]]
