@@ -17,6 +17,7 @@ from lorae.data.labelled import layout_of
 from lorae.errors import InputError
 from lorae.estimator.inputs import (
     InputFormat,
+    check_gaps,
     detect_container,
     grid_layout,
     label_samples,
@@ -276,6 +277,30 @@ def test_dimensions_in_another_order_are_refused():
         found.check_like(field().transpose("time", "component", "x", "y"))
     with pytest.raises(InputError, match=r"the fitted shape \(2, 4, 5\), got \(1, 4, 5\)"):
         found.check_like(field()[:, :1])
+
+
+def test_other_coordinates_of_the_grid_are_refused():
+    _, found = read_samples(field())
+    found.check_like(field().assign_coords(y=np.float32([0.5, 1.0, 1.5, 2.0])))
+    found.check_like(field().drop_vars("y"))
+    found.check_like(field().assign_coords(reference=np.datetime64("1999-01-01", "ns")))
+    with pytest.raises(InputError, match="coordinates of the fit, got others in y, latitude; al"):
+        found.check_like(field().isel(y=slice(None, None, -1)))
+    with pytest.raises(InputError, match="coordinates of the fit, got others in component;"):
+        found.check_like(field().assign_coords(component=["v", "u"]))
+
+
+def test_a_dataset_is_refused():
+    with pytest.raises(InputError, match=r"one array, got an xarray\.Dataset; select a variable"):
+        read_samples(field().to_dataset("component"))
+
+
+def test_a_place_without_an_observed_value_is_named():
+    samples = field().values
+    samples[:, 1, 2, 3] = np.nan
+    with pytest.raises(InputError, match="every column, got only gaps in column 1:2:3;"):
+        check_gaps(samples, None, fitting=True)
+    check_gaps(samples, None, fitting=False)
 
 
 # Formats as JSON

@@ -69,6 +69,11 @@ class Labels:
     @classmethod
     def of(cls, array: "xarray.DataArray") -> Self:
         """Return the labels of an array."""
+        if hasattr(array, "data_vars"):
+            raise InputError(
+                "X must be one array, got an xarray.Dataset; select a variable, or make them "
+                "channels: X.to_dataarray('channel'), transposed to begin with the samples"
+            )
         dims = [str(dim) for dim in array.dims]
         coords = {}
         for name, coord in array.coords.items():
@@ -78,6 +83,24 @@ class Labels:
                 coords[str(name)] = [list(map(str, coord.dims)), values.dtype.str, stored.tolist()]
         return cls(None if array.name is None else str(array.name), dims, coords)
 
+    def check_like(self, array: "xarray.DataArray") -> None:
+        """Check that later samples have these dimensions, and these coordinates of the grid."""
+        other = type(self).of(array)
+        if self.dims != other.dims:
+            raise InputError(
+                f"X must have the dimensions {', '.join(self.dims)}, got {', '.join(other.dims)}"
+            )
+        differing = [
+            name
+            for name, (dims, _, stored) in self.coords.items()
+            if dims and name in other.coords and not _agree(stored, other.coords[name][2])
+        ]
+        if differing:
+            raise InputError(
+                f"X must have the coordinates of the fit, got others in {', '.join(differing)}; "
+                "align it (X.reindex), or leave these coordinates out (X.drop_vars)"
+            )
+
     def attach(self, values: Array) -> "xarray.DataArray":
         """Return an array n x the shape of a sample with these labels."""
         coords: dict[str, Any] = {
@@ -86,6 +109,16 @@ class Labels:
         }
         kind: type[xarray.DataArray] = import_xarray().DataArray
         return kind(values, coords=coords, dims=self.dims, name=self.name)
+
+
+def _agree(stored: list[Any], others: list[Any]) -> bool:
+    """Return whether coordinates of one shape are equal, numbers to the precision of float32."""
+    x, y = np.array(stored), np.array(others)
+    if x.shape != y.shape:
+        return True
+    if x.dtype.kind not in "iuf" or y.dtype.kind not in "iuf":
+        return stored == others
+    return bool(np.allclose(x, y, rtol=1e-6, atol=1e-6 * float(np.abs(x).max()), equal_nan=True))
 
 
 def attach_codes(codes: Array, samples: "xarray.DataArray") -> "xarray.DataArray":

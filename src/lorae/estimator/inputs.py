@@ -97,13 +97,11 @@ class InputFormat:
         """Check that later samples have the shape and the named dimensions of the first, if any.
 
         Raises:
-            InputError: if grids have another shape, or dimensions are others or in another order.
+            InputError: if grids have another shape or other coordinates, or dimensions are others
+                or in another order.
         """
-        dims = [str(dim) for dim in X.dims] if detect_container(X) == "xarray" else None
-        if self.labels is not None and dims is not None and self.labels.dims != dims:
-            raise InputError(
-                f"X must have the dimensions {', '.join(self.labels.dims)}, got {', '.join(dims)}"
-            )
+        if self.labels is not None and detect_container(X) == "xarray":
+            self.labels.check_like(X)
         shape = tuple(getattr(X, "shape", ()))[1:]
         if shape != self.sample_shape and (self.is_stack or len(shape) > 1):
             raise InputError(
@@ -378,7 +376,11 @@ def check_gaps(array: Array, columns: Sequence[str] | None, *, fitting: bool) ->
             f"{shorten_list([f'sample {k}' for k in empty])}; leave these samples out"
         )
     if fitting and (empty := np.flatnonzero(missing.all(0))).size:
-        names = [columns[k] if columns else f"column {k}" for k in empty.tolist()]
+        places = zip(*np.unravel_index(empty, array.shape[1:]), strict=True)
+        names = [
+            columns[k] if columns else f"column {':'.join(map(str, place))}"
+            for k, place in zip(empty.tolist(), places, strict=True)
+        ]
         raise InputError(
             f"X must have an observed value in every column, got only gaps in "
             f"{shorten_list(names)}; leave these columns out"
