@@ -113,8 +113,8 @@ class LowRankAutoencoder(
         singular_values_: square roots of the explained variances times the number of samples
             minus one.
         components_: mean derivative of the reconstruction by each coordinate, over at most 256
-            training samples, r x n_features, in units of the samples: `mean_ + Z @ components_` is the
-            linear part of :meth:`inverse_transform`. For linear networks it is PCA's.
+            training samples, r x n_features, in units of the samples: `mean_ + Z @ components_` is
+            the linear part of :meth:`inverse_transform`. For linear networks it is PCA's.
         mean_: mean of the training samples.
         reconstruction_error_: mean squared error over training samples and their values; under
             `standardize`, of scaled ones.
