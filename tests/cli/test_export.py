@@ -256,7 +256,7 @@ BAD = {
     "export-private": (["export", "RUN", "--to", "hub", "--private"], "--private needs --push"),
     "export-license": (["export", "RUN", "--to", "onnx", "--license", "mit"], "--license needs"),
     "fold-none": (["fold", "AE"], "a bridge that learns a matrix to be cut"),
-    "fold-threshold": (["fold", "RUN", "--threshold", "2"], "threshold must be .* got 2"),
+    "fold-threshold": (["fold", "RUN", "--threshold", "2"], "threshold must be .*got 2"),
     "fold-out": (["fold", "RUN", "--out", "done/config.json"], "file that a run consists of"),
     "fold-run": (["fold", "nowhere"], "there is no run at 'nowhere'"),
 }

@@ -42,8 +42,8 @@ def test_ctrl_c_while_processes_train_says_how_to_continue(lorae, monkeypatch):
     ("arguments", "message"),
     [
         (["--data", "digits", "--seeds", "1", "1"], "must be distinct, got seed-1 twice"),
-        (["--data", "digits", "--seeds", "-1"], "seed must be .* got -1"),
-        (["--data", "digits", "--processes", "0"], "processes must be .* got 0"),
+        (["--data", "digits", "--seeds", "-1"], "seed must be .*got -1"),
+        (["--data", "digits", "--processes", "0"], "processes must be .*got 0"),
         (["--resume", "nowhere"], "there is no sweep at 'nowhere'"),
         (["--resume", "nowhere", "--seed", "0"], "with its own options: do not give seed"),
     ],

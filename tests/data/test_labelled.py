@@ -63,7 +63,7 @@ def test_hdf5_without_names_is_read(tmp_path):
 
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "a.nc").write_text("no NetCDF")
-    with pytest.raises(InputError, match=r"a\.nc must be .* got another or a damaged one$"):
+    with pytest.raises(InputError, match=r"a\.nc must be .*got another or a damaged one$"):
         data.load(tmp_path / "a.nc")
     xr.Dataset({"name": (("n",), ["a", "b"])}).to_netcdf(tmp_path / "text.nc")
     with pytest.raises(InputError, match="a variable of numbers outside groups, got none"):

@@ -63,8 +63,8 @@ def test_few_samples_reduce_the_number_of_blocks():
 @pytest.mark.parametrize(
     ("n", "blocks", "message"),
     [
-        (3, 10, "number of samples must be .* at least 4, got 3"),
-        (5, 1, "blocks must be .* at least 2, got 1"),
+        (3, 10, "number of samples must be .*at least 4, got 3"),
+        (5, 1, "blocks must be .*at least 2, got 1"),
     ],
 )
 def test_too_few_samples_or_blocks_are_refused(n, blocks, message):

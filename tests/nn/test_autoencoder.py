@@ -182,7 +182,7 @@ def test_an_encoder_whose_convolution_leaves_several_places_cannot_be_folded():
         ({"bridge": "low-rnk"}, r"unknown bridge 'low-rnk' \(did you mean 'low-rank'\?\)"),
         ({"network": "con"}, r"unknown network 'con' \(did you mean 'conv'\?\)"),
         ({"latent": 0}, "latent must be"),
-        ({"bridge": "chain", "settings": {"depth": 0}}, "depth must be .* at least 1"),
+        ({"bridge": "chain", "settings": {"depth": 0}}, "depth must be .*at least 1"),
     ],
     ids=str,
 )
@@ -241,7 +241,7 @@ def test_a_model_without_a_matrix_cannot_be_cut(bridge):
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.0, float("nan")])
 def test_a_threshold_that_is_none_is_refused(threshold):
-    with pytest.raises(InputError, match=r"threshold must be .* at least 0 and below 1"):
+    with pytest.raises(InputError, match=r"threshold must be .*at least 0 and below 1"):
         build(Architecture("mlp", (6,), 3, "low-rank")).cut(threshold)
 
 

@@ -196,7 +196,7 @@ class TestFactored:
     @pytest.mark.parametrize("inner", [0, 6])
     def test_refuses_a_number_of_columns_that_is_none(self, inner):
         with pytest.raises(
-            InputError, match=f"inner must be .* at least 1 and at most 5, got {inner}"
+            InputError, match=f"inner must be .*at least 1 and at most 5, got {inner}"
         ):
             Factored(5, inner)
 
@@ -312,13 +312,13 @@ class TestTruncated:
     @pytest.mark.parametrize("rank", [0, -1, 7])
     def test_refuses_a_rank_that_is_none(self, rank):
         with pytest.raises(
-            InputError, match=f"rank must be .* at least 1 and at most 6, got {rank}"
+            InputError, match=f"rank must be .*at least 1 and at most 6, got {rank}"
         ):
             TruncatedSVD(6, rank)
 
     @pytest.mark.parametrize("momentum", [0.0, 1.1, float("nan")])
     def test_refuses_a_momentum_that_is_none(self, momentum):
-        with pytest.raises(InputError, match=r"momentum must be .* greater than 0 and at most 1"):
+        with pytest.raises(InputError, match=r"momentum must be .*greater than 0 and at most 1"):
             TruncatedSVD(6, 2, momentum)
 
     def test_the_posterior_has_the_coefficients_as_its_mean(self):

@@ -314,7 +314,7 @@ BAD = {
     ),
     "latent 0": (
         lambda: lorae.wrap(Last(), dense(L, 6), latent=-1),
-        "latent must be .* at least 1, got -1",
+        "latent must be .*at least 1, got -1",
     ),
     "other latent": (
         lambda: lorae.wrap(dense(6, L), dense(3, 6), latent=3),
@@ -334,7 +334,7 @@ BAD = {
     ),
     "rank": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), bridge="truncated", settings={"rank": 5}),
-        "rank must be .* at most 4",
+        "rank must be .*at most 4",
     ),
     "one sample": (
         lambda: lorae.wrap(dense(6, L), dense(L, 6), sample=torch.rand(6)),

@@ -68,11 +68,11 @@ def closed_solution(x, weight, gamma):
     return np.where(sigma > tau, sigma, 0) if gamma == 1 else np.maximum(sigma - tau, 0)
 
 
-def check_closed_solution(weight, gamma, seed):
+def check_closed_solution(weight, gamma, seed, steps=5000):
     x = samples()
     expected = closed_solution(x, weight, gamma)
     objective = DataSpaceLoRAE(linear_model(seed=seed), weight, every=10, ramp=200, gamma=gamma)
-    train(objective, x, steps=5000)
+    train(objective, x, steps=steps)
     model = objective.model.eval()
     tolerance = (0.01 if gamma == 1 else 0.02) * expected[0]
     np.testing.assert_allclose(output_deviations(model, x)[:7], expected, atol=tolerance)
@@ -96,7 +96,8 @@ def test_linear_networks_find_the_closed_solution(weight, gamma, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize(("weight", "gamma", "seed"), LINEAR_SLOW)
 def test_linear_networks_find_the_closed_solution_at_more_weights(weight, gamma, seed):
-    check_closed_solution(weight, gamma, seed)
+    """The weakest of the directions that stay need more steps than in the test above."""
+    check_closed_solution(weight, gamma, seed, steps=10_000)
 
 
 def test_a_change_of_basis_between_encoder_and_decoder_changes_nothing():

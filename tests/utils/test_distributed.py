@@ -127,6 +127,7 @@ EVALUATED = """
 import json, torch
 from lightning_fabric import Fabric
 from lorae.utils import distributed
+from lorae.nn import inference
 from lorae.nn.autoencoder import Architecture, build
 from lorae.training.evaluation import evaluate
 
@@ -137,7 +138,8 @@ if {several}:
 for size in (10, 60, 500):
     seen = []
     hook = model.encoder.register_forward_hook(lambda _, x, y: seen.append(len(y)))
-    found = evaluate(model, samples, size)
+    inference.BATCH_SIZE = size
+    found = evaluate(model, samples)
     hook.remove()
     print(json.dumps([sum(seen), found.reconstruction, found.covariance.tolist()]))
 """

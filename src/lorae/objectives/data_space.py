@@ -155,16 +155,22 @@ class DataSpaceLoRAE(ProximalStep):
         seen, bridge, count = self.statistics, self.bridge, self.steps // self.every
         metric = measure_metric(self.model.decoder, bridge, self.probes, first=count == 1)
         self.metric.lerp_(average(metric.to(self.metric)), _newest(_METRIC, count))
-        per_sample = gradient * (self.values / 2)  # of half the squared error of a sample
-        A = whiten_output(self.model.encoder, seen.covariance, _RIDGE)
-        if A is not None:
-            bridge.change_inputs(A)
-            seen.change_outputs(A)
-        per_sample = bridge.regauge(seen.mean, seen.covariance, self.metric, per_sample)
+        _whiten(self.model.encoder, bridge, seen)
+        half = bridge.regauge(  # of half the squared error of a sample
+            seen.mean, seen.covariance, self.metric, gradient * (self.values / 2)
+        )
         least = _LEAST * math.sqrt(self.weight) * seen.deviation
         M = bridge.training_matrix().cpu().double()
-        U, new, Vh = step(M, per_sample, self.threshold, self.gamma, floor=self.floor, least=least)
-        bridge.set_deviations(U, new, Vh, self.floor)
+        parts = step(M, half, self.threshold, self.gamma, floor=self.floor, least=least)
+        bridge.set_deviations(*parts, self.floor)
+
+
+def _whiten(encoder: nn.Module, bridge: DataSpace, seen: "Statistics") -> None:
+    """Make the encoder's outputs white, without changing a code."""
+    A = whiten_output(encoder, seen.covariance, _RIDGE)
+    if A is not None:
+        bridge.change_inputs(A)
+        seen.change_outputs(A)
 
 
 def step(
