@@ -34,6 +34,7 @@ from lorae.paper.recipe import (
     values,
     verdict,
 )
+from lorae.training.options import PAPER
 
 _DATA = "CelebA"  # of Tables 5 and 8
 _FLOOR = "real"
@@ -290,7 +291,11 @@ class Improvements(Recipe):
     def rows(self, plan: Plan, data: str) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return model and changed options by the name of a row."""
         epochs, steps = (plan.scale.sets[data].options.get(name) for name in ("epochs", "steps"))
-        longer = {"steps": 2 * steps} if steps else {"epochs": 2 * (epochs or _EPOCHS[data])}
+        longer = (
+            {"steps": 2 * steps}
+            if steps
+            else {"epochs": 2 * (epochs or PAPER[data.lower()]["epochs"])}
+        )
         return {
             "LoRAE": ("lorae", {}),
             "sigmoid for tanh": ("lorae", {"sigmoid": True}),
@@ -343,6 +348,3 @@ class Improvements(Recipe):
         entries = without_kid({column: e for column, e in rows[row].items() if "GMM" in column})
         words = [f"{name} {verdict(one, rows[base][name])}" for name, one in entries.items()]
         return f"lower than {base}: " + "; ".join(words)
-
-
-_EPOCHS = {"MNIST": 50, "CelebA": 100}  # the paper's

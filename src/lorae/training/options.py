@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lorae.nn.autoencoder import Architecture
     from lorae.training.run_folder import Run
 
-_PAPER: dict[str, dict[str, int]] = {
+PAPER: dict[str, dict[str, int]] = {
     "mnist": {"epochs": 50, "latent": 128, "depth": 8},
     "celeba": {"epochs": 100, "latent": 128, "depth": 4},
     "shapes": {"epochs": 100, "latent": 32, "depth": 2},
@@ -249,7 +249,7 @@ class Options(LaunchOptions, EvaluationOptions, OptimizerOptions, ModelOptions, 
                 f"{self.data!r}, scaled to {data.value_range or 'no range'}"
             )
         network = self.network or data.network
-        paper = _PAPER.get(network)
+        paper = PAPER.get(network)
         steps = self.steps or self._default_steps(paper, per_epoch)
         latent = self.latent or (paper["latent"] if paper else min(128, data.train[0].numel()))
         named = self.data in DATASETS
