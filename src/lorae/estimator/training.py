@@ -169,6 +169,8 @@ def train(
         objective = span.narrow(found.objective)
     else:
         (objective, span), steps = begin(samples), found.best_step
+    # without noise it began as Isomap
+    from_pca = start is None and not found.unsaturated and objective.noise > 0
     inside = span.project(samples)
     first, best_step = copy.deepcopy(objective.state_dict()), found.best_step
     before = held_out_error(objective, inside)
@@ -178,7 +180,7 @@ def train(
         objective.load_state_dict(first)
         best_step = best_step if found.unsaturated else 0
     objective = span.widen(objective).eval()
-    if start is None and best_step:
+    if start is None and best_step and not from_pca:
         linear = NestedDenoising(build(samples)).eval()
         linear.prefix_weight = setting.prefix_weight
         if held_out_error(linear, samples) < held_out_error(objective, samples):
